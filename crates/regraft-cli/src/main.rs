@@ -1,0 +1,2 @@
+//! The binary `regraft`.
+fn main() {}

@@ -1,1 +1,35 @@
-//! placeholder
+//! The work: check, plan, migrate, validate, undo.
+//!
+//! Every entry point takes a [`Context`] (the project, both endpoints, the settings) and gives
+//! back a value that can be printed or serialised. Nothing here prints.
+
+mod check;
+mod context;
+mod error;
+mod events;
+mod failpoints;
+mod keys;
+mod load;
+mod migrate;
+mod model;
+mod plan;
+mod receipt;
+mod rehearsal;
+mod rollback;
+mod schema;
+mod sql;
+mod validate;
+
+pub use check::{CheckOutcome, check};
+pub use context::{Context, KeySecret, Settings};
+pub use error::{Error, Kind, Place, Result};
+pub use events::{Event, Events};
+pub use migrate::{MigrateOptions, ModeChoice, Outcome, migrate};
+pub use plan::{ColumnPlan, EntityPlan, FilterCount, Plan, Prediction, plan};
+pub use receipt::{
+    EntityReceipt, EntityStatus, Receipt, Status, UnfinishedRun, quarantine, quarantine_summary, receipt, runs, status,
+};
+pub use rehearsal::{GenerateOptions, generate_source, mark_disposable};
+pub use rollback::{RollbackDone, RollbackPreview, RollbackStep, RollbackTarget, preview_rollback, rollback};
+pub use schema::{SchemaApplied, SchemaDifference, SchemaDiff, apply_schema, diff_schema};
+pub use validate::{Check, EntityValidation, Finding, Validation, validate};

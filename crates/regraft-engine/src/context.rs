@@ -1,0 +1,170 @@
+//! What every operation works with.
+
+use std::time::Duration;
+
+use regraft_pg::{Endpoint, Environment, Session, SessionOptions, Side};
+use regraft_project::Project;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, Kind, Result};
+use crate::events::Events;
+
+/// The secret that target keys are derived with. Whoever has it can compute every key from the
+/// legacy ids; whoever has it not can't guess one.
+#[derive(Clone)]
+pub struct KeySecret(Vec<u8>);
+
+impl KeySecret {
+    /// A secret from its text form; at least 16 bytes.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] when it is too short to keep anything secret.
+    pub fn new(text: &str) -> Result<Self> {
+        let text = text.trim();
+        if text.len() < 16 {
+            return Err(Error::new(Kind::Usage, "the key secret has fewer than 16 characters")
+                .hint("set REGRAFT_KEY_SECRET to a long random text, for example from `openssl rand -hex 32`, and keep it: the target's keys are derived from it"));
+        }
+        Ok(Self(text.as_bytes().to_vec()))
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for KeySecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeySecret(hidden)")
+    }
+}
+
+/// How to work.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Rows per batch: the unit of transaction, checkpoint and retry.
+    pub batch_size: u32,
+    /// Batches at work side by side, each with a connection to both servers.
+    pub workers: usize,
+    /// How often a batch is tried again after a fault that may pass, such as a lost connection.
+    pub retries: u32,
+    /// How long one batch may take before it is given up; `None` is without limit.
+    pub batch_timeout: Option<Duration>,
+    /// The secret that keys are derived with.
+    pub secret: Option<KeySecret>,
+    /// Bytes that the keys of migrated parents may take in memory before they move to a mapped file.
+    pub key_memory: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            batch_size: 20_000,
+            workers: 2,
+            retries: 3,
+            batch_timeout: None,
+            secret: None,
+            key_memory: 32 << 20,
+        }
+    }
+}
+
+impl Settings {
+    /// The settings of a project under the environment: `BATCH_SIZE`, `MAX_RETRY_ATTEMPTS`,
+    /// `MIGRATION_TIMEOUT` (milliseconds per batch, 0 for none), `REGRAFT_WORKERS`,
+    /// `REGRAFT_KEY_SECRET`.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] for a variable that isn't what it should be.
+    pub fn from_environment(project: &Project, environment: &Environment) -> Result<Self> {
+        let mut settings = Self::default();
+        let run = &project.manifest().run;
+        settings.batch_size = run.batch_size.unwrap_or(settings.batch_size);
+        settings.workers = run.workers.map_or(settings.workers, |n| n as usize);
+        if let Some(size) = environment.get_parsed::<u32>("BATCH_SIZE")? {
+            settings.batch_size = size;
+        }
+        if let Some(workers) = environment.get_parsed::<usize>("REGRAFT_WORKERS")? {
+            settings.workers = workers;
+        }
+        if let Some(retries) = environment.get_parsed::<u32>("MAX_RETRY_ATTEMPTS")? {
+            settings.retries = retries;
+        }
+        if let Some(milliseconds) = environment.get_parsed::<u64>("MIGRATION_TIMEOUT")? {
+            settings.batch_timeout =
+                (milliseconds > 0).then(|| Duration::from_millis(milliseconds));
+        }
+        if let Some(secret) = environment.get("REGRAFT_KEY_SECRET").filter(|s| !s.is_empty()) {
+            settings.secret = Some(KeySecret::new(secret)?);
+        }
+        settings.checked()
+    }
+
+    /// Refuses settings that can't work.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] naming the setting and its range.
+    pub fn checked(self) -> Result<Self> {
+        if !(1..=1_000_000).contains(&self.batch_size) {
+            return Err(Error::new(
+                Kind::Usage,
+                format!("a batch size of {} is outside 1 to 1000000", self.batch_size),
+            ));
+        }
+        if !(1..=64).contains(&self.workers) {
+            return Err(Error::new(
+                Kind::Usage,
+                format!("{} workers are outside 1 to 64", self.workers),
+            ));
+        }
+        Ok(self)
+    }
+}
+
+/// The project, both databases, the settings, and how to stop and be heard.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The project.
+    pub project: std::sync::Arc<Project>,
+    /// The legacy database.
+    pub source: Endpoint,
+    /// The modern database.
+    pub target: Endpoint,
+    /// How to work.
+    pub settings: Settings,
+    /// Cancelled to stop at the next clean point.
+    pub cancel: CancellationToken,
+    /// Where events go.
+    pub events: Events,
+}
+
+impl Context {
+    pub(crate) async fn connect_source(&self) -> Result<Session> {
+        Ok(Session::connect(&self.source, &options(Side::Source)).await?)
+    }
+
+    pub(crate) async fn connect_target(&self) -> Result<Session> {
+        Ok(Session::connect(&self.target, &options(Side::Target)).await?)
+    }
+
+    pub(crate) fn stop_requested(&self) -> Result<()> {
+        if self.cancel.is_cancelled() {
+            return Err(interrupted());
+        }
+        Ok(())
+    }
+}
+
+/// The error of a stop on request.
+pub(crate) fn interrupted() -> Error {
+    Error::new(Kind::Interrupted, "stopped on request at a clean checkpoint")
+        .hint("run the same command again to go on from there")
+}
+
+fn options(side: Side) -> SessionOptions {
+    SessionOptions {
+        application_name: "regraft".to_owned(),
+        read_only: side == Side::Source,
+        ..SessionOptions::default()
+    }
+}

@@ -1,0 +1,30 @@
+//! Named places where a test makes the program stop, fail or lose its connection.
+//!
+//! They cost nothing unless the feature `failpoints` is on.
+
+/// Before a batch's COMMIT is sent.
+pub(crate) const BEFORE_COMMIT: &str = "before-commit";
+/// After a batch's COMMIT was answered.
+pub(crate) const AFTER_COMMIT: &str = "after-commit";
+/// A batch's COMMIT was carried out, but its answer is lost.
+pub(crate) const COMMIT_ANSWER_LOST: &str = "commit-answer-lost";
+/// Indexes and constraints were taken off, and that is committed.
+pub(crate) const AFTER_DROP: &str = "after-drop";
+/// Before indexes and constraints are brought back.
+pub(crate) const BEFORE_REBUILD: &str = "before-rebuild";
+/// Between two of them.
+pub(crate) const DURING_REBUILD: &str = "during-rebuild";
+/// Before the run is marked as done.
+pub(crate) const BEFORE_FINISH: &str = "before-finish";
+/// Before a rollback's COMMIT.
+pub(crate) const BEFORE_ROLLBACK_COMMIT: &str = "before-rollback-commit";
+
+/// Carries out what a test asked for at `point`: the action `return` makes it an error there.
+pub(crate) fn reach(point: &str) -> crate::Result<()> {
+    fail::fail_point!(point, |_| Err(crate::Error::new(
+        crate::Kind::Unreachable,
+        format!("failure injected at {point}")
+    )));
+    let _ = point;
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! Mappings: legacy id -> UUID, with the fingerprints last agreed on.
+
+use regraft_pg::Result;
+use regraft_pg::copy::Writer;
+use regraft_pg::quote;
+use tokio_postgres::GenericClient;
+use uuid::Uuid;
+
+/// One mapping to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct MappingRow<'a> {
+    /// The legacy id in its text form.
+    pub legacy_id: &'a str,
+    /// The key in the target.
+    pub new_id: Uuid,
+    /// XXH3-128 of the source row.
+    pub source_fingerprint: u128,
+    /// 32 bits of XXH3 per mapped column.
+    pub column_fingerprints: &'a [u8],
+    /// The run that wrote the row.
+    pub run_no: i32,
+    /// The batch that wrote the row.
+    pub batch: i32,
+}
+
+/// The name of an entity's partition, within PostgreSQL's 63 bytes (entity names are checked to
+/// be at most 40 characters of ASCII by the project).
+pub fn partition_name(entity: &str) -> String {
+    format!("migration_mappings_{entity}")
+}
+
+fn partition(entity: &str) -> String {
+    quote::qualified(crate::SCHEMA, &partition_name(entity))
+}
+
+/// Creates an entity's partition, without its index.
+pub async fn create_partition(client: &impl GenericClient, entity: &str) -> Result<()> {
+    client
+        .batch_execute(&format!(
+            "create table if not exists {} partition of regraft.migration_mappings for values in ({})",
+            partition(entity),
+            quote::literal(entity)
+        ))
+        .await?;
+    Ok(())
+}
+
+/// Whether an entity has a partition.
+pub async fn partition_exists(client: &impl GenericClient, entity: &str) -> Result<bool> {
+    let row = client
+        .query_one("select to_regclass($1) is not null", &[&partition(entity)])
+        .await?;
+    Ok(row.get(0))
+}
+
+/// Drops an entity's partition when it is empty, as after a rollback.
+pub async fn drop_partition(client: &impl GenericClient, entity: &str) -> Result<()> {
+    client.batch_execute(&format!("drop table if exists {}", partition(entity))).await?;
+    Ok(())
+}
+
+/// The statement that creates the unique index which makes loading an entity idempotent. Numbers
+/// are indexed as numbers, so that a key range of the source is a range here too.
+pub fn key_index_statement(entity: &str, numeric: bool) -> String {
+    format!(
+        "create unique index if not exists {} on {} ({})",
+        quote::ident(&format!("{}_key", partition_name(entity))),
+        partition(entity),
+        key_expression(numeric)
+    )
+}
+
+fn key_expression(numeric: bool) -> &'static str {
+    if numeric { "(legacy_id::bigint)" } else { "legacy_id" }
+}
+
+/// Creates the unique index of an entity's mappings, if it isn't there.
+pub async fn attach_index(client: &impl GenericClient, entity: &str, numeric: bool) -> Result<()> {
+    client.batch_execute(&key_index_statement(entity, numeric)).await?;
+    Ok(())
+}
+
+/// The state of the unique index on an entity's mappings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MappingIndex {
+    /// There are no mappings and no index.
+    Empty,
+    /// The index is there and valid.
+    Present,
+    /// There are mappings, but no valid unique index on the legacy id.
+    Missing,
+}
+
+/// Looks for the unique index that makes loading an entity idempotent, by what it does and not by
+/// its name.
+pub async fn mapping_index(client: &impl GenericClient, entity: &str) -> Result<MappingIndex> {
+    if !partition_exists(client, entity).await? {
+        return Ok(MappingIndex::Empty);
+    }
+    let present: bool = client
+        .query_one(
+            "select exists (select 1 from pg_index
+               where indrelid = $1::text::regclass and indisunique and indisvalid and indpred is null
+                 and indnkeyatts = 1
+                 and pg_get_indexdef(indexrelid, 1, true) in ('legacy_id', 'legacy_id::bigint', '(legacy_id::bigint)'))",
+            &[&partition(entity)],
+        )
+        .await?
+        .get(0);
+    if present {
+        return Ok(MappingIndex::Present);
+    }
+    let any: bool = client
+        .query_one(&format!("select exists (select 1 from {})", partition(entity)), &[])
+        .await?
+        .get(0);
+    Ok(if any { MappingIndex::Missing } else { MappingIndex::Empty })
+}
+
+/// The COPY statement that takes mappings of an entity.
+pub fn copy_statement(entity: &str) -> String {
+    format!(
+        "copy {} (entity, legacy_id, new_id, source_fingerprint, column_fingerprints, run_no, batch) \
+         from stdin (format binary)",
+        partition(entity)
+    )
+}
+
+/// Appends a mapping to a block for [`copy_statement`].
+pub fn encode(block: &mut Writer, entity: &str, row: &MappingRow<'_>) {
+    block.tuple(7);
+    block.field(entity.as_bytes());
+    block.field(row.legacy_id.as_bytes());
+    block.field(row.new_id.as_bytes());
+    block.field(&row.source_fingerprint.to_be_bytes());
+    block.field(row.column_fingerprints);
+    block.field(&row.run_no.to_be_bytes());
+    block.field(&row.batch.to_be_bytes());
+}
+
+/// The query that lists an entity's mappings as (legacy id, UUID) in key order; the legacy id is
+/// a bigint where `numeric`, else text.
+pub fn mapping_select(entity: &str, numeric: bool) -> String {
+    let key = if numeric { "legacy_id::bigint" } else { "legacy_id" };
+    format!("select {key}, new_id from {} order by 1", partition(entity))
+}
+
+/// The mappings of an entity between two legacy ids (both included).
+pub async fn mapped_rows(
+    client: &impl GenericClient,
+    entity: &str,
+    numeric: bool,
+    low: &str,
+    high: &str,
+) -> Result<Vec<(String, Uuid, u128)>> {
+    let key = if numeric { "legacy_id::bigint" } else { "legacy_id" };
+    let cast = if numeric { "::text::bigint" } else { "::text collate \"C\"" };
+    let rows = client
+        .query(
+            &format!(
+                "select legacy_id, new_id, source_fingerprint from {} \
+                 where {key} >= $1{cast} and {key} <= $2{cast}",
+                partition(entity)
+            ),
+            &[&low, &high],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| {
+            let fingerprint: Uuid = row.get(2);
+            (row.get(0), row.get(1), fingerprint.as_u128())
+        })
+        .collect())
+}
+
+/// Deletes the mappings that a run wrote for an entity; how many.
+pub async fn delete_of_run(client: &impl GenericClient, entity: &str, run_no: i32) -> Result<u64> {
+    Ok(client
+        .execute(&format!("delete from {} where run_no = $1", partition(entity)), &[&run_no])
+        .await?)
+}

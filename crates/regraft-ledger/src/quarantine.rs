@@ -1,0 +1,309 @@
+//! Quarantine: rows that could not be moved, each with every reason and its raw values.
+
+use regraft_pg::Result;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio_postgres::GenericClient;
+
+/// Why a row stays behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bucket {
+    /// The row itself is at fault.
+    Quarantined,
+    /// Only its parent is; it follows when the parent is moved.
+    Blocked,
+}
+
+impl Bucket {
+    /// As it is stored; also the name of its column in the account.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Quarantined => "quarantined",
+            Self::Blocked => "blocked",
+        }
+    }
+}
+
+/// A row to be put into quarantine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Quarantined {
+    /// Its legacy id.
+    pub legacy_id: String,
+    /// Its bucket.
+    pub bucket: Bucket,
+    /// Every reason, as JSON objects with at least `code`.
+    pub reasons: Value,
+    /// The values the source query gave, by column.
+    pub source_row: Option<Value>,
+}
+
+/// A row in quarantine as it is listed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QuarantineRow {
+    /// Number in the quarantine.
+    pub id: i64,
+    /// The entity.
+    pub entity: String,
+    /// The legacy id.
+    pub legacy_id: String,
+    /// Its bucket.
+    pub bucket: Bucket,
+    /// Every reason.
+    pub reasons: Value,
+    /// Raw values; only where they were asked for.
+    pub source_row: Option<Value>,
+    /// `open`, `resolved` or `dropped`.
+    pub state: String,
+    /// The run that put it here.
+    pub run_id: Option<String>,
+    /// The batch.
+    pub batch: i32,
+    /// How many runs tried it.
+    pub tries: i32,
+    /// RFC 3339.
+    pub first_seen_at: String,
+    /// RFC 3339.
+    pub last_tried_at: String,
+}
+
+/// Puts rows into quarantine. A row that is there already with the same reasons is left as it is,
+/// so that a repeated run writes nothing.
+pub async fn put(
+    client: &impl GenericClient,
+    run_no: i32,
+    batch: i32,
+    entity: &str,
+    rows: &[Quarantined],
+) -> Result<()> {
+    for part in rows.chunks(2_000) {
+        let document = json!(part);
+        client
+            .execute(
+                "insert into regraft.migration_quarantine as q
+                   (entity, legacy_id, bucket, reasons, source_row, run_no, batch)
+                 select $1, r ->> 'legacy_id', r ->> 'bucket', r -> 'reasons', nullif(r -> 'source_row', 'null'), $2, $3
+                 from jsonb_array_elements($4::jsonb) with ordinality e(r, ord) order by ord
+                 on conflict (entity, legacy_id) do update set
+                   bucket = excluded.bucket, reasons = excluded.reasons, source_row = excluded.source_row,
+                   state = 'open', run_no = excluded.run_no, batch = excluded.batch,
+                   tries = q.tries + 1, last_tried_at = now()
+                 where q.state <> 'open' or q.reasons <> excluded.reasons or q.bucket <> excluded.bucket",
+                &[&entity, &run_no, &batch, &document],
+            )
+            .await?;
+    }
+    Ok(())
+}
+
+/// Moves rows of a finished batch from `inserted` into quarantine: their constraint came back and
+/// refused them.
+pub async fn move_inserted(
+    client: &impl GenericClient,
+    run_no: i32,
+    batch: i32,
+    entity: &str,
+    rows: &[Quarantined],
+) -> Result<()> {
+    put(client, run_no, batch, entity, rows).await?;
+    for bucket in [Bucket::Quarantined, Bucket::Blocked] {
+        let mut reasons = std::collections::BTreeMap::new();
+        let mut count = 0;
+        for row in rows.iter().filter(|row| row.bucket == bucket) {
+            count += 1;
+            for reason in reason_keys(&row.reasons) {
+                *reasons.entry(reason).or_insert(0) += 1;
+            }
+        }
+        if count > 0 {
+            crate::account::move_out(client, run_no, entity, batch, count, &reasons, bucket).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The reasons of a row as the account counts them: `code:column` or `code:constraint`.
+pub fn reason_keys(reasons: &Value) -> Vec<String> {
+    let mut keys: Vec<String> = reasons
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|reason| {
+            let code = reason.get("code").and_then(Value::as_str).unwrap_or("unknown");
+            let place = ["constraint", "column"]
+                .iter()
+                .find_map(|field| reason.get(field).and_then(Value::as_str));
+            match place {
+                Some(place) => format!("{code}:{place}"),
+                None => code.to_owned(),
+            }
+        })
+        .collect();
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+/// Marks rows as resolved: they have been moved.
+pub async fn resolve(
+    client: &impl GenericClient,
+    entity: &str,
+    legacy_ids: &[String],
+) -> Result<()> {
+    client
+        .execute(
+            "update regraft.migration_quarantine set state = 'resolved', last_tried_at = now()
+             where entity = $1 and legacy_id = any($2) and state = 'open'",
+            &[&entity, &legacy_ids],
+        )
+        .await?;
+    Ok(())
+}
+
+/// The legacy ids of an entity that are in quarantine or blocked.
+pub async fn open_ids(client: &impl GenericClient, entity: &str) -> Result<Vec<String>> {
+    let rows = client
+        .query(
+            "select legacy_id from regraft.migration_quarantine
+             where entity = $1 and state = 'open'",
+            &[&entity],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Which rows of the quarantine to list.
+#[derive(Debug, Clone, Default)]
+pub struct QuarantineFilter {
+    /// Only this entity.
+    pub entity: Option<String>,
+    /// Only rows with a reason of this code, or `code:place`.
+    pub reason: Option<String>,
+    /// Only this legacy id.
+    pub legacy_id: Option<String>,
+    /// Rows that are resolved or dropped too.
+    pub closed: bool,
+    /// With raw values.
+    pub values: bool,
+    /// At most so many rows.
+    pub limit: i64,
+}
+
+/// Lists the quarantine.
+pub async fn list(
+    client: &impl GenericClient,
+    filter: &QuarantineFilter,
+) -> Result<Vec<QuarantineRow>> {
+    let code = filter.reason.as_deref().map(|r| r.split(':').next().unwrap_or(r).to_owned());
+    let place = filter.reason.as_deref().and_then(|r| r.split_once(':')).map(|(_, p)| p.to_owned());
+    let rows = client
+        .query(
+            "select q.id, q.entity, q.legacy_id, q.bucket, q.reasons,
+                    case when $5 then q.source_row end, q.state, c.run_id, q.batch, q.tries,
+                    to_char(q.first_seen_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
+                    to_char(q.last_tried_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
+             from regraft.migration_quarantine q
+             left join regraft.migration_control c
+               on c.run_no = q.run_no and c.entity = '' and c.batch = 0
+             where ($1::text is null or q.entity = $1)
+               and ($2::text is null or q.legacy_id = $2)
+               and ($4 or q.state = 'open')
+               and ($3::text is null or exists (
+                     select 1 from jsonb_array_elements(q.reasons) r
+                     where r ->> 'code' = $3
+                       and ($7::text is null or r ->> 'constraint' = $7 or r ->> 'column' = $7)))
+             order by q.entity, q.id limit $6",
+            &[
+                &filter.entity,
+                &filter.legacy_id,
+                &code,
+                &filter.closed,
+                &filter.values,
+                &filter.limit,
+                &place,
+            ],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| {
+            let bucket: String = row.get(3);
+            QuarantineRow {
+                id: row.get(0),
+                entity: row.get(1),
+                legacy_id: row.get(2),
+                bucket: if bucket == "blocked" { Bucket::Blocked } else { Bucket::Quarantined },
+                reasons: row.get(4),
+                source_row: row.get(5),
+                state: row.get(6),
+                run_id: row.get(7),
+                batch: row.get(8),
+                tries: row.get(9),
+                first_seen_at: row.get(10),
+                last_tried_at: row.get(11),
+            }
+        })
+        .collect())
+}
+
+/// How many open rows an entity has under one reason, with examples.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReasonCount {
+    /// The entity.
+    pub entity: String,
+    /// Quarantined or blocked.
+    pub bucket: Bucket,
+    /// The reason's code.
+    pub code: String,
+    /// The column or constraint it is about.
+    pub place: Option<String>,
+    /// The parent entity, for a missing or blocked parent.
+    pub parent: Option<String>,
+    /// Rows that have it.
+    pub rows: i64,
+    /// Up to five legacy ids.
+    pub examples: Vec<String>,
+}
+
+/// The open quarantine by entity and reason, most rows first.
+pub async fn summary(client: &impl GenericClient) -> Result<Vec<ReasonCount>> {
+    let rows = client
+        .query(
+            "select entity, bucket, r ->> 'code', coalesce(r ->> 'constraint', r ->> 'column'),
+                    r ->> 'parent', count(*), (array_agg(legacy_id order by id))[1:5]
+             from regraft.migration_quarantine, jsonb_array_elements(reasons) r
+             where state = 'open'
+             group by 1, 2, 3, 4, 5 order by 1, 6 desc, 3, 4",
+            &[],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| {
+            let bucket: String = row.get(1);
+            ReasonCount {
+                entity: row.get(0),
+                bucket: if bucket == "blocked" { Bucket::Blocked } else { Bucket::Quarantined },
+                code: row.get(2),
+                place: row.get(3),
+                parent: row.get(4),
+                rows: row.get(5),
+                examples: row.get(6),
+            }
+        })
+        .collect())
+}
+
+/// Deletes what a run put into quarantine for an entity.
+pub async fn delete_quarantine_of_run(
+    client: &impl GenericClient,
+    entity: &str,
+    run_no: i32,
+) -> Result<u64> {
+    Ok(client
+        .execute(
+            "delete from regraft.migration_quarantine where entity = $1 and run_no = $2",
+            &[&entity, &run_no],
+        )
+        .await?)
+}

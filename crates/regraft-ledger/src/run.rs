@@ -1,0 +1,239 @@
+//! Runs: one execution each of a command that may write.
+
+use regraft_pg::{Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio_postgres::GenericClient;
+
+use crate::Account;
+
+/// How a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// A process works on it, or died while it did.
+    Running,
+    /// Stopped at a checkpoint on request.
+    Interrupted,
+    /// Stopped by an error; can be resumed.
+    Failed,
+    /// Finished, with a balanced account.
+    Done,
+    /// Undone.
+    RolledBack,
+}
+
+impl RunStatus {
+    /// As it is stored and printed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Interrupted => "interrupted",
+            Self::Failed => "failed",
+            Self::Done => "done",
+            Self::RolledBack => "rolled_back",
+        }
+    }
+
+    fn parse(text: &str) -> Self {
+        match text {
+            "interrupted" => Self::Interrupted,
+            "failed" => Self::Failed,
+            "done" => Self::Done,
+            "rolled_back" => Self::RolledBack,
+            _ => Self::Running,
+        }
+    }
+}
+
+/// A run as the ledger has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Run {
+    /// Short number.
+    pub run_no: i32,
+    /// Its id, such as `migrate_20261122_101500_3f2a`.
+    pub run_id: String,
+    /// The command.
+    pub command: String,
+    /// How it stands.
+    pub status: RunStatus,
+    /// What it was started with: entities, hashes, snapshot, program version.
+    pub detail: Value,
+    /// RFC 3339.
+    pub started_at: String,
+    /// RFC 3339.
+    pub finished_at: Option<String>,
+    /// Seconds it took.
+    pub seconds: Option<f64>,
+    /// The sum of its entities' accounts.
+    pub account: Account,
+}
+
+/// What a run is started with.
+#[derive(Debug, Clone)]
+pub struct NewRun<'a> {
+    /// The command: `migrate`, `rollback`.
+    pub command: &'a str,
+    /// Entities, hashes, snapshot, program version.
+    pub detail: &'a Value,
+}
+
+/// Tries to become the one process that writes to this target. The lock is the session's: it is
+/// gone when the process is.
+pub async fn run_lock(client: &impl GenericClient) -> Result<bool> {
+    let row = client
+        .query_one("select pg_try_advisory_lock(hashtext('regraft'), 1)", &[])
+        .await?;
+    Ok(row.get(0))
+}
+
+/// Begins a run. Its id is made from the server's clock (UTC).
+pub async fn begin_run(client: &impl GenericClient, new: &NewRun<'_>) -> Result<Run> {
+    let row = client
+        .query_one(
+            "insert into regraft.migration_control (run_no, run_id, command, status, detail)
+             values (nextval('regraft.run_no')::integer,
+                     $1 || to_char(clock_timestamp() at time zone 'UTC', '_YYYYMMDD_HH24MISS_')
+                        || left(replace(gen_random_uuid()::text, '-', ''), 4),
+                     $1, 'running', $2)
+             returning run_no",
+            &[&new.command, new.detail],
+        )
+        .await?;
+    let run_no: i32 = row.get(0);
+    by_number(client, run_no).await
+}
+
+async fn by_number(client: &impl GenericClient, run_no: i32) -> Result<Run> {
+    let row =
+        client.query_one(&format!("{SELECT} and c.run_no = $1"), &[&run_no]).await?;
+    read(client, &row).await
+}
+
+/// Ends a run, or marks it as running again.
+pub async fn finish_run(client: &impl GenericClient, run_no: i32, status: RunStatus) -> Result<()> {
+    client
+        .execute(
+            "update regraft.migration_control
+             set status = $2, finished_at = case when $2 = 'running' then null else clock_timestamp() end
+             where run_no = $1 and entity = '' and batch = 0",
+            &[&run_no, &status.as_str()],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Replaces one field of a run's detail.
+pub async fn set_run_detail(
+    client: &impl GenericClient,
+    run_no: i32,
+    field: &str,
+    value: &Value,
+) -> Result<()> {
+    client
+        .execute(
+            "update regraft.migration_control set detail = jsonb_set(detail, array[$2::text], $3)
+             where run_no = $1 and entity = '' and batch = 0",
+            &[&run_no, &field, value],
+        )
+        .await?;
+    Ok(())
+}
+
+/// The run of a command that was begun and not finished, if there is one.
+pub async fn unfinished_run(client: &impl GenericClient, command: &str) -> Result<Option<Run>> {
+    let row = client
+        .query_opt(
+            &format!(
+                "{SELECT} and c.command = $1 and c.status in ('running', 'interrupted', 'failed')
+                 order by c.run_no desc limit 1"
+            ),
+            &[&command],
+        )
+        .await?;
+    match row {
+        Some(row) => Ok(Some(read(client, &row).await?)),
+        None => Ok(None),
+    }
+}
+
+/// The run with this id.
+pub async fn find_run(client: &impl GenericClient, run_id: &str) -> Result<Option<Run>> {
+    let row = client.query_opt(&format!("{SELECT} and c.run_id = $1"), &[&run_id]).await?;
+    match row {
+        Some(row) => Ok(Some(read(client, &row).await?)),
+        None => Ok(None),
+    }
+}
+
+/// All runs, latest first.
+pub async fn list_runs(client: &impl GenericClient, limit: i64) -> Result<Vec<Run>> {
+    let rows = client
+        .query(&format!("{SELECT} order by c.run_no desc limit $1"), &[&limit])
+        .await?;
+    let mut runs = Vec::with_capacity(rows.len());
+    for row in &rows {
+        runs.push(read(client, row).await?);
+    }
+    Ok(runs)
+}
+
+/// The runs that wrote rows of an entity which are still there, latest first: (run number, rows).
+pub async fn runs_that_wrote(
+    client: &impl GenericClient,
+    entity: &str,
+) -> Result<Vec<(i32, i64)>> {
+    let rows = client
+        .query(
+            "select run_no, count(*) from regraft.migration_mappings where entity = $1
+             group by 1 order by 1 desc",
+            &[&entity],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// The entities that a run touched, in the order it began them.
+pub async fn entities_of_run(client: &impl GenericClient, run_no: i32) -> Result<Vec<String>> {
+    let rows = client
+        .query(
+            "select entity from regraft.migration_control
+             where run_no = $1 and entity <> '' and batch = 0 order by started_at, entity",
+            &[&run_no],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+const SELECT: &str = "select c.run_no, c.run_id, c.command, c.status, c.detail,
+    to_char(c.started_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
+    to_char(c.finished_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
+    extract(epoch from c.finished_at - c.started_at)::float8
+  from regraft.migration_control c where c.entity = '' and c.batch = 0";
+
+async fn read(client: &impl GenericClient, row: &tokio_postgres::Row) -> Result<Run> {
+    let run_no: i32 = row.get(0);
+    let status: String = row.get(3);
+    let mut account = Account::default();
+    for record in crate::account::entity_records(client, run_no).await? {
+        account.add(&record.account);
+    }
+    Ok(Run {
+        run_no,
+        run_id: row.get(1),
+        command: row.get(2),
+        status: RunStatus::parse(&status),
+        detail: row.get(4),
+        started_at: row.get(5),
+        finished_at: row.get(6),
+        seconds: row.get(7),
+        account,
+    })
+}
+
+/// Reads a document of the ledger into its type.
+pub(crate) fn decode<T: for<'de> Deserialize<'de>>(value: Value) -> Result<T> {
+    serde_json::from_value(value).map_err(|e| {
+        Error::new(ErrorKind::Protocol, format!("an entry of the ledger can't be read: {e}"))
+    })
+}

@@ -4,17 +4,30 @@
 //! SQL of both schemas. [`Project::load`] reads all of it and either returns a model in which
 //! every name resolves and every value has its type, or all [`Problems`] at once, each with
 //! file, line, caret and hint.
+//!
+//! The model keeps the place of everything that a later check (against the databases) may
+//! complain about: [`Sql::span_at`] turns a position in an expression into a place in its file.
 
 mod column;
+mod column_reading;
+mod document;
 mod entity;
+mod entity_reading;
+mod folder;
+mod graph;
+mod group_check;
 mod manifest;
+mod manifest_reading;
+mod name;
 mod problem;
 mod project;
+mod references;
 mod rendering;
 mod schema;
 mod selection;
 mod source_files;
 mod sql;
+mod sql_check;
 
 pub use column::{BadJson, Column, EmptyJson, JsonField, JsonObject, Missing, Provenance, Rule};
 pub use entity::{Entity, EntitySource, EntityTarget, Filter, Key, KeyStrategy};
@@ -22,6 +35,6 @@ pub use manifest::{Budget, Limits, Manifest, ManifestSource, ManifestTarget, Run
 pub use problem::{Problem, ProblemRecord, Problems, Severity};
 pub use project::Project;
 pub use schema::{json_schema_entity, json_schema_manifest};
-pub use selection::{EntityStep, Selection, SelectionError};
+pub use selection::{EntityStep, Selection, SelectionError, UnknownName};
 pub use source_files::{FileId, Position, SourceFiles, Span, Spanned};
 pub use sql::Sql;

@@ -1,12 +1,20 @@
-//! A project as a whole: read, checked, and fingerprinted.
+//! A project as a whole: checked, selected from, and fingerprinted.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
+
+use crate::document::Reading;
 use crate::entity::Entity;
+use crate::entity_reading::{self, Draft, FOLDER};
 use crate::manifest::Manifest;
+use crate::manifest_reading::{self, ALL, MANIFEST};
+use crate::name;
 use crate::problem::{Problem, Problems};
-use crate::selection::{Selection, SelectionError};
-use crate::source_files::SourceFiles;
+use crate::references;
+use crate::selection::{self, Selection, SelectionError};
+use crate::source_files::{FileId, SourceFiles, Span};
 
 /// A checked project.
 #[derive(Debug, Clone)]
@@ -23,26 +31,36 @@ impl Project {
     /// Reads and checks the project in the folder `root`.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once.
+    /// Everything that is wrong with it, in all of its files, at once.
     pub fn load(root: &Path) -> Result<Project, Problems> {
-        Self::from_files(&root.display().to_string(), Vec::new())
+        let (sources, problems) = crate::folder::read_folder(root);
+        check(root.to_owned(), sources, problems)
     }
 
-    /// Checks a project given as relative paths and texts.
+    /// Checks a project given as paths (relative, with `/` between parts) and texts.
+    /// `root_label` takes the place of the folder in messages.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once.
-    pub fn from_files(root_label: &str, files: Vec<(String, String)>) -> Result<Project, Problems> {
+    /// Everything that is wrong with it, in all of its files, at once.
+    pub fn from_files(
+        root_label: &str,
+        mut files: Vec<(String, String)>,
+    ) -> Result<Project, Problems> {
+        // The order problems are shown in: the manifest, the entities, the rest.
+        files.sort_by_cached_key(|(path, _)| {
+            (path != MANIFEST, entity_stem(path).is_none(), path.clone())
+        });
         let mut sources = SourceFiles::new(root_label);
+        let mut problems = Vec::new();
         for (path, text) in files {
-            sources.add(path, text);
+            if sources.find(&path).is_some() {
+                let message = format!("the file `{path}` was given twice");
+                problems.push(Problem::error("project::duplicate-file", message));
+            } else {
+                sources.add(path, text);
+            }
         }
-        let mut problems = Problems::new(sources);
-        problems.push(Problem::error(
-            "project::no-manifest",
-            "there is no regraft.toml",
-        ));
-        Err(problems)
+        check(PathBuf::from(root_label), sources, problems)
     }
 
     /// The project's folder (or the label given instead of one).
@@ -62,7 +80,10 @@ impl Project {
 
     /// The entity with this name.
     pub fn entity(&self, name: &str) -> Option<&Entity> {
-        self.entities.iter().find(|entity| entity.name == name)
+        let found = self
+            .entities
+            .binary_search_by(|entity| entity.name.as_str().cmp(name));
+        found.ok().and_then(|index| self.entities.get(index))
     }
 
     /// The project's files.
@@ -70,28 +91,183 @@ impl Project {
         &self.sources
     }
 
+    /// The text of a file of the project, by its relative path: the schema files named in the
+    /// manifest, above all.
+    pub fn file_text(&self, path: &str) -> Option<&str> {
+        self.sources.find(path).map(|file| self.sources.text(file))
+    }
+
     /// What looked odd but didn't make the project unusable.
     pub fn warnings(&self) -> &Problems {
         &self.warnings
     }
 
-    /// SHA-256 (hexadecimal) over the files that define the migration.
+    /// SHA-256 (lower-case hexadecimal) over the files that define the migration: manifest,
+    /// entities and target schema. It depends on their relative paths and texts only, neither
+    /// on the folder nor on the kind of line ends.
     pub fn hash(&self) -> &str {
         &self.hash
     }
 
-    /// Entities named by `names`, in dependency order.
+    /// The entities that `names` stand for, in dependency order. A name is an entity's, a
+    /// group's or `all`; several may be given in one string, with commas between. No names at
+    /// all mean all entities. With `with_deps` everything the selected entities refer to is
+    /// selected, too.
     ///
     /// # Errors
-    /// A name that is neither an entity nor a group.
+    /// All names that are neither an entity nor a group.
     pub fn select(&self, names: &[String], with_deps: bool) -> Result<Selection, SelectionError> {
-        let _ = (names, with_deps);
-        Ok(Selection { steps: Vec::new() })
+        selection::select(self, names, with_deps)
     }
 
-    /// Entities that `entity` refers to, sorted.
+    /// The entities that `entity`'s references and `same_as` name, sorted, each once; `entity`
+    /// itself is among them when it refers to itself. Empty for an unknown entity.
     pub fn dependencies(&self, entity: &str) -> Vec<&str> {
-        let _ = entity;
-        Vec::new()
+        let names: BTreeSet<&str> = self
+            .entity(entity)
+            .into_iter()
+            .flat_map(references::references)
+            .collect();
+        names.into_iter().collect()
     }
+}
+
+/// The entity's name a path stands for, if it is the path of an entity.
+pub(crate) fn entity_stem(path: &str) -> Option<&str> {
+    let stem = path.strip_prefix(FOLDER)?.strip_suffix(".toml")?;
+    (!stem.contains('/')).then_some(stem)
+}
+
+/// Checks the files against each other and builds the model. `found` are problems that were
+/// met while reading them.
+fn check(root: PathBuf, sources: SourceFiles, found: Vec<Problem>) -> Result<Project, Problems> {
+    let entity_files: Vec<(FileId, String)> = sources
+        .ids()
+        .filter_map(|file| Some((file, entity_stem(sources.path(file))?.to_owned())))
+        .collect();
+    let names = entity_files.iter().map(|(_, name)| name.clone()).collect();
+    let reading = Reading::new(&sources, names);
+    let manifest_file = sources.find(MANIFEST);
+    let manifest = manifest_file
+        .and_then(|file| manifest_reading::read_manifest(&reading, file, sources.text(file)));
+    if manifest_file.is_none() && found.is_empty() {
+        reading.report(no_manifest(&sources));
+    } else if entity_files.is_empty() && found.is_empty() {
+        reading.report(no_entities(&sources));
+    }
+    let drafts = read_entities(&reading, &entity_files);
+    references::check_same_as(&reading, &drafts);
+    let hash = hash(&sources, &entity_files, manifest.as_ref());
+
+    let problems = in_file_order(found, reading.into_problems());
+    let mut warnings = Problems::new(sources.clone());
+    warnings.extend(problems);
+    let mut entities: Vec<Entity> = drafts.into_iter().filter_map(Draft::finish).collect();
+    entities.sort_by(|a, b| a.name.cmp(&b.name));
+    match manifest {
+        Some(manifest) if !warnings.has_errors() => Ok(Project {
+            root,
+            manifest,
+            entities,
+            sources,
+            hash,
+            warnings,
+        }),
+        _ => Err(warnings),
+    }
+}
+
+fn read_entities(reading: &Reading<'_>, files: &[(FileId, String)]) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    for (file, name) in files {
+        check_entity_name(reading, *file, name);
+        let text = reading.sources.text(*file);
+        drafts.extend(entity_reading::read_entity(reading, name, *file, text));
+    }
+    drafts
+}
+
+fn check_entity_name(reading: &Reading<'_>, file: FileId, name: &str) {
+    let start = Span::new(file, 0..0);
+    if name == ALL {
+        reading.report(
+            Problem::error("project::name-clash", "an entity can't be named `all`")
+                .at(start)
+                .hint("`all` is the built-in group of every entity; rename the file"),
+        );
+    } else if !name::is_entity_name(name) {
+        reading.report(
+            Problem::error(
+                "project::bad-name",
+                format!("`{name}` can't be an entity's name"),
+            )
+            .at(start)
+            .label("the name comes from the file's")
+            .hint(match name::as_entity_name(name) {
+                Some(better) => format!("rename the file to {FOLDER}{better}.toml"),
+                None => "rename the file: lower-case letters, digits and `_`, \
+                             beginning with a letter, 63 characters at most"
+                    .to_owned(),
+            }),
+        );
+    }
+}
+
+fn no_manifest(sources: &SourceFiles) -> Problem {
+    let folder = if sources.root().is_empty() {
+        "."
+    } else {
+        sources.root()
+    };
+    Problem::error(
+        "project::no-manifest",
+        format!("there is no {MANIFEST} in `{folder}`"),
+    )
+    .hint("go to the project's folder, or name it with --project FOLDER")
+}
+
+fn no_entities(sources: &SourceFiles) -> Problem {
+    let problem = Problem::error("project::no-entities", "the project has no entities")
+        .hint("describe each in a file of its own: entities/orders.toml");
+    match sources.find(MANIFEST) {
+        Some(file) => problem.at(Span::new(file, 0..0)),
+        None => problem,
+    }
+}
+
+/// Problems without a place first, then file by file from top to bottom.
+fn in_file_order(mut found: Vec<Problem>, more: Vec<Problem>) -> Vec<Problem> {
+    found.extend(more);
+    found.sort_by_key(|problem| problem.span.map(|span| (span.file, span.start)));
+    found
+}
+
+fn hash(
+    sources: &SourceFiles,
+    entities: &[(FileId, String)],
+    manifest: Option<&Manifest>,
+) -> String {
+    let schema = manifest
+        .map(|manifest| manifest.target.schema.as_slice())
+        .unwrap_or_default();
+    let files: BTreeSet<&str> = entities
+        .iter()
+        .map(|(file, _)| sources.path(*file))
+        .chain([MANIFEST])
+        .chain(schema.iter().map(String::as_str))
+        .collect();
+    let mut hasher = Sha256::new();
+    for path in files {
+        let text = sources
+            .find(path)
+            .map(|file| sources.text(file))
+            .unwrap_or_default();
+        let text = text.replace("\r\n", "\n");
+        for part in [path, &text] {
+            // The length in front keeps two parts from being read as one.
+            hasher.update((part.len() as u64).to_be_bytes());
+            hasher.update(part.as_bytes());
+        }
+    }
+    hex::encode(hasher.finalize())
 }

@@ -1,0 +1,121 @@
+//! Reading a project's folder from disk.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::entity_reading::FOLDER;
+use crate::manifest_reading::{MANIFEST, is_inside};
+use crate::problem::Problem;
+use crate::source_files::SourceFiles;
+
+/// Reads the manifest, the entities and the SQL files the manifest names. What can't be read is
+/// reported; a file that isn't there is not (the check knows where it is named).
+pub(crate) fn read_folder(root: &Path) -> (SourceFiles, Vec<Problem>) {
+    let mut folder = Folder {
+        root,
+        sources: SourceFiles::new(&root.display().to_string()),
+        problems: Vec::new(),
+    };
+    folder.read_file(MANIFEST);
+    folder.read_entities();
+    for path in folder.named_files() {
+        folder.read_file(&path);
+    }
+    (folder.sources, folder.problems)
+}
+
+struct Folder<'a> {
+    root: &'a Path,
+    sources: SourceFiles,
+    problems: Vec<Problem>,
+}
+
+impl Folder<'_> {
+    fn read_file(&mut self, path: &str) {
+        match std::fs::read(self.root.join(path)) {
+            Ok(bytes) => match String::from_utf8(bytes) {
+                Ok(text) => {
+                    self.sources.add(path, text);
+                }
+                Err(error) => {
+                    let at = error.utf8_error().valid_up_to();
+                    self.problems.push(
+                        unreadable(path, &format!("it is not UTF-8 text (byte {at})"))
+                            .hint("save the file as UTF-8"),
+                    );
+                }
+            },
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => self.problems.push(unreadable(path, &error.to_string())),
+        }
+    }
+
+    fn read_entities(&mut self) {
+        let entries = match std::fs::read_dir(self.root.join(FOLDER)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+            Err(error) => return self.problems.push(unreadable(FOLDER, &error.to_string())),
+        };
+        let mut names = BTreeSet::new();
+        for entry in entries {
+            match entry.map(|entry| entry.file_name().into_string()) {
+                Ok(Ok(name)) => {
+                    names.insert(name);
+                }
+                Ok(Err(name)) => {
+                    let path = format!("{FOLDER}{}", name.display());
+                    self.problems
+                        .push(unreadable(&path, "its name is not UTF-8 text"));
+                }
+                Err(error) => self.problems.push(unreadable(FOLDER, &error.to_string())),
+            }
+        }
+        for name in names {
+            let path = format!("{FOLDER}{name}");
+            // Hidden files are editors' and file systems' own.
+            if name.starts_with('.') {
+            } else if name.ends_with(".toml") {
+                self.read_file(&path);
+            } else {
+                self.problems.push(
+                    Problem::warning("project::ignored-file", format!("`{path}` is ignored"))
+                        .hint("only files entities/NAME.toml describe entities"),
+                );
+            }
+        }
+    }
+
+    /// Paths of the SQL files the manifest names, as far as the manifest can be understood.
+    fn named_files(&self) -> BTreeSet<String> {
+        let Some(file) = self.sources.find(MANIFEST) else {
+            return BTreeSet::new();
+        };
+        let (manifest, _) = DeTable::parse_recoverable(self.sources.text(file));
+        let mut paths = BTreeSet::new();
+        for (table, key) in [
+            ("source", "schema"),
+            ("source", "generator"),
+            ("target", "schema"),
+        ] {
+            let list = manifest
+                .get_ref()
+                .get(table)
+                .and_then(|table| table.get_ref().get(key));
+            let Some(DeValue::Array(items)) = list.map(|list| list.get_ref()) else {
+                continue;
+            };
+            let items = items.iter().filter_map(|item| item.get_ref().as_str());
+            paths.extend(items.filter(|path| is_inside(path)).map(str::to_owned));
+        }
+        paths
+    }
+}
+
+fn unreadable(path: &str, why: &str) -> Problem {
+    Problem::error(
+        "project::unreadable-file",
+        format!("`{path}` can't be read: {why}"),
+    )
+}

@@ -1,11 +1,451 @@
 //! JSON schemas of the project's files, for editors.
+//!
+//! The types here are shapes: they exist for their schema and their docstrings, which editors
+//! show. Reading goes another way (see `document`), and a test keeps the keys of both the same.
+
+#![expect(dead_code, reason = "the fields are read by the derive alone")]
+
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, json_schema, schema_for};
 
 /// JSON schema (draft 2020-12) of `regraft.toml`.
 pub fn json_schema_manifest() -> serde_json::Value {
-    serde_json::json!({})
+    schema_for!(ManifestFile).to_value()
 }
 
 /// JSON schema (draft 2020-12) of `entities/NAME.toml`.
 pub fn json_schema_entity() -> serde_json::Value {
-    serde_json::json!({})
+    schema_for!(EntityFile).to_value()
+}
+
+/// A constant: a string, integer, float or boolean.
+fn scalar(_: &mut schemars::SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["string", "integer", "number", "boolean"] })
+}
+
+/// The manifest of a regraft project.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, title = "regraft.toml")]
+struct ManifestFile {
+    /// Version of the project format.
+    #[schemars(range(min = 1, max = 1))]
+    version: u32,
+    /// Name of the project.
+    #[schemars(regex(pattern = "^[a-z][a-z0-9_-]*$"))]
+    name: String,
+    /// What the migration is about.
+    description: Option<String>,
+    source: Option<SourceTable>,
+    target: Option<TargetTable>,
+    limits: Option<LimitsTable>,
+    run: Option<RunTable>,
+    /// Named lists of entities and other groups. `all` is built in: every entity.
+    groups: Option<BTreeMap<String, Vec<String>>>,
+}
+
+/// What the demo builds the legacy database from.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct SourceTable {
+    /// SQL files that create the legacy schema, in order.
+    schema: Option<Vec<String>>,
+    /// SQL files that fill it with made-up rows, in order.
+    generator: Option<Vec<String>>,
+}
+
+/// The target as a whole.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct TargetTable {
+    /// SQL files that create the target schema, in order; they name tables without a schema.
+    schema: Option<Vec<String>>,
+    /// PostgreSQL schema the target tables live in. Default: "public".
+    namespace: Option<String>,
+}
+
+/// What a run may leave behind and still be a success.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct LimitsTable {
+    /// Rows of an entity that may be in quarantine or blocked before `migrate` ends with exit
+    /// code 1: a count (100) or a percentage of its source rows ("0.5%"). Default: 0.
+    quarantine: Option<Quarantine>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Quarantine {
+    /// A number of rows.
+    Rows(u64),
+    /// A percentage of the entity's source rows.
+    Percentage(#[schemars(regex(pattern = "^[0-9]+(\\.[0-9]+)? *%$"))] String),
+}
+
+/// Defaults for how a run works.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct RunTable {
+    /// Source rows per batch. The environment variable BATCH_SIZE and --batch-size override it.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    batch_size: Option<u32>,
+    /// Batches moved at the same time.
+    #[schemars(range(min = 1, max = 64))]
+    workers: Option<u32>,
+}
+
+/// A mapping from a source query to one target table. Its name is the file's.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, title = "entities/NAME.toml")]
+struct EntityFile {
+    /// What the entity is about.
+    description: Option<String>,
+    source: EntitySourceTable,
+    target: EntityTargetTable,
+    /// The target columns and where their values come from.
+    columns: BTreeMap<String, ColumnRule>,
+}
+
+/// Where the rows come from.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct EntitySourceTable {
+    /// A FROM list; the aliases in it are used by all expressions of the file.
+    from: String,
+    /// SQL expression for the legacy id, unique over `from`; an integer, text or uuid.
+    key: String,
+    /// Conditions on the rows. What they drop is counted under their names; a row that several
+    /// would drop counts for the first.
+    filter: Option<Vec<FilterTable>>,
+}
+
+/// A named condition.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct FilterTable {
+    /// The name dropped rows are counted under.
+    #[schemars(regex(pattern = "^[a-z][a-z0-9_-]*$"))]
+    name: String,
+    /// SQL condition: a row is kept only when it is true (NULL drops the row).
+    keep: String,
+}
+
+/// Where the rows go.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct EntityTargetTable {
+    /// `table` or `schema.table`.
+    table: String,
+    key: KeyTable,
+    /// Column that receives the legacy id.
+    legacy: Option<String>,
+}
+
+/// The key column and how keys come about.
+#[derive(JsonSchema)]
+#[schemars(tag = "strategy", rename_all = "snake_case", deny_unknown_fields)]
+enum KeyTable {
+    /// Derived from the legacy id and ordered by a time: the choice for rows that have one.
+    UuidV7 {
+        /// The key column.
+        column: String,
+        /// SQL expression for the time.
+        time: String,
+    },
+    /// Derived from the legacy id alone.
+    UuidV5 {
+        /// The key column.
+        column: String,
+    },
+    /// Random; the mapping is stored.
+    UuidV4 {
+        /// The key column.
+        column: String,
+    },
+    /// Read from the source.
+    Column {
+        /// The key column.
+        column: String,
+        /// SQL expression for the key (uuid or text).
+        from: String,
+    },
+    /// The same key as a row of another entity.
+    SameAs {
+        /// The key column.
+        column: String,
+        /// The other entity.
+        entity: String,
+        /// SQL expression for the legacy id over there. Default: the source's key.
+        from: Option<String>,
+    },
+}
+
+/// Where a column's value comes from.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum ColumnRule {
+    /// An SQL expression on the source: `alias.column` is copied, anything else derived.
+    Expression(String),
+    Sql(SqlRule),
+    Value(ValueRule),
+    Map(MapRule),
+    Json(JsonRule),
+    Parse(ParseRule),
+    Ref(RefRule),
+    RefBy(RefByRule),
+}
+
+/// An SQL expression with its provenance stated.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct SqlRule {
+    /// SQL expression on the source.
+    sql: String,
+    provenance: Option<StatedProvenance>,
+}
+
+/// Where the value comes from. Synthesised values are counted apart.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum StatedProvenance {
+    Copied,
+    Derived,
+    Defaulted,
+    Synthesised,
+}
+
+/// A constant.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct ValueRule {
+    /// The constant.
+    #[schemars(schema_with = "scalar")]
+    value: String,
+}
+
+/// A source value translated by a table of values.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct MapRule {
+    /// SQL expression for the source value.
+    from: String,
+    map: Cases,
+    /// What NULL becomes. Default: NULL.
+    #[schemars(schema_with = "scalar", default)]
+    null: Option<String>,
+    /// What a value that is not in the map becomes. Default: such rows are quarantined.
+    #[schemars(schema_with = "scalar", default)]
+    otherwise: Option<String>,
+}
+
+/// Source value (in its text form) and target value; at least one.
+#[derive(JsonSchema)]
+#[schemars(transparent)]
+struct Cases(#[schemars(length(min = 1))] BTreeMap<String, CaseValue>);
+
+/// A string, integer, float or boolean.
+#[derive(JsonSchema)]
+#[schemars(transparent)]
+struct CaseValue(#[schemars(schema_with = "scalar")] String);
+
+/// A JSON object built from SQL expressions.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct JsonRule {
+    /// Names of the object's fields and what they hold.
+    json: BTreeMap<String, JsonFieldValue>,
+}
+
+/// What a field of a JSON object holds.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum JsonFieldValue {
+    /// An SQL expression.
+    Sql(String),
+    /// An object in the object.
+    Object(BTreeMap<String, JsonFieldValue>),
+}
+
+/// A source text that holds JSON.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct ParseRule {
+    /// SQL expression for the text.
+    parse: String,
+    /// What to do with text that is not JSON. Default: "quarantine".
+    bad: Option<Bad>,
+    /// What to do with empty text: "null" (default), "quarantine", or the JSON text to use.
+    empty: Option<String>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Bad {
+    Word(Word),
+    KeepAs(KeepAs),
+}
+
+/// Keep the text in an object.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct KeepAs {
+    /// The name of the object's only field, which holds the text.
+    keep_as: String,
+}
+
+/// Quarantine the row, or use NULL.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Word {
+    Quarantine,
+    Null,
+}
+
+/// The key of a row of another entity.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct RefRule {
+    /// The other entity.
+    #[schemars(rename = "ref")]
+    entity: String,
+    /// SQL expression for the legacy id over there; NULL gives NULL.
+    from: String,
+    missing: Option<MissingRule>,
+}
+
+/// The key of a row of one of several entities.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct RefByRule {
+    /// SQL expression for the value that tells which entity is meant.
+    ref_by: String,
+    /// That value (in its text form) and the entity it stands for; at least one.
+    #[schemars(length(min = 1))]
+    cases: BTreeMap<String, String>,
+    /// SQL expression for the legacy id over there; NULL gives NULL.
+    from: String,
+    missing: Option<MissingRule>,
+}
+
+/// What to do when there is no such row. Default: "quarantine".
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum MissingRule {
+    Word(Word),
+    Default(MissingDefault),
+}
+
+/// Use a constant instead.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct MissingDefault {
+    /// The constant.
+    #[schemars(schema_with = "scalar")]
+    default: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{column_reading, entity_reading, manifest_reading};
+
+    /// Follows `$ref`, and the only schema among several that isn't null.
+    fn resolve<'a>(root: &'a Value, mut node: &'a Value) -> &'a Value {
+        loop {
+            if let Some(path) = node.get("$ref").and_then(Value::as_str) {
+                node = root
+                    .pointer(path.trim_start_matches('#'))
+                    .expect("a definition");
+            } else if let Some(options) = node.get("anyOf").and_then(Value::as_array)
+                && options.len() == 2
+                && options[1]["type"] == "null"
+            {
+                node = &options[0];
+            } else {
+                return node;
+            }
+        }
+    }
+
+    fn keys(node: &Value) -> BTreeSet<&str> {
+        assert_eq!(node["additionalProperties"], false, "{node}");
+        node["properties"]
+            .as_object()
+            .expect("properties")
+            .keys()
+            .map(String::as_str)
+            .collect()
+    }
+
+    fn set<'a>(keys: &[&'a str]) -> BTreeSet<&'a str> {
+        keys.iter().copied().collect()
+    }
+
+    #[test]
+    fn the_manifests_schema_has_the_keys_that_are_read() {
+        let schema = json_schema_manifest();
+        assert_eq!(
+            schema["$schema"],
+            "https://json-schema.org/draft/2020-12/schema"
+        );
+        assert_eq!(keys(&schema), set(manifest_reading::ROOT_KEYS));
+        for (table, known) in [
+            ("source", manifest_reading::SOURCE_KEYS),
+            ("target", manifest_reading::TARGET_KEYS),
+            ("limits", manifest_reading::LIMITS_KEYS),
+            ("run", manifest_reading::RUN_KEYS),
+        ] {
+            assert_eq!(
+                keys(resolve(&schema, &schema["properties"][table])),
+                set(known)
+            );
+        }
+        assert_eq!(schema["required"], serde_json::json!(["version", "name"]));
+    }
+
+    #[test]
+    fn the_entitys_schema_has_the_keys_that_are_read() {
+        let schema = json_schema_entity();
+        assert_eq!(keys(&schema), set(entity_reading::ROOT_KEYS));
+        let source = resolve(&schema, &schema["properties"]["source"]);
+        assert_eq!(keys(source), set(entity_reading::SOURCE_KEYS));
+        let filter = resolve(&schema, &source["properties"]["filter"]["items"]);
+        assert_eq!(keys(filter), set(entity_reading::FILTER_KEYS));
+        let target = resolve(&schema, &schema["properties"]["target"]);
+        assert_eq!(keys(target), set(entity_reading::TARGET_KEYS));
+    }
+
+    #[test]
+    fn the_keys_schema_knows_all_strategies() {
+        let schema = json_schema_entity();
+        let target = resolve(&schema, &schema["properties"]["target"]);
+        let key = resolve(&schema, &target["properties"]["key"]);
+        let variants = key["oneOf"]
+            .as_array()
+            .expect("one schema for each strategy");
+        let strategies: Vec<_> = variants
+            .iter()
+            .map(|v| v["properties"]["strategy"]["const"].as_str())
+            .collect();
+        let known: Vec<_> = entity_reading::strategy_names().map(Some).collect();
+        assert_eq!(strategies, known);
+        let all: BTreeSet<_> = variants.iter().flat_map(keys).collect();
+        assert_eq!(all, set(entity_reading::KEY_KEYS));
+    }
+
+    #[test]
+    fn the_columns_schema_knows_all_forms() {
+        let schema = json_schema_entity();
+        let columns = resolve(&schema, &schema["properties"]["columns"]);
+        let rule = resolve(&schema, &columns["additionalProperties"]);
+        let mut options = rule["anyOf"].as_array().expect("forms").iter();
+        assert_eq!(options.next().expect("a form")["type"], "string");
+        let forms: Vec<_> = options.map(|form| keys(resolve(&schema, form))).collect();
+        let known: Vec<_> = column_reading::forms().map(|(_, keys)| set(keys)).collect();
+        assert_eq!(forms, known);
+    }
 }

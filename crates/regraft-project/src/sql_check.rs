@@ -27,7 +27,7 @@ const SERVER_DECIDES: &str =
 /// Reads `value` as one SQL expression. `true` when it is nothing but a source column.
 pub(crate) fn expression(value: Value<'_>) -> Option<(Sql, bool)> {
     let sql = value.sql_text()?;
-    let checked = Check::new(&sql, Kind::Expression).and_then(|check| check.expression());
+    let checked = Check::new(&sql, Kind::Expression).and_then(|check| check.check_expression());
     let bare_column = checked.unwrap_or_else(|problem| {
         value.reading.report(*problem);
         false
@@ -38,7 +38,7 @@ pub(crate) fn expression(value: Value<'_>) -> Option<(Sql, bool)> {
 /// Reads `value` as a FROM list.
 pub(crate) fn from_list(value: Value<'_>) -> Option<Sql> {
     let sql = value.sql_text()?;
-    let checked = Check::new(&sql, Kind::FromList).and_then(|check| check.from_list());
+    let checked = Check::new(&sql, Kind::FromList).and_then(|check| check.check_from_list());
     if let Err(problem) = checked {
         value.reading.report(*problem);
     }
@@ -93,7 +93,7 @@ impl<'a> Check<'a> {
     }
 
     /// Whether the expression is nothing but a column.
-    fn expression(&self) -> Outcome<bool> {
+    fn check_expression(&self) -> Outcome<bool> {
         self.check_tokens()?;
         let tree = self.parse(|parser| parser.parse_expr())?;
         let bare_column = matches!(
@@ -104,7 +104,7 @@ impl<'a> Check<'a> {
         Ok(bare_column)
     }
 
-    fn from_list(&self) -> Outcome<()> {
+    fn check_from_list(&self) -> Outcome<()> {
         self.check_tokens()?;
         let tree: Option<Vec<TableWithJoins>> =
             self.parse(|parser| parser.parse_comma_separated(Parser::parse_table_and_joins))?;

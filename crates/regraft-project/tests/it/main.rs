@@ -1,0 +1,11 @@
+//! Tests of `regraft-project` from outside, in one binary.
+
+mod column_diagnostics;
+mod entity_diagnostics;
+mod fixture;
+mod folder;
+mod manifest_diagnostics;
+mod model;
+mod robustness;
+mod selection;
+mod sql_diagnostics;

@@ -134,6 +134,7 @@ fn read_table(key: KeyName<'_>, value: Value<'_>) -> Option<(Rule, Provenance)> 
             return None;
         }
     };
+    let table = table.knowing(form.keys);
     report_unknown(&table, form);
     (form.read)(&table, table.get(form.leading)?)
 }

@@ -19,16 +19,28 @@ pub(crate) struct Reading<'a> {
     pub(crate) sources: &'a SourceFiles,
     /// Names of all entities, whether or not their files are sound.
     pub(crate) entities: BTreeSet<String>,
+    /// Paths of files that are there, but could not be read.
+    unread: Vec<String>,
     problems: RefCell<Vec<Problem>>,
 }
 
 impl<'a> Reading<'a> {
-    pub(crate) fn new(sources: &'a SourceFiles, entities: BTreeSet<String>) -> Self {
+    pub(crate) fn new(
+        sources: &'a SourceFiles,
+        entities: BTreeSet<String>,
+        unread: Vec<String>,
+    ) -> Self {
         Reading {
             sources,
             entities,
+            unread,
             problems: RefCell::default(),
         }
+    }
+
+    /// Whether the file at `path` is there, but could not be read.
+    pub(crate) fn is_unread(&self, path: &str) -> bool {
+        self.unread.iter().any(|unread| unread == path)
     }
 
     pub(crate) fn report(&self, problem: Problem) {
@@ -79,14 +91,22 @@ pub(crate) fn parse<'a>(
             .hint("remove or rename one of the two")
         } else {
             usable = false;
-            Problem::error(
-                "project::syntax",
-                format!("not valid TOML: {}", error.message()),
-            )
+            syntax_problem(error.message())
         };
         reading.report(problem.at(span));
     }
     usable.then_some(table)
+}
+
+fn syntax_problem(message: &str) -> Problem {
+    let problem = Problem::error("project::syntax", format!("not valid TOML: {message}"));
+    if message.contains("dotted key") {
+        problem.hint("a dot in a key means a table; put such a key in quotes: \"1.5\" = ...")
+    } else if message.contains("string values must be quoted") {
+        problem.hint("put the value in quotes; SQL with quotes in it fits between '''")
+    } else {
+        problem
+    }
 }
 
 /// A value of the tree.
@@ -202,7 +222,7 @@ impl<'a> Value<'a> {
 
     /// A table whose keys are all among `known`; `what` names it in messages.
     pub(crate) fn table(&self, what: &str, known: &'static [&'static str]) -> Option<Table<'a>> {
-        let table = self.open_table(what)?;
+        let table = self.open_table(what)?.knowing(known);
         table.reject_unknown(known);
         Some(table)
     }
@@ -290,6 +310,7 @@ pub(crate) struct Table<'a> {
     pub(crate) span: Span,
     what: String,
     node: &'a DeTable<'a>,
+    known: &'static [&'static str],
 }
 
 impl<'a> Table<'a> {
@@ -304,7 +325,14 @@ impl<'a> Table<'a> {
             span,
             what: what.to_owned(),
             node,
+            known: &[],
         }
+    }
+
+    /// The table as one whose keys should be among `known`.
+    pub(crate) fn knowing(mut self, known: &'static [&'static str]) -> Self {
+        self.known = known;
+        self
     }
 
     /// Keys and values in the order they are written in.
@@ -341,10 +369,11 @@ impl<'a> Table<'a> {
         Some(Value::new(self.reading, self.span.file, key, value))
     }
 
-    /// The value of `key`, reported when missing; `example` shows how to write it.
+    /// The value of `key`, reported when missing; `example` shows how to write it. A key that
+    /// looks like a mistyped `key` is report enough.
     pub(crate) fn required(&self, key: &'static str, example: &str) -> Option<Value<'a>> {
         let value = self.get(key);
-        if value.is_none() {
+        if value.is_none() && !self.has_mistyped(key) {
             self.reading.report(
                 Problem::error(
                     "project::missing-key",
@@ -356,6 +385,13 @@ impl<'a> Table<'a> {
             );
         }
         value
+    }
+
+    fn has_mistyped(&self, key: &str) -> bool {
+        self.entries().iter().any(|(found, _)| {
+            !self.known.contains(&found.text)
+                && name::nearest(found.text, self.known.iter().copied()) == Some(key)
+        })
     }
 
     /// A string under `key`, if there.

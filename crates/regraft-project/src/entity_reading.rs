@@ -79,7 +79,8 @@ pub(crate) fn read_entity(
 ) -> Option<Draft> {
     let document = crate::document::parse(reading, file, text)?;
     let what = format!("entity `{name}`");
-    let root = Table::new(reading, Span::new(file, 0..0), &what, document.get_ref());
+    let root =
+        Table::new(reading, Span::new(file, 0..0), &what, document.get_ref()).knowing(ROOT_KEYS);
     root.reject_unknown(ROOT_KEYS);
     let source = root
         .required("source", "[source] with `from` and `key`")

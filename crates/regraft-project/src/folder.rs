@@ -12,10 +12,11 @@ use crate::source_files::SourceFiles;
 
 /// Reads the manifest, the entities and the SQL files the manifest names. What can't be read is
 /// reported; a file that isn't there is not (the check knows where it is named).
-pub(crate) fn read_folder(root: &Path) -> (SourceFiles, Vec<Problem>) {
+pub(crate) fn read_folder(root: &Path) -> Folder<'_> {
     let mut folder = Folder {
         root,
         sources: SourceFiles::new(&root.display().to_string()),
+        unread: Vec::new(),
         problems: Vec::new(),
     };
     folder.read_file(MANIFEST);
@@ -23,13 +24,17 @@ pub(crate) fn read_folder(root: &Path) -> (SourceFiles, Vec<Problem>) {
     for path in folder.named_files() {
         folder.read_file(&path);
     }
-    (folder.sources, folder.problems)
+    folder
 }
 
-struct Folder<'a> {
+/// What was read from a folder.
+pub(crate) struct Folder<'a> {
     root: &'a Path,
-    sources: SourceFiles,
-    problems: Vec<Problem>,
+    pub(crate) sources: SourceFiles,
+    /// Paths of files that are there, but can't be read.
+    pub(crate) unread: Vec<String>,
+    /// Why they can't, among other things.
+    pub(crate) problems: Vec<Problem>,
 }
 
 impl Folder<'_> {
@@ -41,22 +46,30 @@ impl Folder<'_> {
                 }
                 Err(error) => {
                     let at = error.utf8_error().valid_up_to();
-                    self.problems.push(
-                        unreadable(path, &format!("it is not UTF-8 text (byte {at})"))
-                            .hint("save the file as UTF-8"),
-                    );
+                    let why = format!("it is not UTF-8 text (byte {at})");
+                    self.unreadable(path, &why, Some("save the file as UTF-8"));
                 }
             },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => self.problems.push(unreadable(path, &error.to_string())),
+            Err(error) => self.unreadable(path, &error.to_string(), None),
         }
+    }
+
+    fn unreadable(&mut self, path: &str, why: &str, hint: Option<&str>) {
+        let message = format!("`{path}` can't be read: {why}");
+        let problem = Problem::error("project::unreadable-file", message);
+        self.unread.push(path.to_owned());
+        self.problems.push(match hint {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        });
     }
 
     fn read_entities(&mut self) {
         let entries = match std::fs::read_dir(self.root.join(FOLDER)) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
-            Err(error) => return self.problems.push(unreadable(FOLDER, &error.to_string())),
+            Err(error) => return self.unreadable(FOLDER, &error.to_string(), None),
         };
         let mut names = BTreeSet::new();
         for entry in entries {
@@ -66,10 +79,9 @@ impl Folder<'_> {
                 }
                 Ok(Err(name)) => {
                     let path = format!("{FOLDER}{}", name.display());
-                    self.problems
-                        .push(unreadable(&path, "its name is not UTF-8 text"));
+                    self.unreadable(&path, "its name is not UTF-8 text", Some("rename it"));
                 }
-                Err(error) => self.problems.push(unreadable(FOLDER, &error.to_string())),
+                Err(error) => self.unreadable(FOLDER, &error.to_string(), None),
             }
         }
         for name in names {
@@ -111,11 +123,4 @@ impl Folder<'_> {
         }
         paths
     }
-}
-
-fn unreadable(path: &str, why: &str) -> Problem {
-    Problem::error(
-        "project::unreadable-file",
-        format!("`{path}` can't be read: {why}"),
-    )
 }

@@ -40,7 +40,8 @@ pub(crate) fn read_manifest(reading: &Reading<'_>, file: FileId, text: &str) -> 
         Span::new(file, 0..0),
         "regraft.toml",
         document.get_ref(),
-    );
+    )
+    .knowing(ROOT_KEYS);
     root.reject_unknown(ROOT_KEYS);
     let version = read_version(&root);
     let name = root
@@ -155,7 +156,7 @@ fn check_path(reading: &Reading<'_>, path: &Spanned<String>) {
                 .label("must be relative, without `..`")
                 .hint("move the file into the project, so that all of it is reviewed together"),
         );
-    } else if reading.sources.find(&path.value).is_none() {
+    } else if reading.sources.find(&path.value).is_none() && !reading.is_unread(&path.value) {
         let known: Vec<_> = reading
             .sources
             .ids()
@@ -269,8 +270,10 @@ fn read_groups(root: &Table<'_>) -> IndexMap<String, Vec<Spanned<String>>> {
     let mut groups = IndexMap::new();
     for (key, value) in table.entries() {
         check_group_name(table.reading, key);
-        let members = value.strings();
-        if members.is_empty() && value.array("strings").is_some_and(|items| items.is_empty()) {
+        let Some(items) = value.array("strings") else {
+            continue;
+        };
+        if items.is_empty() {
             table.reading.report(
                 Problem::error(
                     "project::empty-group",
@@ -280,7 +283,10 @@ fn read_groups(root: &Table<'_>) -> IndexMap<String, Vec<Spanned<String>>> {
                 .hint("name entities or other groups, or remove the group"),
             );
         }
-        groups.insert(key.text.to_owned(), members);
+        groups.insert(
+            key.text.to_owned(),
+            items.iter().filter_map(Value::string).collect(),
+        );
     }
     crate::group_check::check_groups(table.reading, &groups);
     groups

@@ -33,8 +33,13 @@ impl Project {
     /// # Errors
     /// Everything that is wrong with it, in all of its files, at once.
     pub fn load(root: &Path) -> Result<Project, Problems> {
-        let (sources, problems) = crate::folder::read_folder(root);
-        check(root.to_owned(), sources, problems)
+        let folder = crate::folder::read_folder(root);
+        check(
+            root.to_owned(),
+            folder.sources,
+            &folder.unread,
+            folder.problems,
+        )
     }
 
     /// Checks a project given as paths (relative, with `/` between parts) and texts.
@@ -60,7 +65,7 @@ impl Project {
                 sources.add(path, text);
             }
         }
-        check(PathBuf::from(root_label), sources, problems)
+        check(PathBuf::from(root_label), sources, &[], problems)
     }
 
     /// The project's folder (or the label given instead of one).
@@ -138,23 +143,28 @@ pub(crate) fn entity_stem(path: &str) -> Option<&str> {
     (!stem.contains('/')).then_some(stem)
 }
 
-/// Checks the files against each other and builds the model. `found` are problems that were
-/// met while reading them.
-fn check(root: PathBuf, sources: SourceFiles, found: Vec<Problem>) -> Result<Project, Problems> {
+/// Checks the files against each other and builds the model. `unread` are the paths of files
+/// that could not be read, `found` the problems met while reading.
+fn check(
+    root: PathBuf,
+    sources: SourceFiles,
+    unread: &[String],
+    found: Vec<Problem>,
+) -> Result<Project, Problems> {
     let entity_files: Vec<(FileId, String)> = sources
         .ids()
         .filter_map(|file| Some((file, entity_stem(sources.path(file))?.to_owned())))
         .collect();
-    let names = entity_files.iter().map(|(_, name)| name.clone()).collect();
-    let reading = Reading::new(&sources, names);
-    let manifest_file = sources.find(MANIFEST);
-    let manifest = manifest_file
-        .and_then(|file| manifest_reading::read_manifest(&reading, file, sources.text(file)));
-    if manifest_file.is_none() && found.is_empty() {
-        reading.report(no_manifest(&sources));
-    } else if entity_files.is_empty() && found.is_empty() {
-        reading.report(no_entities(&sources));
-    }
+    // An entity whose file can't be read exists all the same: references to it are fine.
+    let read = entity_files.iter().map(|(_, name)| name.as_str());
+    let names = read.chain(unread.iter().filter_map(|path| entity_stem(path)));
+    let reading = Reading::new(
+        &sources,
+        names.map(str::to_owned).collect(),
+        unread.to_vec(),
+    );
+
+    let manifest = read_manifest(&reading);
     let drafts = read_entities(&reading, &entity_files);
     references::check_same_as(&reading, &drafts);
     let hash = hash(&sources, &entity_files, manifest.as_ref());
@@ -175,6 +185,23 @@ fn check(root: PathBuf, sources: SourceFiles, found: Vec<Problem>) -> Result<Pro
         }),
         _ => Err(warnings),
     }
+}
+
+fn read_manifest(reading: &Reading<'_>) -> Option<Manifest> {
+    let Some(file) = reading.sources.find(MANIFEST) else {
+        if !reading.is_unread(MANIFEST) {
+            reading.report(no_manifest(reading.sources));
+        }
+        return None;
+    };
+    if reading.entities.is_empty() && !reading.is_unread(FOLDER) {
+        reading.report(
+            Problem::error("project::no-entities", "the project has no entities")
+                .at(Span::new(file, 0..0))
+                .hint("describe each in a file of its own: entities/orders.toml"),
+        );
+    }
+    manifest_reading::read_manifest(reading, file, reading.sources.text(file))
 }
 
 fn read_entities(reading: &Reading<'_>, files: &[(FileId, String)]) -> Vec<Draft> {
@@ -224,15 +251,6 @@ fn no_manifest(sources: &SourceFiles) -> Problem {
         format!("there is no {MANIFEST} in `{folder}`"),
     )
     .hint("go to the project's folder, or name it with --project FOLDER")
-}
-
-fn no_entities(sources: &SourceFiles) -> Problem {
-    let problem = Problem::error("project::no-entities", "the project has no entities")
-        .hint("describe each in a file of its own: entities/orders.toml");
-    match sources.find(MANIFEST) {
-        Some(file) => problem.at(Span::new(file, 0..0)),
-        None => problem,
-    }
 }
 
 /// Problems without a place first, then file by file from top to bottom.

@@ -7,16 +7,52 @@
 
 use std::collections::BTreeMap;
 
-use schemars::{JsonSchema, Schema, json_schema, schema_for};
+use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema, json_schema};
+use serde_json::Value;
 
 /// JSON schema (draft 2020-12) of `regraft.toml`.
-pub fn json_schema_manifest() -> serde_json::Value {
-    schema_for!(ManifestFile).to_value()
+pub fn json_schema_manifest() -> Value {
+    schema_of::<ManifestFile>()
 }
 
 /// JSON schema (draft 2020-12) of `entities/NAME.toml`.
-pub fn json_schema_entity() -> serde_json::Value {
-    schema_for!(EntityFile).to_value()
+pub fn json_schema_entity() -> Value {
+    schema_of::<EntityFile>()
+}
+
+fn schema_of<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(drop_null));
+    settings
+        .into_generator()
+        .into_root_schema_for::<T>()
+        .to_value()
+}
+
+/// An optional key may be left out; TOML knows no null to set it to.
+fn drop_null(schema: &mut Schema) {
+    let Some(schema) = schema.as_object_mut() else {
+        return;
+    };
+    if let Some(Value::Array(types)) = schema.get_mut("type") {
+        types.retain(|one| one != "null");
+        if let [one] = &types[..] {
+            let one = one.clone();
+            schema.insert("type".to_owned(), one);
+        }
+    }
+    if let Some(Value::Array(options)) = schema.get("anyOf")
+        && let [Value::Object(option), null] = &options[..]
+        && null["type"] == "null"
+    {
+        let option = option.clone();
+        schema.remove("anyOf");
+        schema.extend(option);
+    }
+    if schema.get("default") == Some(&Value::Null) {
+        schema.remove("default");
+    }
 }
 
 /// A constant: a string, integer, float or boolean.
@@ -240,8 +276,8 @@ struct MapRule {
 
 /// Source value (in its text form) and target value; at least one.
 #[derive(JsonSchema)]
-#[schemars(transparent)]
-struct Cases(#[schemars(length(min = 1))] BTreeMap<String, CaseValue>);
+#[schemars(transparent, extend("minProperties" = 1))]
+struct Cases(BTreeMap<String, CaseValue>);
 
 /// A string, integer, float or boolean.
 #[derive(JsonSchema)]
@@ -320,7 +356,7 @@ struct RefByRule {
     /// SQL expression for the value that tells which entity is meant.
     ref_by: String,
     /// That value (in its text form) and the entity it stands for; at least one.
-    #[schemars(length(min = 1))]
+    #[schemars(extend("minProperties" = 1))]
     cases: BTreeMap<String, String>,
     /// SQL expression for the legacy id over there; NULL gives NULL.
     from: String,
@@ -348,27 +384,17 @@ struct MissingDefault {
 mod tests {
     use std::collections::BTreeSet;
 
-    use serde_json::Value;
-
     use super::*;
     use crate::{column_reading, entity_reading, manifest_reading};
 
-    /// Follows `$ref`, and the only schema among several that isn't null.
+    /// Follows `$ref`.
     fn resolve<'a>(root: &'a Value, mut node: &'a Value) -> &'a Value {
-        loop {
-            if let Some(path) = node.get("$ref").and_then(Value::as_str) {
-                node = root
-                    .pointer(path.trim_start_matches('#'))
-                    .expect("a definition");
-            } else if let Some(options) = node.get("anyOf").and_then(Value::as_array)
-                && options.len() == 2
-                && options[1]["type"] == "null"
-            {
-                node = &options[0];
-            } else {
-                return node;
-            }
+        while let Some(path) = node.get("$ref").and_then(Value::as_str) {
+            node = root
+                .pointer(path.trim_start_matches('#'))
+                .expect("a definition");
         }
+        node
     }
 
     fn keys(node: &Value) -> BTreeSet<&str> {
@@ -447,5 +473,35 @@ mod tests {
         let forms: Vec<_> = options.map(|form| keys(resolve(&schema, form))).collect();
         let known: Vec<_> = column_reading::forms().map(|(_, keys)| set(keys)).collect();
         assert_eq!(forms, known);
+    }
+
+    /// Whether a schema allows null, or an object in it does.
+    fn allows_null(node: &Value) -> bool {
+        match node {
+            Value::Object(fields) => {
+                fields.get("type").is_some_and(|types| match types {
+                    Value::Array(types) => types.iter().any(|one| one == "null"),
+                    one => one == "null",
+                }) || fields.values().any(allows_null)
+            }
+            Value::Array(items) => items.iter().any(allows_null),
+            node => node.is_null(),
+        }
+    }
+
+    #[test]
+    fn nothing_can_be_null() {
+        assert!(!allows_null(&json_schema_manifest()));
+        assert!(!allows_null(&json_schema_entity()));
+    }
+
+    #[test]
+    fn maps_need_a_value() {
+        let schema = json_schema_entity();
+        assert_eq!(schema["$defs"]["Cases"]["minProperties"], 1);
+        assert_eq!(
+            schema["$defs"]["RefByRule"]["properties"]["cases"]["minProperties"],
+            1
+        );
     }
 }

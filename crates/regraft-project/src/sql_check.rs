@@ -74,7 +74,8 @@ impl<'a> Check<'a> {
                 lines,
             }),
             Err(error) => {
-                let problem = if error.message.starts_with("Unterminated") {
+                let open_ended = ["Unterminated", "EOF"];
+                let problem = if open_ended.iter().any(|words| error.message.contains(words)) {
                     Problem::error(
                         "project::sql",
                         "a quote or a comment in this SQL never ends",

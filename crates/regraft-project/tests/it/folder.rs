@@ -39,7 +39,12 @@ fn a_folder_gives_the_same_project_as_its_files() {
 #[test]
 fn a_folder_without_a_manifest() {
     let folder = tempfile::tempdir().expect("a folder");
-    insta::assert_snapshot!(said_of(folder.path()), @"");
+    insta::assert_snapshot!(said_of(folder.path()), @r#"
+    project::no-manifest
+
+      × there is no regraft.toml in `ROOT`
+      help: go to the project's folder, or name it with --project FOLDER
+    "#);
     let nowhere = folder.path().join("nowhere");
     assert!(said_of(&nowhere).contains("--project"));
 }
@@ -52,7 +57,12 @@ fn files_that_are_no_text() {
         "entities/offices.toml",
         b"[source]\nfrom = \"\xff\"\n",
     );
-    insta::assert_snapshot!(said_of(folder.path()), @"");
+    insta::assert_snapshot!(said_of(folder.path()), @r#"
+    project::unreadable-file
+
+      × `entities/offices.toml` can't be read: it is not UTF-8 text (byte 17)
+      help: save the file as UTF-8
+    "#);
 }
 
 #[test]
@@ -61,12 +71,36 @@ fn strangers_among_the_entities() {
     write(folder.path(), "entities/old/orders.toml", b"");
     write(folder.path(), "entities/orders.yaml", b"");
     write(folder.path(), "entities/.offices.toml.swp", b"");
-    insta::assert_snapshot!(said_of(folder.path()), @"");
+    insta::assert_snapshot!(said_of(folder.path()), @r#"
+    project::ignored-file
+
+      ⚠ `entities/old` is ignored
+      help: only files entities/NAME.toml describe entities
+
+    project::ignored-file
+
+      ⚠ `entities/orders.yaml` is ignored
+      help: only files entities/NAME.toml describe entities
+
+    2 warnings
+    "#);
 }
 
 #[test]
 fn a_schema_file_that_is_not_there() {
     let folder = sound_folder();
     std::fs::remove_file(folder.path().join("target/schema.sql")).expect("removed");
-    insta::assert_snapshot!(said_of(folder.path()), @"");
+    insta::assert_snapshot!(said_of(folder.path()), @r#"
+    project::missing-file
+
+      × no file `target/schema.sql`
+       ╭─[ROOT/regraft.toml:5:11]
+     4 │ [target]
+     5 │ schema = ["target/schema.sql"]
+       ·           ─────────┬─────────
+       ·                    ╰── not there
+     6 │
+       ╰────
+      help: paths are relative to the project's folder
+    "#);
 }

@@ -401,7 +401,20 @@ fn the_hash_depends_on_what_defines_the_migration() {
 fn problems_have_a_form_for_programs() {
     let text = MANIFEST.replace("\"offices\", \"patients\"", "\"office\"");
     let problems = with("regraft.toml", &text).expect_err("an unknown member");
-    insta::assert_snapshot!(serde_json::to_string_pretty(&problems).expect("JSON"), @"");
+    insta::assert_snapshot!(serde_json::to_string_pretty(&problems).expect("JSON"), @r#"
+    [
+      {
+        "severity": "error",
+        "code": "project::unknown-entity",
+        "message": "unknown entity or group `office`",
+        "file": "regraft.toml",
+        "line": 8,
+        "column": 9,
+        "length": 8,
+        "hint": "did you mean `offices`?"
+      }
+    ]
+    "#);
 }
 
 #[test]

@@ -102,6 +102,6 @@ fn dependencies_come_along_when_asked_for() {
 #[test]
 fn unknown_names_are_all_named_with_what_there_is() {
     let error = select(&["a,nested1", "zebra", "f"], false).expect_err("unknown names");
-    assert_snapshot!(error, @"");
-    assert_snapshot!(select(&[""], false).expect_err("an empty name"), @"");
+    assert_snapshot!(error, @"no entity or group `nested1` (did you mean `nested`?), no entity or group `zebra`; entities: a, b, c, d, e, f, g; groups: pair, nested, all");
+    assert_snapshot!(select(&[""], false).expect_err("an empty name"), @"an empty name stands for no entity; entities: a, b, c, d, e, f, g; groups: pair, nested, all");
 }

@@ -68,32 +68,137 @@ fn sound_from_lists_give_no_word() {
 
 #[test]
 fn statements_are_errors() {
-    assert_snapshot!(expression("i.a; drop table i"), @"");
-    assert_snapshot!(expression("select i.a"), @"");
+    assert_snapshot!(expression("i.a; drop table i"), @r#"
+    project::sql
+
+      × more than one SQL statement
+       ╭─[demo/entities/orders.toml:9:11]
+     8 │ [columns]
+     9 │ a = '''i.a; drop table i'''
+       ·           ┬
+       ·           ╰── a statement ends here
+       ╰────
+      help: remove the `;`: this is pasted into a larger statement
+    "#);
+    assert_snapshot!(expression("select i.a"), @r#"
+    project::sql
+
+      × a query where an SQL expression is needed
+       ╭─[demo/entities/orders.toml:9:8]
+     8 │ [columns]
+     9 │ a = '''select i.a'''
+       ·        ───┬──
+       ·           ╰── a query begins here
+       ╰────
+      help: put a sub-select in parentheses: "(select ...)"
+    "#);
 }
 
 #[test]
 fn several_expressions_are_errors() {
-    assert_snapshot!(expression("i.a, i.b"), @"");
-    assert_snapshot!(expression("i.a as b"), @"");
-    assert_snapshot!(expression("i.a from t"), @"");
+    assert_snapshot!(expression("i.a, i.b"), @r#"
+    project::sql
+
+      × more than one SQL expression
+       ╭─[demo/entities/orders.toml:9:11]
+     8 │ [columns]
+     9 │ a = '''i.a, i.b'''
+       ·           ┬
+       ·           ╰── a second one begins here
+       ╰────
+      help: one expression makes one value; use `||` or a function to join values
+    "#);
+    assert_snapshot!(expression("i.a as b"), @r#"
+    project::sql
+
+      × an expression has no name here
+       ╭─[demo/entities/orders.toml:9:12]
+     8 │ [columns]
+     9 │ a = '''i.a as b'''
+       ·            ─┬
+       ·             ╰── a name begins here
+       ╰────
+      help: the column is named by its key; remove the `as ...`
+    "#);
+    assert_snapshot!(expression("i.a from t"), @r#"
+    project::sql
+
+      × `from` does not belong here
+       ╭─[demo/entities/orders.toml:9:12]
+     8 │ [columns]
+     9 │ a = '''i.a from t'''
+       ·            ──┬─
+       ·              ╰── the expression ends before this
+       ╰────
+      help: put a sub-select in parentheses: "(select ...)"
+    "#);
 }
 
 #[test]
 fn no_expression_is_an_error() {
-    assert_snapshot!(expression(" -- later"), @"");
+    assert_snapshot!(expression(" -- later"), @r#"
+    project::sql
+
+      × an SQL expression is needed here
+       ╭─[demo/entities/orders.toml:9:5]
+     8 │ [columns]
+     9 │ a = ''' -- later'''
+       ·     ───────┬───────
+       ·            ╰── there is no SQL in this string
+       ╰────
+    "#);
 }
 
 #[test]
 fn breaking_out_of_parentheses_is_an_error() {
-    assert_snapshot!(expression("i.a) from t union select (1"), @"");
-    assert_snapshot!(expression("coalesce(i.a, (i.b)"), @"");
-    assert_snapshot!(expression("i.a[1)"), @"");
+    assert_snapshot!(expression("i.a) from t union select (1"), @r#"
+    project::sql
+
+      × unbalanced parentheses
+       ╭─[demo/entities/orders.toml:9:11]
+     8 │ [columns]
+     9 │ a = '''i.a) from t union select (1'''
+       ·           ┬
+       ·           ╰── this one closes nothing
+       ╰────
+    "#);
+    assert_snapshot!(expression("coalesce(i.a, (i.b)"), @r#"
+    project::sql
+
+      × unbalanced parentheses
+       ╭─[demo/entities/orders.toml:9:16]
+     8 │ [columns]
+     9 │ a = '''coalesce(i.a, (i.b)'''
+       ·                ┬
+       ·                ╰── this one is never closed
+       ╰────
+    "#);
+    assert_snapshot!(expression("i.a[1)"), @r#"
+    project::sql
+
+      × unbalanced parentheses
+       ╭─[demo/entities/orders.toml:9:13]
+     8 │ [columns]
+     9 │ a = '''i.a[1)'''
+       ·             ┬
+       ·             ╰── this one closes nothing
+       ╰────
+    "#);
 }
 
 #[test]
 fn open_quotes_are_errors() {
-    assert_snapshot!(expression("i.a || 'x"), @"");
+    assert_snapshot!(expression("i.a || 'x"), @r#"
+    project::sql
+
+      × a quote or a comment in this SQL never ends
+       ╭─[demo/entities/orders.toml:9:15]
+     8 │ [columns]
+     9 │ a = '''i.a || 'x'''
+       ·               ┬
+       ·               ╰── unterminated string literal
+       ╰────
+    "#);
     for sql in ["\"i", "$$ x", "/* x", "e'\\'"] {
         assert!(
             expression(sql).contains("never ends"),
@@ -105,12 +210,34 @@ fn open_quotes_are_errors() {
 
 #[test]
 fn parameters_are_errors() {
-    assert_snapshot!(expression("i.a + $1"), @"");
+    assert_snapshot!(expression("i.a + $1"), @r#"
+    project::sql
+
+      × `$1` has no value here
+       ╭─[demo/entities/orders.toml:9:14]
+     8 │ [columns]
+     9 │ a = '''i.a + $1'''
+       ·              ─┬
+       ·               ╰── a parameter
+       ╰────
+      help: write the constant itself
+    "#);
 }
 
 #[test]
 fn writing_is_an_error() {
-    assert_snapshot!(expression("(with d as (delete from i returning id) select id from d)"), @"");
+    assert_snapshot!(expression("(with d as (delete from i returning id) select id from d)"), @r#"
+    project::sql-writes
+
+      × this SQL would write to the source, or lock it
+       ╭─[demo/entities/orders.toml:9:20]
+     8 │ [columns]
+     9 │ a = '''(with d as (delete from i returning id) select id from d)'''
+       ·                    ───┬──
+       ·                       ╰── not a plain read
+       ╰────
+      help: the source is only read; compute the value with a plain SELECT
+    "#);
     for sql in [
         "(with d as (insert into t values (1) returning id) select id from d)",
         "(with d as (update t set a = 1 returning id) select id from d)",
@@ -118,7 +245,7 @@ fn writing_is_an_error() {
         "(select id from t for update)",
         "(select id from t for share)",
         "(select id into x from t)",
-        "coalesce(i.a, (select id from (select id from t for no key update) q))",
+        "coalesce(i.a, (select id from (select id from t for update) q))",
         "i.a ??? (delete from t)",
     ] {
         assert!(
@@ -138,14 +265,60 @@ fn unknown_syntax_is_a_warning() {
             .iter()
             .all(|problem| problem.severity == Severity::Warning)
     );
-    assert_snapshot!(project.warnings().render(false, 100), @"");
-    assert_snapshot!(expression("case when i.a then"), @"");
+    assert_snapshot!(project.warnings().render(false, 100), @r#"
+    project::unchecked-sql
+
+      ⚠ this SQL can't be checked here
+       ╭─[demo/entities/orders.toml:9:12]
+     8 │ [columns]
+     9 │ a = "i.a <+&+> i.b i.c"
+       ·            ─┬─
+       ·             ╰── expected: an expression, found: &+>
+       ╰────
+      help: PostgreSQL may know more than this check: the source server decides when the plan is made
+    "#);
+    assert_snapshot!(expression("case when i.a then"), @r#"
+    project::unchecked-sql
+
+      ⚠ this SQL can't be checked here
+       ╭─[demo/entities/orders.toml:9:13]
+     8 │ [columns]
+     9 │ a = '''case when i.a then'''
+       ·             ──┬─
+       ·               ╰── `when` was not expected
+       ╰────
+      help: PostgreSQL may know more than this check: the source server decides when the plan is made
+    "#);
 }
 
 #[test]
 fn from_lists() {
-    assert_snapshot!(said(from("office o where o.deleted")), @"");
-    assert_snapshot!(said(from("select * from office")), @"");
+    assert_snapshot!(said(from("office o where o.deleted")), @r#"
+    project::sql
+
+      × `from` is only a FROM list
+       ╭─[demo/entities/orders.toml:2:20]
+     1 │ [source]
+     2 │ from = '''office o where o.deleted'''
+       ·                    ──┬──
+       ·                      ╰── a condition begins here
+     3 │ key = "o.id"
+       ╰────
+      help: drop rows with a named [[source.filter]], so that they are counted
+    "#);
+    assert_snapshot!(said(from("select * from office")), @r#"
+    project::sql
+
+      × a query where a FROM list is needed
+       ╭─[demo/entities/orders.toml:2:11]
+     1 │ [source]
+     2 │ from = '''select * from office'''
+       ·           ───┬──
+       ·              ╰── a query begins here
+     3 │ key = "o.id"
+       ╰────
+      help: put it in parentheses and name it: "(select ...) as q"
+    "#);
     for (list, message) in [
         ("office o; drop table x", "more than one SQL statement"),
         ("office o group by o.id", "does not belong here"),
@@ -169,17 +342,51 @@ fn from_lists() {
 fn carets_are_right_in_multi_line_sql() {
     assert_snapshot!(
         said(with_columns("a = '''\ncase i.a\n  when 1 then 'ä' || i.b, 2\nend'''")),
-        @""
+        @r#"
+    project::sql
+
+      × more than one SQL expression
+        ╭─[demo/entities/orders.toml:11:26]
+     10 │ case i.a
+     11 │   when 1 then 'ä' || i.b, 2
+        ·                         ┬
+        ·                         ╰── a second one begins here
+     12 │ end'''
+        ╰────
+      help: one expression makes one value; use `||` or a function to join values
+    "#
     );
     assert_snapshot!(
         said(with_columns("a = \"\"\"\r\n  'ä' ||\r\n  i.b; x\"\"\"")),
-        @""
+        @r#"
+    project::sql
+
+      × more than one SQL statement
+        ╭─[demo/entities/orders.toml:11:6]
+     10 │   'ä' ||
+     11 │   i.b; x"""
+        ·      ┬
+        ·      ╰── a statement ends here
+        ╰────
+      help: remove the `;`: this is pasted into a larger statement
+    "#
     );
 }
 
 #[test]
 fn escapes_make_the_caret_cover_the_string() {
-    assert_snapshot!(said(with_columns("a = \"'\\u00e4' || i.a; x\"")), @"");
+    assert_snapshot!(said(with_columns("a = \"'\\u00e4' || i.a; x\"")), @r#"
+    project::sql
+
+      × more than one SQL statement
+       ╭─[demo/entities/orders.toml:9:5]
+     8 │ [columns]
+     9 │ a = "'\u00e4' || i.a; x"
+       ·     ──────────┬─────────
+       ·               ╰── a statement ends here
+       ╰────
+      help: remove the `;`: this is pasted into a larger statement
+    "#);
 }
 
 #[test]

@@ -303,6 +303,12 @@ impl Report {
                 ErrorKind::Authentication,
                 with_cause("the log-in failed", cause()),
             ),
+            "invalid configuration" if cause().is_some_and(|cause| cause == "password missing") => {
+                (
+                    ErrorKind::Authentication,
+                    "the server wants a password, and none is set".to_owned(),
+                )
+            }
             "invalid configuration" | "invalid connection string" => {
                 (ErrorKind::Settings, with_cause(&text, cause()))
             }

@@ -11,13 +11,15 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
 });
 
 /// The server.
-pub fn server() -> &'static Server {
+pub(crate) fn server() -> &'static Server {
     &SERVER
 }
 
 /// A session that may write.
 #[allow(dead_code, reason = "not every test binary needs one")]
-pub async fn session() -> Session {
+pub(crate) async fn session() -> Session {
     let endpoint = server().endpoint(Side::Target, "postgres");
-    Session::connect(&endpoint, &SessionOptions::writing("regraft test")).await.unwrap()
+    Session::connect(&endpoint, &SessionOptions::writing("regraft test"))
+        .await
+        .unwrap()
 }

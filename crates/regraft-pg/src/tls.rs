@@ -117,6 +117,11 @@ impl Verifier {
             now,
             self.provider.signature_verification_algorithms.all,
         )
+        .map_err(|error| match is_about(&error, "CaUsedAsEndEntity") {
+            // It signed for itself, and it is not one that is trusted as it is.
+            true => CertificateError::UnknownIssuer.into(),
+            false => error,
+        })
     }
 }
 
@@ -299,6 +304,10 @@ pub(crate) fn explain(endpoint: &Endpoint, error: &tokio_postgres::Error) -> Err
             format!("the certificate of {address} has expired"),
             "renew the server's certificate".to_owned(),
         ),
+        Some(other) if is_about(other, "UnsupportedCertVersion") => (
+            format!("the certificate of {address} is of version 1, which can't be verified"),
+            "have it signed again as version 3 (`openssl x509 -req -extfile ...`)".to_owned(),
+        ),
         Some(other) => (
             format!("the certificate of {address} is not valid: {other}"),
             format!("{mode_variable}=require encrypts without checking who answers"),
@@ -324,6 +333,11 @@ pub(crate) fn explain(endpoint: &Endpoint, error: &tokio_postgres::Error) -> Err
         }
     };
     Error::new(ErrorKind::Tls, message).with_hint(hint)
+}
+
+/// Some of webpki's errors come through rustls without a variant of their own.
+fn is_about(error: &impl std::fmt::Debug, name: &str) -> bool {
+    format!("{error:?}").contains(name)
 }
 
 fn is_refusal(error: &tokio_postgres::Error) -> bool {

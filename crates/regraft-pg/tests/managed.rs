@@ -1,7 +1,7 @@
 //! Servers of our own: made, stopped, crashed, kept and cleaned up, whatever happens to us.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -62,6 +62,13 @@ async fn a_server_survives_stops_and_crashes_and_leaves_nothing_behind() {
     server.stop_immediate().unwrap();
     assert!(!server.is_running() && !listens(port));
     server.stop().unwrap();
+    let thief = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let error = server.start_again().unwrap_err();
+    assert!(
+        error.message().contains("another process has taken port"),
+        "{error}"
+    );
+    drop(thief);
     server.start_again().unwrap();
     assert_eq!(server.port(), port);
     assert_eq!(count(&server, "copy").await, 15);

@@ -333,11 +333,15 @@ impl Server {
                 .map_err(|error| Error::io("starting a runtime", &error))?;
             runtime.block_on(run(&endpoint, statements))
         };
-        thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|_panic| {
-            Err(Error::new(
-                ErrorKind::Io,
-                "the thread that ran the statements panicked",
-            ))
+        thread::scope(|scope| {
+            let thread = thread::Builder::new().spawn_scoped(scope, work);
+            let thread = thread.map_err(|error| Error::io("starting a thread", &error))?;
+            thread.join().unwrap_or_else(|_panic| {
+                Err(Error::new(
+                    ErrorKind::Io,
+                    "the thread that ran the statements panicked",
+                ))
+            })
         })
     }
 

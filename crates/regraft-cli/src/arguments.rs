@@ -1,0 +1,351 @@
+//! The command line as clap reads it: types and help, nothing else.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::style;
+
+/// Moves a living PostgreSQL database onto a new schema, and accounts for every row
+///
+/// A project folder says what is moved where; the environment or a `.env` file says between which
+/// two databases.
+#[derive(Debug, Parser)]
+#[command(
+    name = "regraft",
+    version,
+    styles = style::HELP,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    disable_help_subcommand = true,
+    after_help = "Start with `regraft demo`. Exit codes and environment variables: docs/reference/commands.md"
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: GlobalOptions,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalOptions {
+    /// Folder of the project, or the name of a bundled one (dispatch); without it REGRAFT_PROJECT,
+    /// else the current directory
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) project: Option<PathBuf>,
+    /// Results for people, or as one JSON document
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
+    pub(crate) format: Format,
+    /// Don't show progress
+    #[arg(long, global = true)]
+    pub(crate) no_progress: bool,
+    /// Print only results and errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Tell more about what is being done
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
+    /// Colours; auto is on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) color: Color,
+}
+
+/// The form of a result.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    // No help on the variants: it would stretch the help of every command over two screens.
+    #[default]
+    Human,
+    Json,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show it all on two throw-away servers: generate, migrate, validate, account
+    Demo(DemoArguments),
+    /// Read the project and check it, against both databases where they can be reached
+    Check,
+    /// Create the target schema, or compare it with the live target
+    #[command(subcommand)]
+    Schema(SchemaCommand),
+    /// Show what a migration would do: order, rows, time, what would be left behind and why
+    Plan(PlanArguments),
+    /// Migrate, or go on where an earlier migration stopped
+    Migrate(MigrateArguments),
+    /// Prove from both databases that what was migrated is complete and right
+    Validate(ValidateArguments),
+    /// Show what would be undone, then undo it
+    Rollback(RollbackArguments),
+    /// Show how far each entity is, and what is unfinished
+    Status(StatusArguments),
+    /// List what was run
+    Runs(RunsArguments),
+    /// Print the account of a run
+    Receipt(ReceiptArguments),
+    /// Look at the rows that could not be moved
+    #[command(subcommand)]
+    Quarantine(QuarantineCommand),
+    /// Print the reference of the command line in Markdown
+    #[command(name = "__reference", hide = true)]
+    Reference,
+}
+
+/// Which entities a command is about.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct EntityNames {
+    /// Entities or groups; all of the project if none is named
+    #[arg(value_name = "ENTITY or GROUP")]
+    names: Vec<String>,
+    /// The same, as a list with commas
+    #[arg(long, visible_alias = "entity", value_name = "LIST", value_delimiter = ',')]
+    entities: Vec<String>,
+}
+
+impl EntityNames {
+    /// The names given, in order; empty when none was.
+    pub(crate) fn list(&self) -> Vec<String> {
+        let lists = self.names.iter().flat_map(|name| name.split(',')).map(str::to_owned);
+        let mut names: Vec<String> = Vec::new();
+        for name in lists.chain(self.entities.iter().cloned()) {
+            let name = name.trim();
+            if !name.is_empty() && !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        }
+        names
+    }
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArguments {
+    /// Size of the legacy data; 1 is the real size, a little over two million rows
+    #[arg(long, default_value_t = 0.2, value_parser = scale, value_name = "FACTOR")]
+    pub(crate) scale: f64,
+    /// Seed of the generated data; the same seed gives the same data
+    #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+    pub(crate) seed: i64,
+    /// How much dirt to put into the data: 1 is the real rate, 0 is none
+    #[arg(long, default_value_t = 1.0, value_parser = dirt, value_name = "FACTOR")]
+    pub(crate) dirt: f64,
+    /// Folder for the servers and the project; a fresh temporary one if not given
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Leave servers and data in place, with a `.env` for the other commands
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Stop the servers of a kept demo and remove what it made
+    #[arg(long, conflicts_with_all = ["keep", "scale", "seed", "dirt", "pg_bin"])]
+    pub(crate) stop: bool,
+    /// Folder of PostgreSQL's programs (initdb, postgres) to use
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pg_bin: Option<PathBuf>,
+}
+
+/// The subcommands of `schema`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SchemaCommand {
+    /// Create the target schema from the project's files
+    Apply,
+    /// Show how the live target differs from the project's schema
+    Diff,
+}
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArguments {
+    #[command(flatten)]
+    pub(crate) entities: EntityNames,
+    /// Add everything that the named entities refer to
+    #[arg(long)]
+    pub(crate) with_deps: bool,
+    /// Show the SQL that will run
+    #[arg(long)]
+    pub(crate) sql: bool,
+    /// Write the whole plan to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// Arguments of `migrate`.
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArguments {
+    #[command(flatten)]
+    pub(crate) entities: EntityNames,
+    /// Add everything that the named entities refer to
+    #[arg(long)]
+    pub(crate) with_deps: bool,
+    /// Go through every row and say what would become of it, without a change
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Only work if the plan still has this hash (see `regraft plan`)
+    #[arg(long, value_name = "HASH")]
+    pub(crate) plan: Option<String>,
+    /// Source rows per transaction
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) batch_size: Option<u32>,
+    /// Batches at work side by side
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) workers: Option<u16>,
+    /// How rows are loaded
+    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
+    pub(crate) mode: Mode,
+}
+
+/// How rows are loaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// Bulk into empty tables, in place otherwise
+    #[default]
+    Auto,
+    /// Take indexes and foreign keys off and rebuild them at the end
+    Bulk,
+    /// Leave the tables as they are
+    InPlace,
+}
+
+/// Arguments of `validate`.
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArguments {
+    #[command(flatten)]
+    pub(crate) entities: EntityNames,
+}
+
+/// Arguments of `rollback`.
+#[derive(Debug, Args)]
+pub(crate) struct RollbackArguments {
+    #[command(flatten)]
+    pub(crate) entities: EntityNames,
+    /// Undo what this run wrote (see `regraft runs`)
+    #[arg(long, value_name = "ID", conflicts_with_all = ["names", "entities"])]
+    pub(crate) run: Option<String>,
+    /// Don't ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArguments {
+    #[command(flatten)]
+    pub(crate) entities: EntityNames,
+}
+
+/// Arguments of `runs`.
+#[derive(Debug, Args)]
+pub(crate) struct RunsArguments {
+    /// How many to list, latest first
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    pub(crate) limit: i64,
+}
+
+/// Arguments of `receipt`.
+#[derive(Debug, Args)]
+pub(crate) struct ReceiptArguments {
+    /// The run's id, or `last`
+    #[arg(value_name = "RUN", default_value = "last")]
+    pub(crate) run: String,
+}
+
+/// The subcommands of `quarantine`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuarantineCommand {
+    /// List reasons, and the rows of one entity or reason
+    List(QuarantineListArguments),
+    /// Show one row with every reason
+    Show(QuarantineShowArguments),
+}
+
+/// Arguments of `quarantine list`.
+#[derive(Debug, Args)]
+pub(crate) struct QuarantineListArguments {
+    /// Only rows of this entity
+    #[arg(value_name = "ENTITY")]
+    entity: Option<String>,
+    /// The same
+    #[arg(long = "entity", value_name = "ENTITY", conflicts_with = "entity")]
+    entity_option: Option<String>,
+    /// Only rows with this reason: a code, or code:column, or code:constraint
+    #[arg(long, value_name = "CODE")]
+    pub(crate) reason: Option<String>,
+    /// Rows that were resolved since, too
+    #[arg(long)]
+    pub(crate) resolved: bool,
+    /// How many rows to list
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    pub(crate) limit: i64,
+}
+
+impl QuarantineListArguments {
+    /// The entity, however it was given.
+    pub(crate) fn entity(&self) -> Option<&str> {
+        self.entity.as_deref().or(self.entity_option.as_deref())
+    }
+}
+
+/// Arguments of `quarantine show`.
+#[derive(Debug, Args)]
+pub(crate) struct QuarantineShowArguments {
+    /// The entity
+    #[arg(value_name = "ENTITY")]
+    pub(crate) entity: String,
+    /// The row's legacy id
+    #[arg(value_name = "LEGACY_ID", allow_negative_numbers = true)]
+    pub(crate) legacy_id: String,
+    /// Show the row's values too; they may be personal data
+    #[arg(long)]
+    pub(crate) values: bool,
+}
+
+fn scale(text: &str) -> Result<f64, String> {
+    factor(text, 0.001, 100.0)
+}
+
+fn dirt(text: &str) -> Result<f64, String> {
+    factor(text, 0.0, 50.0)
+}
+
+fn factor(text: &str, low: f64, high: f64) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if (low..=high).contains(&number) => Ok(number),
+        _ => Err(format!("a number from {low} to {high} is needed")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn entities_may_be_given_in_every_form_of_the_brief() {
+        for line in [
+            "regraft migrate offices doctors",
+            "regraft migrate --entities offices,doctors",
+            "regraft migrate --entity offices --entity doctors",
+            "regraft migrate offices,doctors --entities offices",
+        ] {
+            let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+            let Command::Migrate(migrate) = arguments.command else { panic!("{line}") };
+            assert_eq!(migrate.entities.list(), ["offices", "doctors"], "{line}");
+        }
+    }
+}

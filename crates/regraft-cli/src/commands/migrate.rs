@@ -1,0 +1,79 @@
+//! `regraft migrate`
+
+use regraft_engine::{MigrateOptions, ModeChoice, Outcome, Result, migrate};
+
+use crate::arguments::{MigrateArguments, Mode};
+use crate::exit::ExitStatus;
+use crate::figures;
+use crate::invocation::{Invocation, Needs, select, selected_names};
+use crate::style::{self, paint};
+use crate::views::receipt;
+
+/// Migrates, and prints the receipt.
+pub(super) async fn run(
+    invocation: &Invocation,
+    arguments: &MigrateArguments,
+) -> Result<ExitStatus> {
+    let mut context = invocation.context(Needs::Both)?;
+    if let Some(rows) = arguments.batch_size {
+        context.settings.batch_size = rows;
+    }
+    if let Some(workers) = arguments.workers {
+        context.settings.workers = usize::from(workers);
+    }
+    context.settings = context.settings.checked()?;
+    let selection = select(&context.project, &arguments.entities, arguments.with_deps)?;
+    if arguments.entities.list().is_empty() {
+        let names = selected_names(&selection);
+        invocation.printer.note(format!("all entities of the project: {}", figures::list(&names)));
+    }
+    let options = MigrateOptions {
+        dry_run: arguments.dry_run,
+        mode: mode(arguments.mode),
+        plan_hash: arguments.plan.clone(),
+    };
+    let outcome = migrate(&context, &selection, &options).await?;
+    invocation.printer.report(&outcome, |width| human(&outcome, width));
+    invocation.printer.next_steps(&next_steps(&outcome, arguments));
+    Ok(if outcome.within_budget { ExitStatus::Done } else { ExitStatus::Findings })
+}
+
+fn mode(mode: Mode) -> ModeChoice {
+    match mode {
+        Mode::Auto => ModeChoice::Auto,
+        Mode::Bulk => ModeChoice::Bulk,
+        Mode::InPlace => ModeChoice::InPlace,
+    }
+}
+
+fn human(outcome: &Outcome, width: usize) -> String {
+    let mut text = receipt::render(&outcome.receipt, width);
+    if outcome.nothing_to_do {
+        text.push_str("\nNothing to do: every row that can be moved is in place already\n");
+    }
+    if !outcome.within_budget {
+        let line = format!(
+            "more rows than the project's quarantine budget allows stayed behind: {}",
+            figures::list(&outcome.over_budget)
+        );
+        text.push_str(&format!("\n{} {}\n", paint(style::BAD, "✗"), figures::wrap(&line, width - 2, 2)));
+    }
+    text
+}
+
+fn next_steps(outcome: &Outcome, arguments: &MigrateArguments) -> Vec<(String, &'static str)> {
+    let names = arguments.entities.list().join(" ");
+    let named = |verb: &str| format!("regraft {verb} {names}").trim_end().to_owned();
+    if outcome.receipt.dry_run {
+        return vec![(named("migrate"), "do it")];
+    }
+    let mut steps = vec![(named("validate"), "prove it from both databases")];
+    if outcome.receipt.total.quarantined > 0 {
+        steps.push(("regraft quarantine list".to_owned(), "the rows that stayed behind, and why"));
+    }
+    if !outcome.nothing_to_do {
+        let command = format!("regraft rollback --run {}", outcome.receipt.run_id);
+        steps.push((command, "undo exactly this run"));
+    }
+    steps
+}

@@ -1,0 +1,61 @@
+//! `regraft plan`
+
+use std::fs;
+
+use regraft_engine::{Error, Kind, ModeChoice, Plan, Result, plan};
+
+use crate::arguments::PlanArguments;
+use crate::exit::ExitStatus;
+use crate::invocation::{Invocation, Needs, select};
+use crate::{diagnostics, views};
+
+/// Prints what a migration would do.
+pub(super) async fn run(invocation: &Invocation, arguments: &PlanArguments) -> Result<ExitStatus> {
+    let context = invocation.context(Needs::Both)?;
+    let selection = select(&context.project, &arguments.entities, arguments.with_deps)?;
+    let plan = plan(&context, &selection, ModeChoice::Auto).await?;
+    if let Some(path) = &arguments.out {
+        let text = document(&plan)?;
+        fs::write(path, text).map_err(|error| diagnostics::file("writing", path, &error))?;
+        invocation.printer.note(format!("the whole plan is in {}", path.display()));
+    }
+    let verbose = invocation.printer.is_verbose();
+    invocation.printer.report(&plan, |width| {
+        let mut text = views::plan::render(&plan, width);
+        if verbose {
+            text.push_str(&views::plan::columns(&plan, width));
+        }
+        if arguments.sql {
+            text.push_str(&views::plan::sql(&plan));
+        }
+        text
+    });
+    invocation.printer.next_steps(&[
+        (migrate_command(arguments, &plan, true), "go through every row without a change"),
+        (migrate_command(arguments, &plan, false), "do exactly this"),
+    ]);
+    Ok(ExitStatus::Done)
+}
+
+fn document(plan: &Plan) -> Result<String> {
+    let text = serde_json::to_string_pretty(plan)
+        .map_err(|error| Error::new(Kind::Internal, format!("the plan can't be written: {error}")))?;
+    Ok(format!("{text}\n"))
+}
+
+/// The command that carries the plan out.
+fn migrate_command(arguments: &PlanArguments, plan: &Plan, dry_run: bool) -> String {
+    let mut command = String::from("regraft migrate");
+    for name in arguments.entities.list() {
+        command.push_str(&format!(" {name}"));
+    }
+    if arguments.with_deps {
+        command.push_str(" --with-deps");
+    }
+    if dry_run {
+        command.push_str(" --dry-run");
+    } else {
+        command.push_str(&format!(" --plan {}", plan.hash));
+    }
+    command
+}

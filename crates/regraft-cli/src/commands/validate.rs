@@ -1,0 +1,23 @@
+//! `regraft validate`
+
+use regraft_engine::{Result, validate};
+
+use crate::arguments::ValidateArguments;
+use crate::exit::ExitStatus;
+use crate::invocation::{Invocation, Needs, select};
+use crate::progress::Step;
+use crate::views::validation;
+
+/// Proves from both databases that what was migrated is complete and right.
+pub(super) async fn run(
+    invocation: &Invocation,
+    arguments: &ValidateArguments,
+) -> Result<ExitStatus> {
+    let context = invocation.context(Needs::Both)?;
+    let selection = select(&context.project, &arguments.entities, false)?;
+    let step = Step::begin(&invocation.printer, "comparing both databases");
+    let found = validate(&context, &selection).await?;
+    drop(step);
+    invocation.printer.report(&found, |width| validation::render(&found, width));
+    Ok(if found.passed { ExitStatus::Done } else { ExitStatus::Findings })
+}

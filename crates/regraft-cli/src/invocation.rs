@@ -1,0 +1,174 @@
+//! What a command works with: the project and the databases that the command line and the
+//! environment name.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use regraft_engine::{Context, Error, Events, Kind, Result, Settings};
+use regraft_pg::settings::Host;
+use regraft_pg::{Endpoint, Environment, Side};
+use regraft_project::{Project, Selection};
+use tokio_util::sync::CancellationToken;
+
+use crate::arguments::EntityNames;
+use crate::printer::Printer;
+use crate::progress::Progress;
+use crate::{bundled, diagnostics, environment};
+
+/// One run of the program.
+pub(crate) struct Invocation {
+    /// Where output goes.
+    pub(crate) printer: Arc<Printer>,
+    /// Cancelled to stop at the next checkpoint.
+    pub(crate) cancel: CancellationToken,
+    /// What `--project` says.
+    pub(crate) project: Option<PathBuf>,
+}
+
+/// The databases a command can't do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Both.
+    Both,
+    /// Only the modern one: what was done can be looked at when the legacy one is long gone.
+    Target,
+}
+
+/// Where a project is.
+enum Place {
+    Folder(PathBuf),
+    Bundled(String),
+}
+
+/// A project with its environment.
+pub(crate) struct Opened {
+    /// The project.
+    pub(crate) project: Arc<Project>,
+    /// The variables that hold for it.
+    pub(crate) environment: Environment,
+}
+
+impl Invocation {
+    /// Finds and reads the project.
+    pub(crate) fn open(&self) -> Result<Opened> {
+        let (project, environment) = self.find()?;
+        let project = project.map_err(Error::problems)?;
+        Ok(Opened { project: Arc::new(project), environment })
+    }
+
+    /// Finds the project and reads it; its problems are a result like any other.
+    pub(crate) fn find(
+        &self,
+    ) -> Result<(std::result::Result<Project, regraft_project::Problems>, Environment)> {
+        let place = self.place()?;
+        Ok(match place {
+            Place::Folder(folder) => {
+                self.printer.detail(format!("project: {}", folder.display()));
+                (Project::load(&folder), environment::load(Some(&folder))?)
+            }
+            Place::Bundled(name) => {
+                self.printer.detail(format!("project: {name}, bundled"));
+                (load_bundled(&name), environment::load(None)?)
+            }
+        })
+    }
+
+    /// Finds and reads the project and the settings of the databases.
+    pub(crate) fn context(&self, needs: Needs) -> Result<Context> {
+        let opened = self.open()?;
+        self.context_of(&opened, needs)
+    }
+
+    /// The context of an opened project.
+    pub(crate) fn context_of(&self, opened: &Opened, needs: Needs) -> Result<Context> {
+        let environment = &opened.environment;
+        let source = match needs {
+            Needs::Both => Endpoint::from_environment(Side::Source, environment)?,
+            Needs::Target => Endpoint::from_environment(Side::Source, environment)
+                .unwrap_or_else(|_| not_configured(Side::Source)),
+        };
+        let target = Endpoint::from_environment(Side::Target, environment)?;
+        for endpoint in [&source, &target] {
+            self.printer.detail(endpoint.describe());
+        }
+        Ok(Context {
+            project: opened.project.clone(),
+            source,
+            target,
+            settings: Settings::from_environment(&opened.project, environment)?,
+            cancel: self.cancel.clone(),
+            events: self.events(),
+        })
+    }
+
+    /// A sink that shows events as progress.
+    pub(crate) fn events(&self) -> Events {
+        Progress::start(self.printer.clone())
+    }
+
+    fn place(&self) -> Result<Place> {
+        if let Some(given) = &self.project {
+            return named_place(given, "--project");
+        }
+        let environment = environment::load(None)?;
+        if let Some(given) = environment.get("REGRAFT_PROJECT") {
+            return named_place(Path::new(given.trim()), &environment.origin("REGRAFT_PROJECT"));
+        }
+        let here = Path::new(".");
+        if is_project(here) {
+            return Ok(Place::Folder(here.to_owned()));
+        }
+        Err(Error::new(Kind::Usage, "there is no regraft.toml in the current directory").hint(format!(
+            "go to a project's folder, or name one with --project DIR\n{}",
+            bundled_hint()
+        )))
+    }
+}
+
+/// The entities a command is about, in order.
+pub(crate) fn select(project: &Project, names: &EntityNames, with_deps: bool) -> Result<Selection> {
+    let mut names = names.list();
+    if names.is_empty() {
+        names.push("all".to_owned());
+    }
+    project.select(&names, with_deps).map_err(|error| diagnostics::unknown_name(&error))
+}
+
+/// The names of the selected entities, in order.
+pub(crate) fn selected_names(selection: &Selection) -> Vec<&str> {
+    selection.entities().iter().map(|step| step.entity.as_str()).collect()
+}
+
+/// Reads a bundled project.
+pub(crate) fn load_bundled(name: &str) -> std::result::Result<Project, regraft_project::Problems> {
+    Project::from_files(name, bundled::files(name))
+}
+
+fn named_place(given: &Path, origin: &str) -> Result<Place> {
+    if is_project(given) {
+        return Ok(Place::Folder(given.to_owned()));
+    }
+    if let Some(name) = given.to_str().filter(|name| bundled::names().iter().any(|b| b == name)) {
+        return Ok(Place::Bundled(name.to_owned()));
+    }
+    let what = if given.is_dir() {
+        format!("{origin}: there is no regraft.toml in {}", given.display())
+    } else {
+        format!("{origin}: there is no folder {}", given.display())
+    };
+    Err(Error::new(Kind::Usage, what).hint(bundled_hint()))
+}
+
+fn bundled_hint() -> String {
+    let names = bundled::names();
+    format!("bundled with regraft: {} (as in `--project {}`)", names.join(", "), bundled::DEMO)
+}
+
+fn is_project(folder: &Path) -> bool {
+    folder.join("regraft.toml").is_file()
+}
+
+/// Stands for a database that is not configured, in commands that don't connect to it.
+pub(crate) fn not_configured(side: Side) -> Endpoint {
+    Endpoint::new(side, Host::Unix("/nonexistent".into()), 5432, "nobody", "not configured")
+}

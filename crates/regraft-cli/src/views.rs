@@ -1,0 +1,12 @@
+//! Results as people read them, one module for each.
+
+pub(crate) mod check;
+pub(crate) mod plan;
+pub(crate) mod quarantine;
+pub(crate) mod reasons;
+pub(crate) mod receipt;
+pub(crate) mod rollback;
+pub(crate) mod runs;
+pub(crate) mod schema;
+pub(crate) mod status;
+pub(crate) mod validation;

@@ -1,0 +1,176 @@
+//! The plan: what a migration would do.
+
+use regraft_engine::{EntityPlan, Plan};
+
+use super::quarantine::{examples, what_to_do};
+use super::reasons::phrase;
+use crate::figures;
+use crate::style::{self, paint};
+use crate::table::{Table, Tone, count, text, worry};
+
+/// The plan for people.
+pub(crate) fn render(plan: &Plan, width: usize) -> String {
+    let rows: u64 = plan.entities.iter().map(|entity| entity.to_move).sum();
+    let mut out = format!(
+        "plan {} of project {}\n",
+        paint(style::HEADING, &plan.hash),
+        plan.project
+    );
+    let line = format!(
+        "{} to move for {}, about {} ({})",
+        figures::counted(rows, "row"),
+        figures::counted(plan.entities.len() as u64, "entity"),
+        figures::duration(plan.seconds_estimate),
+        plan.estimate_basis,
+    );
+    out.push_str(&format!("{}\n\n", figures::wrap(&line, width, 0)));
+    out.push_str(&entities(plan, width));
+    out.push_str(&filters(plan, width));
+    out.push_str(&predictions(plan, width));
+    out.push_str(&not_written(plan, width));
+    out
+}
+
+fn entities(plan: &Plan, width: usize) -> String {
+    let any = |number: fn(&EntityPlan) -> u64| plan.entities.iter().any(|entity| number(entity) > 0);
+    let already = any(|entity| entity.in_place_already);
+    let filtered = any(dropped);
+    let stuck = any(left);
+    let mut table = Table::new()
+        .number("")
+        .text("entity")
+        .text("key")
+        .text("mode")
+        .number("source rows")
+        .number_if(already, "there already")
+        .number_if(filtered, "filtered")
+        .number_if(stuck, "stay behind")
+        .number("to move")
+        .number("batches")
+        .number("about");
+    for (at, entity) in plan.entities.iter().enumerate() {
+        let mut cells = vec![
+            ((at + 1).to_string(), Tone::Quiet),
+            text(&entity.entity),
+            text(&entity.key_strategy),
+            text(entity.mode.to_string()),
+            count(entity.source_rows),
+        ];
+        if already {
+            cells.push(count(entity.in_place_already));
+        }
+        if filtered {
+            cells.push(count(dropped(entity)));
+        }
+        if stuck {
+            cells.push(worry(left(entity)));
+        }
+        cells.push(count(entity.to_move));
+        cells.push(count(entity.batches));
+        cells.push(text(figures::duration(entity.seconds_estimate)));
+        table.row(cells);
+    }
+    table.render(width, 2)
+}
+
+fn dropped(entity: &EntityPlan) -> u64 {
+    entity.filters.iter().map(|filter| filter.rows).sum()
+}
+
+fn left(entity: &EntityPlan) -> u64 {
+    entity.predictions.iter().map(|prediction| prediction.rows).sum()
+}
+
+fn filters(plan: &Plan, width: usize) -> String {
+    let mut table = Table::new().text("entity").number("rows").text("filter");
+    let mut any = false;
+    for entity in &plan.entities {
+        for filter in &entity.filters {
+            any = true;
+            table.row(vec![text(&entity.entity), count(filter.rows), text(&filter.name)]);
+        }
+    }
+    if !any {
+        return String::new();
+    }
+    format!("\n{}\n{}", paint(style::HEADING, "dropped by filters"), table.render(width, 2))
+}
+
+fn predictions(plan: &Plan, width: usize) -> String {
+    let mut table = Table::new().text("entity").number("rows").text("reason").text("legacy ids");
+    let mut codes = Vec::new();
+    for entity in &plan.entities {
+        for prediction in &entity.predictions {
+            let why = phrase(
+                &prediction.code,
+                prediction.place.as_deref(),
+                prediction.parent.as_deref(),
+            );
+            let rows = i64::try_from(prediction.rows).unwrap_or(i64::MAX);
+            table.row(vec![
+                text(&entity.entity),
+                count(prediction.rows),
+                text(why),
+                text(examples(&prediction.examples, rows)),
+            ]);
+            codes.push(prediction.code.as_str());
+        }
+    }
+    if codes.is_empty() {
+        return String::new();
+    }
+    format!(
+        "\n{}\n{}{}",
+        paint(style::HEADING, "can't be moved as they are"),
+        table.render(width, 2),
+        what_to_do(codes.into_iter(), width)
+    )
+}
+
+fn not_written(plan: &Plan, width: usize) -> String {
+    let mut table = Table::new().text("entity").text("columns left to their defaults");
+    let mut any = false;
+    for entity in plan.entities.iter().filter(|entity| !entity.not_written.is_empty()) {
+        any = true;
+        table.row(vec![text(&entity.entity), text(entity.not_written.join(", "))]);
+    }
+    if any { format!("\n{}", table.render(width, 2)) } else { String::new() }
+}
+
+/// How each column comes about.
+pub(crate) fn columns(plan: &Plan, width: usize) -> String {
+    let mut out = String::new();
+    for entity in &plan.entities {
+        let title = format!("{} → {}", entity.entity, entity.target_table);
+        out.push_str(&format!("\n{}\n", paint(style::HEADING, title)));
+        let mut table = Table::new().text("column").text("provenance").text("rule");
+        for column in &entity.columns {
+            table.row(vec![
+                text(&column.column),
+                text(column.provenance.to_string()),
+                text(&column.rule),
+            ]);
+        }
+        out.push_str(&table.render(width, 2));
+    }
+    out
+}
+
+/// The SQL that runs, ready to be pasted.
+pub(crate) fn sql(plan: &Plan) -> String {
+    let mut out = String::new();
+    for entity in &plan.entities {
+        out.push_str(&format!(
+            "\n-- {}: on the source, for each batch\n{}\n\n-- {}: on the target, for each batch\n{}\n",
+            entity.entity,
+            statement(&entity.sql),
+            entity.entity,
+            statement(&entity.copy),
+        ));
+    }
+    out
+}
+
+fn statement(sql: &str) -> String {
+    format!("{};", sql.trim().trim_end_matches(';'))
+}

@@ -1,0 +1,135 @@
+//! The quarantine: reasons with their numbers, rows, and one row in full.
+
+use regraft_ledger::{Bucket, QuarantineRow, ReasonCount};
+use serde_json::Value;
+
+use super::reasons::{advice, phrase};
+use crate::figures;
+use crate::style::{self, paint};
+use crate::table::{Table, count, text};
+
+/// Reasons with numbers and examples, and what to do about each.
+pub(crate) fn reasons(reasons: &[ReasonCount], width: usize) -> String {
+    let mut table = Table::new().text("entity").number("rows").text("reason").text("legacy ids");
+    for reason in reasons {
+        let blocked = if reason.bucket == Bucket::Blocked { "blocked: " } else { "" };
+        let why = phrase(&reason.code, reason.place.as_deref(), reason.parent.as_deref());
+        table.row(vec![
+            text(&reason.entity),
+            count(reason.rows),
+            text(format!("{blocked}{why}")),
+            text(examples(&reason.examples, reason.rows)),
+        ]);
+    }
+    let mut out = table.render(width, 2);
+    out.push_str(&what_to_do(reasons.iter().map(|reason| reason.code.as_str()), width));
+    out
+}
+
+/// Example ids, with dots where there are more.
+pub(crate) fn examples(ids: &[String], rows: i64) -> String {
+    let shown = ids.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if usize::try_from(rows).is_ok_and(|rows| rows > ids.len().min(3)) {
+        format!("{shown}, …")
+    } else {
+        shown
+    }
+}
+
+/// A line of advice for each code.
+pub(crate) fn what_to_do<'a>(codes: impl Iterator<Item = &'a str>, width: usize) -> String {
+    let mut codes: Vec<&str> = codes.collect();
+    codes.sort_unstable();
+    codes.dedup();
+    if codes.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new().text("reason's code").text("what to do");
+    for code in codes {
+        table.row(vec![text(code), text(advice(code))]);
+    }
+    format!("\n{}", table.render(width, 2))
+}
+
+/// Rows of the quarantine as a list.
+pub(crate) fn rows(rows: &[QuarantineRow], width: usize) -> String {
+    let mut table = Table::new().text("entity").text("legacy id").text("reasons").number("tries");
+    let closed = rows.iter().any(|row| row.state != "open");
+    if closed {
+        table = table.text("state");
+    }
+    for row in rows {
+        let mut cells = vec![
+            text(&row.entity),
+            text(&row.legacy_id),
+            text(reason_objects(row).map(reason_phrase).collect::<Vec<_>>().join("; ")),
+            count(row.tries),
+        ];
+        if closed {
+            cells.push(text(&row.state));
+        }
+        table.row(cells);
+    }
+    table.render(width, 2)
+}
+
+/// One row with every reason and, where they were asked for, its values.
+pub(crate) fn row(row: &QuarantineRow, width: usize) -> String {
+    let bucket = match row.bucket {
+        Bucket::Quarantined => "in quarantine",
+        Bucket::Blocked => "blocked by its parent",
+    };
+    let state = if row.state == "open" { bucket } else { row.state.as_str() };
+    let mut out = format!(
+        "{} {}: {state}\n",
+        paint(style::HEADING, &row.entity),
+        paint(style::HEADING, &row.legacy_id)
+    );
+    let run = row.run_id.as_deref().unwrap_or("a run that is gone");
+    out.push_str(&format!(
+        "put here by {run}, batch {} · first {} · last tried {} ({})\n\n",
+        row.batch,
+        figures::moment(&row.first_seen_at),
+        figures::moment(&row.last_tried_at),
+        figures::counted(row.tries, "time"),
+    ));
+    let mut table = Table::new().text("code").text("reason").text("what to do");
+    for reason in reason_objects(row) {
+        let code = field(reason, "code").unwrap_or("unknown");
+        let mut why = reason_phrase(reason);
+        if let Some(id) = field(reason, "parent_id") {
+            why.push_str(&format!(" (legacy id {id})"));
+        }
+        if let Some(sqlstate) = field(reason, "sqlstate") {
+            why.push_str(&format!(" ({sqlstate})"));
+        }
+        table.row(vec![text(code), text(why), text(advice(code))]);
+    }
+    out.push_str(&table.render(width, 2));
+    if let Some(Value::Object(values)) = &row.source_row {
+        let mut table = Table::new().text("column").text("value in the source");
+        for (column, value) in values {
+            let shown = match value {
+                Value::String(text) => text.clone(),
+                Value::Null => "NULL".to_owned(),
+                other => other.to_string(),
+            };
+            table.row(vec![text(column), text(shown)]);
+        }
+        out.push_str(&format!("\n{}", table.render(width, 2)));
+    }
+    out
+}
+
+fn reason_objects(row: &QuarantineRow) -> impl Iterator<Item = &Value> {
+    row.reasons.as_array().into_iter().flatten()
+}
+
+fn reason_phrase(reason: &Value) -> String {
+    let place = field(reason, "constraint").or_else(|| field(reason, "column"));
+    phrase(field(reason, "code").unwrap_or("unknown"), place, field(reason, "parent"))
+}
+
+fn field<'a>(reason: &'a Value, name: &str) -> Option<&'a str> {
+    reason.get(name).and_then(Value::as_str)
+}

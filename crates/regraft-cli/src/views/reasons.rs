@@ -1,0 +1,63 @@
+//! Why rows stay behind, in words, and what can be done about it.
+
+/// A reason as it stands in a table: `status: value not in the map`.
+pub(crate) fn phrase(code: &str, place: Option<&str>, parent: Option<&str>) -> String {
+    let what = match (code, parent) {
+        ("missing_parent", Some(parent)) => format!("no such row in {parent}"),
+        ("blocked_parent", Some(parent)) => format!("its row of {parent} could not be moved"),
+        _ => words(code).to_owned(),
+    };
+    match place {
+        Some(place) => format!("{place}: {what}"),
+        None => what,
+    }
+}
+
+/// What a reason's code means.
+fn words(code: &str) -> &str {
+    match code {
+        "not_null" => "NULL where a value is needed",
+        "value_too_long" => "text too long for the column",
+        "numeric_out_of_range" => "number too large for the column",
+        "numeric_scale" => "more decimals than the column keeps",
+        "time_precision" => "finer time than the column keeps",
+        "unmapped_value" => "value not in the map",
+        "missing_parent" => "no such parent row",
+        "blocked_parent" => "the parent row could not be moved",
+        "invalid_json" => "text is not valid JSON",
+        "invalid_uuid" => "text is not a UUID",
+        "duplicate_key" => "the legacy id occurs more than once",
+        "check_violation" => "refused by a check constraint",
+        "unique_violation" => "another row has the same value",
+        "foreign_key_violation" => "refused by a foreign key",
+        "exclusion_violation" => "refused by an exclusion constraint",
+        "target_refused" => "refused by the target",
+        "source_error" => "an expression fails on this row",
+        other => other,
+    }
+}
+
+/// What can be done about rows with this code.
+pub(crate) fn advice(code: &str) -> &'static str {
+    match code {
+        "not_null" => "repair the source, or give the column an expression that always has a value",
+        "value_too_long" | "numeric_out_of_range" | "numeric_scale" | "time_precision" => {
+            "repair the value, cut it in the column's expression, or widen the target column"
+        }
+        "unmapped_value" => "find out what the code means and add it to the column's map",
+        "missing_parent" => {
+            "the source refers to a row that isn't there: repair it, or set `missing` on the reference"
+        }
+        "blocked_parent" => "nothing here: these rows follow when their parents are moved",
+        "invalid_json" => "repair the text, or set `bad` on the column to keep or drop it",
+        "invalid_uuid" => "repair the text, or derive the key instead of taking it from the source",
+        "duplicate_key" => "make the entity's `from` give each legacy id once: a join may double rows",
+        "check_violation" | "exclusion_violation" | "target_refused" => {
+            "repair the source, or change the expression or the target's rule"
+        }
+        "unique_violation" => "decide which of the rows is right, and repair or filter the others",
+        "foreign_key_violation" => "map the column as a reference to its entity, or repair the source",
+        "source_error" => "guard the expression (a cast or a division fails), or repair the source",
+        _ => "look at the rows with `regraft quarantine show`",
+    }
+}

@@ -1,0 +1,104 @@
+//! What a validation found.
+
+use regraft_engine::{EntityValidation, Validation};
+
+use crate::figures;
+use crate::style::{self, paint};
+use crate::table::{Table, Tone, count, text};
+
+/// The result of a validation for people.
+pub(crate) fn render(validation: &Validation, width: usize) -> String {
+    let mut out = entities(validation, width);
+    out.push_str(&findings(validation, width));
+    for what in &validation.not_checked {
+        let line = figures::wrap(&format!("not checked: {what}"), width.saturating_sub(2), 2);
+        out.push_str(&format!("! {line}\n"));
+    }
+    out.push_str(&format!("\n{}\n", verdict(validation)));
+    out
+}
+
+/// The result in one line.
+pub(crate) fn verdict(validation: &Validation) -> String {
+    let checks: usize = validation.entities.iter().map(|entity| entity.checks.len()).sum();
+    let rows: u64 = validation.entities.iter().map(|entity| entity.rows).sum();
+    let failed = validation
+        .entities
+        .iter()
+        .flat_map(|entity| &entity.checks)
+        .filter(|check| !check.passed)
+        .count();
+    let scope = format!(
+        "{} over {} of {}",
+        figures::counted(checks as u64, "check"),
+        figures::counted(rows, "row"),
+        figures::counted(validation.entities.len() as u64, "entity"),
+    );
+    let time = figures::duration(validation.seconds);
+    if validation.passed {
+        format!("{} valid: {scope}, all passed ({time})", paint(style::GOOD, "✓"))
+    } else {
+        format!(
+            "{} NOT VALID: {scope}, {} failed ({time})",
+            paint(style::BAD, "✗"),
+            figures::count(failed as u64)
+        )
+    }
+}
+
+fn entities(validation: &Validation, width: usize) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for check in validation.entities.iter().flat_map(|entity| &entity.checks) {
+        let name = check.name;
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let mut table = Table::new().text("entity").number("rows");
+    for name in &names {
+        table = table.text(name);
+    }
+    table = table.number("time");
+    for entity in &validation.entities {
+        let mut cells = vec![text(&entity.entity), count(entity.rows)];
+        cells.extend(names.iter().map(|name| outcome(entity, name)));
+        cells.push(text(figures::duration(entity.seconds)));
+        table.row(cells);
+    }
+    table.render(width, 2)
+}
+
+fn outcome(entity: &EntityValidation, name: &str) -> (String, Tone) {
+    match entity.checks.iter().find(|check| check.name == name) {
+        None => ("–".to_owned(), Tone::Quiet),
+        Some(check) if check.passed => ("ok".to_owned(), Tone::Good),
+        Some(check) => {
+            let rows: u64 = check.findings.iter().map(|finding| finding.rows).sum();
+            (format!("FAILED: {}", figures::count(rows)), Tone::Bad)
+        }
+    }
+}
+
+fn findings(validation: &Validation, width: usize) -> String {
+    let mut table =
+        Table::new().text("entity").text("check").number("rows").text("finding").text("legacy ids");
+    let mut any = false;
+    for entity in &validation.entities {
+        for check in &entity.checks {
+            for finding in &check.findings {
+                any = true;
+                table.row(vec![
+                    text(&entity.entity),
+                    text(check.name.to_string()),
+                    count(finding.rows),
+                    text(&finding.what),
+                    text(figures::some(&finding.examples, 3)),
+                ]);
+            }
+        }
+    }
+    if !any {
+        return String::new();
+    }
+    format!("\n{}\n{}", paint(style::HEADING, "findings"), table.render(width, 2))
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use regraft_pg::{Endpoint, Environment, Session, SessionOptions, Side};
+use regraft_pg::{Endpoint, Environment, Session, SessionOptions};
 use regraft_project::Project;
 use tokio_util::sync::CancellationToken;
 
@@ -140,11 +140,11 @@ pub struct Context {
 
 impl Context {
     pub(crate) async fn connect_source(&self) -> Result<Session> {
-        Ok(Session::connect(&self.source, &options(Side::Source)).await?)
+        Ok(Session::connect(&self.source, &SessionOptions::reading("regraft")).await?)
     }
 
     pub(crate) async fn connect_target(&self) -> Result<Session> {
-        Ok(Session::connect(&self.target, &options(Side::Target)).await?)
+        Ok(Session::connect(&self.target, &SessionOptions::writing("regraft")).await?)
     }
 
     pub(crate) fn stop_requested(&self) -> Result<()> {
@@ -159,12 +159,4 @@ impl Context {
 pub(crate) fn interrupted() -> Error {
     Error::new(Kind::Interrupted, "stopped on request at a clean checkpoint")
         .hint("run the same command again to go on from there")
-}
-
-fn options(side: Side) -> SessionOptions {
-    SessionOptions {
-        application_name: "regraft".to_owned(),
-        read_only: side == Side::Source,
-        ..SessionOptions::default()
-    }
 }

@@ -3,12 +3,14 @@
 //! Every entry point takes a [`Context`] (the project, both endpoints, the settings) and gives
 //! back a value that can be printed or serialised. Nothing here prints.
 
+mod bulk;
 mod check;
 mod context;
 mod error;
 mod events;
 mod failpoints;
 mod keys;
+mod link;
 mod load;
 mod migrate;
 mod model;
@@ -17,7 +19,8 @@ mod receipt;
 mod rehearsal;
 mod rollback;
 mod schema;
-mod sql;
+mod snapshot;
+mod transaction;
 mod validate;
 
 pub use check::{CheckOutcome, check};
@@ -29,7 +32,7 @@ pub use plan::{ColumnPlan, EntityPlan, FilterCount, Plan, Prediction, plan};
 pub use receipt::{
     EntityReceipt, EntityStatus, Receipt, Status, UnfinishedRun, quarantine, quarantine_summary, receipt, runs, status,
 };
-pub use rehearsal::{GenerateOptions, generate_source, mark_disposable};
+pub use rehearsal::{GenerateOptions, generate_source};
 pub use rollback::{RollbackDone, RollbackPreview, RollbackStep, RollbackTarget, preview_rollback, rollback};
 pub use schema::{SchemaApplied, SchemaDifference, SchemaDiff, apply_schema, diff_schema};
 pub use validate::{Check, EntityValidation, Finding, Validation, validate};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use regraft_pg::Result;
+use regraft_pg::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio_postgres::GenericClient;
@@ -121,7 +121,62 @@ pub struct EntityRecord {
 const BUCKETS: &str = "source_rows, inserted, updated, unchanged, merged, filtered, quarantined, \
                        blocked, synthesised, detail";
 
+/// Notes the key ranges that an entity of a run is cut into, before any of them is moved, so that a
+/// later process goes on with the same ones.
+pub async fn plan_batches(
+    client: &impl GenericClient,
+    run_no: i32,
+    run_id: &str,
+    command: &str,
+    entity: &str,
+    ranges: &[(i32, String, String)],
+) -> Result<()> {
+    let numbers: Vec<i32> = ranges.iter().map(|r| r.0).collect();
+    let lows: Vec<&str> = ranges.iter().map(|r| r.1.as_str()).collect();
+    let highs: Vec<&str> = ranges.iter().map(|r| r.2.as_str()).collect();
+    client
+        .execute(
+            "insert into regraft.migration_control
+               (run_no, entity, batch, run_id, command, status, low_key, high_key)
+             select $1, $2, r.batch, $3, $4, 'pending', r.low, r.high
+             from unnest($5::int4[], $6::text[], $7::text[]) r (batch, low, high)
+             on conflict (run_no, entity, batch) do nothing",
+            &[&run_no, &entity, &run_id, &command, &numbers, &lows, &highs],
+        )
+        .await?;
+    Ok(())
+}
+
+/// The key ranges of an entity in a run: number, first and last legacy id, and whether it is done.
+pub async fn planned_batches(
+    client: &impl GenericClient,
+    run_no: i32,
+    entity: &str,
+) -> Result<Vec<(i32, String, String, bool)>> {
+    let rows = client
+        .query(
+            "select batch, low_key, high_key, status = 'done' from regraft.migration_control
+             where run_no = $1 and entity = $2 and batch > 0 order by batch",
+            &[&run_no, &entity],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect())
+}
+
+/// Whether a batch is done: what to ask after the answer to its COMMIT was lost.
+pub async fn done_batch(
+    client: &impl GenericClient,
+    run_no: i32,
+    entity: &str,
+    batch: i32,
+) -> Result<Option<BatchRecord>> {
+    Ok(done_batches(client, run_no, entity).await?.into_iter().find(|b| b.batch == batch))
+}
+
 /// Records a finished batch, in the transaction that wrote its rows.
+///
+/// # Errors
+/// A batch that is done already: its rows must not be written twice.
 pub async fn record_batch(
     client: &impl GenericClient,
     run_no: i32,
@@ -131,13 +186,22 @@ pub async fn record_batch(
     record: &BatchRecord,
 ) -> Result<()> {
     let account = &record.account;
-    client
+    let recorded = client
         .execute(
             &format!(
-                "insert into regraft.migration_control
+                "insert into regraft.migration_control as c
                    (run_no, entity, batch, run_id, command, status, low_key, high_key, {BUCKETS}, finished_at)
                  values ($1, $2, $3, $4, $5, 'done', $6, $7,
-                         $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, clock_timestamp())"
+                         $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, clock_timestamp())
+                 on conflict (run_no, entity, batch) do update set
+                   status = 'done', low_key = excluded.low_key, high_key = excluded.high_key,
+                   source_rows = excluded.source_rows, inserted = excluded.inserted,
+                   updated = excluded.updated, unchanged = excluded.unchanged,
+                   merged = excluded.merged, filtered = excluded.filtered,
+                   quarantined = excluded.quarantined, blocked = excluded.blocked,
+                   synthesised = excluded.synthesised, detail = excluded.detail,
+                   finished_at = excluded.finished_at
+                 where c.status in ('pending', 'rolled_back')"
             ),
             &[
                 &run_no,
@@ -160,7 +224,13 @@ pub async fn record_batch(
             ],
         )
         .await?;
-    Ok(())
+    if recorded == 1 {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::LockNotAvailable,
+        format!("batch {} of {entity} is done already: another process works on this run", record.batch),
+    ))
 }
 
 /// The finished batches of an entity in a run, by key range.

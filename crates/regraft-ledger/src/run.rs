@@ -237,3 +237,40 @@ pub(crate) fn decode<T: for<'de> Deserialize<'de>>(value: Value) -> Result<T> {
         Error::new(ErrorKind::Protocol, format!("an entry of the ledger can't be read: {e}"))
     })
 }
+
+/// Marks an entity of some runs as rolled back: its batches no longer count, and nothing of it is
+/// taken off the table any more.
+pub async fn mark_entity_rolled_back(
+    client: &impl GenericClient,
+    entity: &str,
+    runs: &[i32],
+) -> Result<()> {
+    client
+        .execute(
+            "update regraft.migration_control set status = 'rolled_back'
+             where entity = $1 and run_no = any ($2)",
+            &[&entity, &runs],
+        )
+        .await?;
+    client
+        .execute(
+            "delete from regraft.migration_checkpoints where entity = $1 and run_no = any ($2)",
+            &[&entity, &runs],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Marks a run as rolled back when no entity of it is left.
+pub async fn close_if_undone(client: &impl GenericClient, run_no: i32) -> Result<()> {
+    client
+        .execute(
+            "update regraft.migration_control r set status = 'rolled_back'
+             where run_no = $1 and entity = '' and batch = 0
+               and not exists (select 1 from regraft.migration_control e
+                 where e.run_no = $1 and e.entity <> '' and e.batch = 0 and e.status <> 'rolled_back')",
+            &[&run_no],
+        )
+        .await?;
+    Ok(())
+}

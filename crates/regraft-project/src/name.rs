@@ -57,7 +57,7 @@ pub(crate) fn as_entity_name(name: &str) -> Option<String> {
 }
 
 /// The candidate that `name` was most likely meant to be, if one is near.
-pub(crate) fn nearest<'a>(
+pub fn nearest<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

@@ -1,0 +1,384 @@
+//! Bulk loads: indexes and constraints come off a table, and come back exactly as they were.
+//!
+//! What comes off is noted in the checkpoint by the transaction that takes it off, with the
+//! statements that bring it back, so that a crash at any point leaves a record of what is missing.
+//! What a returning constraint refuses is taken out of the table and into quarantine, found by one
+//! set-based pass per constraint.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use regraft_ledger::{Phase, Quarantined};
+use regraft_pg::catalog::{Catalog, Table};
+use regraft_pg::quote::{self, ident};
+use regraft_pg::{ErrorKind, Session};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::context::Context;
+use crate::error::{Error, Kind, Result};
+use crate::events::Event;
+use crate::failpoints;
+use crate::load::{EntityLoad, Faults, Reason, parse_id, quarantined_rows, row_conditions};
+use crate::model::EntityModel;
+use crate::transaction;
+
+/// Something that was taken off a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Dropped {
+    pub(crate) kind: DroppedKind,
+    /// Its name.
+    pub(crate) name: String,
+    /// The statements that bring it back, in order.
+    pub(crate) restore: Vec<String>,
+}
+
+/// What kind of thing it is; they come back in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum DroppedKind {
+    /// An index, with the unique constraint that may rest on it.
+    Index,
+    /// A check.
+    Check,
+    /// A foreign key.
+    ForeignKey,
+}
+
+/// Takes secondary indexes, unique constraints, checks and foreign keys off a table and notes them
+/// in the checkpoint, in one transaction. Primary keys, exclusion constraints and whatever another
+/// table's foreign key, the replica identity or CLUSTER relies on stay.
+pub(crate) async fn take_off(target: &Session, load: &EntityLoad) -> Result<Vec<Dropped>> {
+    let table = &load.model.table;
+    let (dropped, drops) = plan(table);
+    if dropped.is_empty() {
+        return Ok(dropped);
+    }
+    transaction::run(target, load.nested, async || {
+        regraft_ledger::set_dropped(&**target, &load.checkpoint, &json!(dropped)).await?;
+        Ok(target.batch_execute(&drops.join("; ")).await?)
+    })
+    .await?;
+    failpoints::reach(failpoints::AFTER_DROP)?;
+    Ok(dropped)
+}
+
+/// What can come off a table, and the statements that take it off.
+fn plan(table: &Table) -> (Vec<Dropped>, Vec<String>) {
+    let name = table.sql_name();
+    let (mut dropped, mut drops) = (Vec::new(), Vec::new());
+    for constraint in table.constraints.iter().filter(|c| !c.inherited) {
+        let kind = match constraint.kind.as_str() {
+            "f" => DroppedKind::ForeignKey,
+            "c" => DroppedKind::Check,
+            _ => continue,
+        };
+        let mut restore =
+            vec![format!("alter table {name} add constraint {} {}", ident(&constraint.name), constraint.definition)];
+        restore.extend(constraint_comment(&name, &constraint.name, constraint.comment.as_deref()));
+        drops.push(format!("alter table {name} drop constraint {}", ident(&constraint.name)));
+        dropped.push(Dropped { kind, name: constraint.name.clone(), restore });
+    }
+    for index in &table.indexes {
+        let stays = index.primary
+            || index.exclusion
+            || index.referenced
+            || index.clustered
+            || index.replica_identity
+            || index.inherited
+            || !index.valid;
+        if stays {
+            continue;
+        }
+        let index_name = quote::qualified(&table.schema, &index.name);
+        let mut restore = vec![index.definition.clone()];
+        match &index.constraint {
+            None => drops.push(format!("drop index {index_name}")),
+            Some(constraint) => {
+                let deferral = table
+                    .constraints
+                    .iter()
+                    .find(|c| c.name == *constraint)
+                    .and_then(|c| c.definition.find("DEFERRABLE").map(|at| &c.definition[at..]))
+                    .unwrap_or_default();
+                drops.push(format!("alter table {name} drop constraint {}", ident(constraint)));
+                restore.push(format!(
+                    "alter table {name} add constraint {} unique using index {} {deferral}",
+                    ident(constraint),
+                    ident(&index.name)
+                ));
+                let comment = table.constraints.iter().find(|c| c.name == *constraint);
+                restore.extend(constraint_comment(
+                    &name,
+                    constraint,
+                    comment.and_then(|c| c.comment.as_deref()),
+                ));
+            }
+        }
+        if let Some(comment) = &index.comment {
+            restore.push(format!("comment on index {index_name} is {}", quote::literal(comment)));
+        }
+        for (column, goal) in &index.statistics {
+            restore.push(format!("alter index {index_name} alter column {column} set statistics {goal}"));
+        }
+        dropped.push(Dropped { kind: DroppedKind::Index, name: index.name.clone(), restore });
+    }
+    dropped.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+    (dropped, drops)
+}
+
+fn constraint_comment(table: &str, name: &str, comment: Option<&str>) -> Option<String> {
+    comment.map(|comment| {
+        format!("comment on constraint {} on {table} is {}", ident(name), quote::literal(comment))
+    })
+}
+
+/// Brings back what a table lacks of `dropped`: indexes side by side over `sessions`, then checks
+/// and foreign keys, and the unique index of the mappings. Rows that are refused go to quarantine.
+pub(crate) async fn bring_back(
+    context: &Context,
+    source: &Session,
+    sessions: &[Arc<Session>],
+    load: &Arc<EntityLoad>,
+    dropped: &[Dropped],
+) -> Result<()> {
+    let Some(first) = sessions.first() else { return Ok(()) };
+    failpoints::reach(failpoints::BEFORE_REBUILD)?;
+    regraft_ledger::set_phase(&***first, &load.checkpoint, Phase::Settling).await?;
+    let model = &load.model;
+    let present = present(first, &model.table).await?;
+    let missing: Vec<&Dropped> = dropped.iter().filter(|d| !present.contains(&d.name)).collect();
+    context.events.send(Event::PhaseStarted {
+        entity: model.name.clone(),
+        phase: "indexes".to_owned(),
+    });
+    let mut builds: Vec<Vec<String>> = vec![vec![regraft_ledger::key_index_statement(&model.name, model.numeric)]];
+    builds.extend(missing.iter().filter(|d| d.kind == DroppedKind::Index).map(|d| d.restore.clone()));
+    let refused = build_side_by_side(sessions, builds).await?;
+    for restore in refused {
+        settle_unique(first, source, load, &restore).await?;
+        restore_one(first, &restore).await?;
+    }
+    for kind in [DroppedKind::Check, DroppedKind::ForeignKey] {
+        let of_kind: Vec<&&Dropped> = missing.iter().filter(|d| d.kind == kind).collect();
+        if of_kind.is_empty() {
+            continue;
+        }
+        let phase = if kind == DroppedKind::Check { "checks" } else { "foreign keys" };
+        context
+            .events
+            .send(Event::PhaseStarted { entity: model.name.clone(), phase: phase.to_owned() });
+        for object in of_kind {
+            context.stop_requested()?;
+            if let Err(error) = restore_one(first, &object.restore).await {
+                if !is_violation(&error) {
+                    return Err(error);
+                }
+                settle_rows(first, source, load, &object.name).await?;
+                restore_one(first, &object.restore).await?;
+            }
+            failpoints::reach(failpoints::DURING_REBUILD)?;
+        }
+    }
+    Ok(())
+}
+
+/// The names of the table's indexes and constraints.
+async fn present(target: &Session, table: &Table) -> Result<HashSet<String>> {
+    let catalog = Catalog::read(&**target, &[&table.schema]).await?;
+    let Some(table) = catalog.table(&table.schema, &table.name) else {
+        return Err(Error::new(Kind::Data, format!("table {} is gone", table.name)));
+    };
+    // An index whose constraint is missing still has to get it, so only complete pairs count.
+    Ok(table
+        .indexes
+        .iter()
+        .filter(|i| i.valid)
+        .map(|i| i.name.clone())
+        .chain(table.constraints.iter().map(|c| c.name.clone()))
+        .collect())
+}
+
+/// Runs groups of statements, one group per session at a time; the groups that met duplicates.
+async fn build_side_by_side(
+    sessions: &[Arc<Session>],
+    builds: Vec<Vec<String>>,
+) -> Result<Vec<Vec<String>>> {
+    let queue = Arc::new(std::sync::Mutex::new(std::collections::VecDeque::from(builds)));
+    let mut tasks = JoinSet::new();
+    for session in sessions {
+        let (session, queue) = (Arc::clone(session), Arc::clone(&queue));
+        tasks.spawn(async move {
+            let mut refused = Vec::new();
+            loop {
+                let next = queue.lock().ok().and_then(|mut queue| queue.pop_front());
+                let Some(build) = next else { return Ok::<_, Error>(refused) };
+                match restore_one(&session, &build).await {
+                    Ok(()) => {}
+                    Err(error) if is_violation(&error) => refused.push(build),
+                    Err(error) => return Err(error),
+                }
+                failpoints::reach(failpoints::DURING_REBUILD)?;
+            }
+        });
+    }
+    let mut refused = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        let done = done.map_err(|e| Error::new(Kind::Internal, e.to_string()))?;
+        refused.extend(done?);
+    }
+    Ok(refused)
+}
+
+/// Runs the statements that bring one object back, all or none.
+async fn restore_one(target: &Session, restore: &[String]) -> Result<()> {
+    transaction::run(target, false, async || {
+        let statements = format!("set local maintenance_work_mem = '256MB'; {}", restore.join("; "));
+        Ok(target.batch_execute(&statements).await?)
+    })
+    .await
+}
+
+fn is_violation(error: &Error) -> bool {
+    error.database().is_some_and(|e| e.kind() == ErrorKind::Constraint)
+}
+
+/// Takes out the rows that violate the check or foreign key `name`.
+async fn settle_rows(
+    target: &Session,
+    source: &Session,
+    load: &EntityLoad,
+    name: &str,
+) -> Result<()> {
+    let model = &load.model;
+    let columns: BTreeSet<&str> = model.table.columns.iter().map(|c| c.name.as_str()).collect();
+    for (reason, condition) in row_conditions(&model.table, &columns) {
+        if reason.constraint.as_deref() != Some(name) {
+            continue;
+        }
+        let rows = format!(
+            "select s.{} as regraft_id from {} s where {condition}",
+            ident(&model.key_column),
+            model.table.sql_name()
+        );
+        remove(target, source, load, &rows, &reason).await?;
+    }
+    Ok(())
+}
+
+/// Takes out the rows that lose to an earlier one under the unique index that `restore` builds.
+async fn settle_unique(
+    target: &Session,
+    source: &Session,
+    load: &EntityLoad,
+    restore: &[String],
+) -> Result<()> {
+    let model = &load.model;
+    let index = model.table.indexes.iter().find(|i| Some(&i.definition) == restore.first());
+    let Some(index) = index else {
+        return Err(Error::new(
+            Kind::Data,
+            "two rows have the same legacy id: the entity's key is not unique in the source",
+        )
+        .in_entity(&model.name)
+        .hint("a join in `source.from` multiplies rows, or `source.key` is not the row's own id"));
+    };
+    let name = index.constraint.as_deref().unwrap_or(&index.name);
+    let keys: Vec<String> =
+        index.keys.iter().enumerate().map(|(i, key)| format!("({key}) as regraft_key_{i}")).collect();
+    let names: Vec<String> = (0..keys.len()).map(|i| format!("t.regraft_key_{i}")).collect();
+    let present = if index.nulls_not_distinct {
+        "true".to_owned()
+    } else {
+        names.iter().map(|n| format!("{n} is not null")).collect::<Vec<_>>().join(" and ")
+    };
+    let order = if model.numeric { "m.legacy_id::bigint" } else { "m.legacy_id" };
+    let rows = format!(
+        "select regraft_id from (select t.regraft_id, row_number() over (partition by {} order by {order}) as place \
+         from (select {} as regraft_id, {} from {} where {}) t \
+         join regraft.migration_mappings m on m.entity = {} and m.new_id = t.regraft_id where {present}) d where place > 1",
+        names.join(", "),
+        ident(&model.key_column),
+        keys.join(", "),
+        model.table.sql_name(),
+        index.predicate.as_deref().unwrap_or("true"),
+        quote::literal(&model.name)
+    );
+    remove(target, source, load, &rows, &Reason::constraint("unique_violation", name)).await
+}
+
+/// Moves rows of the table into quarantine, with the accounts of their batches corrected, in one
+/// transaction under the checkpoint's fence. `rows` gives the keys as `regraft_id`.
+async fn remove(
+    target: &Session,
+    source: &Session,
+    load: &EntityLoad,
+    rows: &str,
+    reason: &Reason,
+) -> Result<()> {
+    let model = &load.model;
+    let found = target
+        .query(
+            &format!(
+                "select m.legacy_id, m.batch, m.new_id from ({rows}) r \
+                 join regraft.migration_mappings m on m.entity = $1 and m.new_id = r.regraft_id"
+            ),
+            &[&model.name],
+        )
+        .await?;
+    if found.is_empty() {
+        return Err(Error::new(
+            Kind::Data,
+            format!("rows that this migration did not write stand in the way of {}", reason.key()),
+        )
+        .in_entity(&model.name)
+        .hint("they were written to the target while it was loaded in bulk mode; remove them, then run the same command again"));
+    }
+    let mut doomed = Vec::with_capacity(found.len());
+    for row in &found {
+        doomed.push((parse_id(model, row.get(0))?, row.get::<_, i32>(1), row.get::<_, Uuid>(2)));
+    }
+    let mut by_batch: BTreeMap<i32, Faults> = BTreeMap::new();
+    for (id, batch, _) in &doomed {
+        by_batch.entry(*batch).or_default().add(id.clone(), vec![reason.clone()]);
+    }
+    let mut quarantined: Vec<(i32, Vec<Quarantined>)> = Vec::new();
+    for (batch, faults) in by_batch {
+        quarantined.push((batch, quarantined_rows(source, model, faults).await?));
+    }
+    let keys: Vec<Uuid> = doomed.iter().map(|(_, _, key)| *key).collect();
+    transaction::run(target, load.nested, async || {
+        regraft_ledger::set_phase(&**target, &load.checkpoint, Phase::Settling).await?;
+        delete_rows(target, model, &keys).await?;
+        for (batch, rows) in &quarantined {
+            regraft_ledger::move_inserted(&**target, load.run_no, *batch, &model.name, rows).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Deletes rows by their keys, with their mappings, inside the caller's transaction.
+pub(crate) async fn delete_rows(target: &Session, model: &EntityModel, keys: &[Uuid]) -> Result<()> {
+    for keys in keys.chunks(20_000) {
+        target
+            .execute(
+                &format!(
+                    "delete from {} where {} = any ($1)",
+                    model.table.sql_name(),
+                    ident(&model.key_column)
+                ),
+                &[&keys],
+            )
+            .await?;
+        target
+            .execute(
+                "delete from regraft.migration_mappings where entity = $1 and new_id = any ($2)",
+                &[&model.name, &keys],
+            )
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! Moving batches: from the source's bytes to the target's, with everything that could go wrong.
+
+mod batch;
+mod classify;
+mod json;
+mod numeric;
+mod read;
+mod reason;
+mod row;
+mod stage;
+mod unique;
+
+pub(crate) use batch::{EntityLoad, Worker, parse_id, process, quarantined_rows};
+pub(crate) use classify::Classifier;
+pub(crate) use read::{BatchRange, PlannedRange, kept_condition, partition, read_range};
+pub(crate) use read::MappedRow;
+pub(crate) use reason::{Faults, Reason};
+pub(crate) use row::{Outcome, Transformer, fingerprint_of};
+pub(crate) use stage::row_conditions;
+pub(crate) use unique::duplicates;

@@ -1,0 +1,297 @@
+//! Reading the source: how an entity is cut into batches, and the query of a batch.
+
+use std::collections::BTreeMap;
+
+use regraft_ledger::Account;
+use regraft_pg::Session;
+use regraft_pg::quote;
+use tokio_postgres::Row;
+
+use crate::error::{Error, Kind, Result};
+use crate::keys::LegacyId;
+use crate::model::EntityModel;
+
+/// A row that is in place already.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MappedRow {
+    /// XXH3-128 of the source row when it was moved.
+    pub(crate) fingerprint: u128,
+}
+
+/// A key range of an entity, with what the source counts in it.
+#[derive(Debug, Clone)]
+pub(crate) struct BatchRange {
+    /// Number within the entity and run, from 1.
+    pub(crate) number: i32,
+    /// First and last legacy id, both included.
+    pub(crate) low: LegacyId,
+    pub(crate) high: LegacyId,
+    /// Rows before filters.
+    pub(crate) rows: i64,
+    /// Rows that pass every filter.
+    pub(crate) kept: i64,
+    /// Rows dropped, by filter.
+    pub(crate) filtered: BTreeMap<String, i64>,
+}
+
+impl BatchRange {
+    /// The account as far as the source's own count tells it.
+    pub(crate) fn account(&self) -> Account {
+        let mut account = Account {
+            source_rows: self.rows,
+            filtered: self.rows - self.kept,
+            ..Account::default()
+        };
+        account.detail.filters.clone_from(&self.filtered);
+        account
+    }
+}
+
+/// A range that an earlier process planned for this run.
+#[derive(Debug, Clone)]
+pub(crate) struct PlannedRange {
+    pub(crate) number: i32,
+    pub(crate) low: LegacyId,
+    pub(crate) high: LegacyId,
+    pub(crate) done: bool,
+}
+
+/// The number of the first filter that drops a row, 0 for a row that is kept.
+fn filter_case(model: &EntityModel) -> String {
+    if model.filters.is_empty() {
+        return "0".to_owned();
+    }
+    let arms: Vec<String> = model
+        .filters
+        .iter()
+        .enumerate()
+        .map(|(i, (_, keep))| format!("when ({keep}\n) is not true then {}", i + 1))
+        .collect();
+    format!("case {} else 0 end", arms.join(" "))
+}
+
+fn literal(id: &LegacyId) -> String {
+    match id {
+        LegacyId::Number(n) => format!("'{n}'::int8"),
+        LegacyId::Text(text) => format!("{}::text", quote::literal(text)),
+    }
+}
+
+/// Cuts an entity into batches of about `size` kept rows, along its keys, in one pass over the
+/// source. Ranges that were planned before stay as they are (those that are done are left out);
+/// what lies between and after them is cut anew.
+///
+/// # Errors
+/// A row without a key.
+pub(crate) async fn partition(
+    source: &Session,
+    model: &EntityModel,
+    size: u32,
+    planned: &[PlannedRange],
+) -> Result<Vec<BatchRange>> {
+    let rows = source.query(&partition_sql(model, size, planned), &[]).await?;
+    let mut ranges: Vec<BatchRange> = Vec::new();
+    let mut next = planned.iter().map(|p| p.number).max().unwrap_or(0) + 1;
+    let mut open: Option<i32> = None;
+    for row in &rows {
+        let place: i32 = row.get(0);
+        let inside: bool = row.get(1);
+        let bucket = read_bucket(model, row)?;
+        if inside {
+            let range = &planned[place as usize - 1];
+            open = None;
+            if !range.done {
+                ranges.push(BatchRange {
+                    number: range.number,
+                    low: range.low.clone(),
+                    high: range.high.clone(),
+                    ..bucket
+                });
+            }
+            continue;
+        }
+        match ranges.last_mut() {
+            Some(last) if open == Some(place) && fits(last, &bucket, size) => join(last, bucket),
+            _ => {
+                ranges.push(BatchRange { number: next, ..bucket });
+                next += 1;
+                open = Some(place);
+            }
+        }
+    }
+    Ok(ranges)
+}
+
+fn fits(range: &BatchRange, bucket: &BatchRange, size: u32) -> bool {
+    range.kept + bucket.kept <= i64::from(size) && range.rows + bucket.rows <= 20 * i64::from(size)
+}
+
+fn join(range: &mut BatchRange, bucket: BatchRange) {
+    range.high = bucket.high;
+    range.rows += bucket.rows;
+    range.kept += bucket.kept;
+    for (name, count) in bucket.filtered {
+        *range.filtered.entry(name).or_default() += count;
+    }
+}
+
+fn partition_sql(model: &EntityModel, size: u32, planned: &[PlannedRange]) -> String {
+    let key = model.key_value();
+    let (compare, bucket) = if model.numeric {
+        // Buckets of a power of two of ids, a quarter of a batch at most, joined afterwards.
+        let shift = (size / 4).max(1).ilog2();
+        ("k", format!("k >> {shift}"))
+    } else {
+        ("k collate \"C\"", format!("(rank() over (order by k collate \"C\") - 1) / {size}"))
+    };
+    let (place, inside) = if planned.is_empty() {
+        ("0".to_owned(), "false".to_owned())
+    } else {
+        let of = if model.numeric { "int8" } else { "text" };
+        let list = |pick: fn(&PlannedRange) -> &LegacyId| {
+            let texts: Vec<String> = planned.iter().map(|p| pick(p).to_string()).collect();
+            quote::array(texts.iter().map(String::as_str), of)
+        };
+        let place = format!("width_bucket({compare}, {})", list(|p| &p.low));
+        let inside = format!("coalesce({compare} <= ({})[{place}], false)", list(|p| &p.high));
+        (place, inside)
+    };
+    let counts: String = (1..=model.filters.len())
+        .map(|i| format!(", count(*) filter (where f = {i})"))
+        .collect();
+    format!(
+        "select p, i, min(k {collate}), max(k {collate}), count(*), count(*) filter (where f = 0){counts}\n\
+         from (select k, f, p, i, case when i then null else b end as b from (\n\
+           select k, f, {place} as p, {inside} as i, {bucket} as b from (\n\
+             select {key} as k, {case} as f from {from}\n) rows) placed) cut\n\
+         group by p, i, b order by p, i desc, min(k {collate})",
+        collate = if model.numeric { "" } else { "collate \"C\"" },
+        case = filter_case(model),
+        from = model.from,
+    )
+}
+
+fn read_bucket(model: &EntityModel, row: &Row) -> Result<BatchRange> {
+    let id = |at: usize| -> Result<LegacyId> {
+        let id = if model.numeric {
+            row.get::<_, Option<i64>>(at).map(LegacyId::Number)
+        } else {
+            row.get::<_, Option<String>>(at).map(LegacyId::Text)
+        };
+        id.ok_or_else(|| {
+            Error::new(Kind::Data, "the source has rows without a key (NULL)")
+                .in_entity(&model.name)
+                .hint("filter such rows out by name in the project, or choose another key")
+        })
+    };
+    let filtered = model
+        .filters
+        .iter()
+        .enumerate()
+        .map(|(i, (name, _))| (name.clone(), row.get::<_, i64>(6 + i)))
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    Ok(BatchRange {
+        number: 0,
+        low: id(2)?,
+        high: id(3)?,
+        rows: row.get(4),
+        kept: row.get(5),
+        filtered,
+    })
+}
+
+/// The condition that a row passes every filter.
+pub(crate) fn kept_condition(model: &EntityModel) -> String {
+    let mut condition = String::from("true");
+    for (_, keep) in &model.filters {
+        condition.push_str(&format!(" and ({keep}\n)"));
+    }
+    condition
+}
+
+/// The query of a batch: the key, then the fields, of every kept row in the range, in key order.
+pub(crate) fn read_range(model: &EntityModel, low: &LegacyId, high: &LegacyId) -> String {
+    let mut list = model.key_value();
+    for field in &model.fields {
+        list.push_str(",\n       ");
+        list.push_str(&field.sql);
+    }
+    let order = model.key_order();
+    format!(
+        "select {list}\nfrom {}\nwhere {}\n  and {order} >= {}\n  and {order} <= {}\norder by {order}",
+        model.from,
+        kept_condition(model),
+        literal(low),
+        literal(high),
+    )
+}
+
+/// The legacy ids of a range's kept rows, in order.
+pub(crate) async fn keys_of_range(
+    source: &Session,
+    model: &EntityModel,
+    low: &LegacyId,
+    high: &LegacyId,
+) -> Result<Vec<LegacyId>> {
+    let order = model.key_order();
+    let sql = format!(
+        "select {} from {}\nwhere {} and {order} >= {} and {order} <= {} order by {order}",
+        model.key_value(),
+        model.from,
+        kept_condition(model),
+        literal(low),
+        literal(high)
+    );
+    let rows = source.query(&sql, &[]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(if model.numeric {
+                LegacyId::Number(row.get(0))
+            } else {
+                LegacyId::Text(row.get(0))
+            })
+        })
+        .collect()
+}
+
+/// The raw values of rows, as JSON by column, for the quarantine.
+pub(crate) async fn raw_values(
+    source: &Session,
+    model: &EntityModel,
+    ids: &[LegacyId],
+) -> Result<BTreeMap<LegacyId, serde_json::Value>> {
+    let pairs: Vec<String> = model
+        .fields
+        .iter()
+        .map(|field| format!("{}, {}", quote::literal(&field.column), field.sql))
+        .collect();
+    // A function takes at most 100 arguments (FUNC_MAX_ARGS).
+    let objects: Vec<String> = pairs
+        .chunks(40)
+        .map(|pairs| format!("jsonb_build_object({})", pairs.join(", ")))
+        .collect();
+    let object =
+        if objects.is_empty() { "'{}'::jsonb".to_owned() } else { objects.join(" || ") };
+    let order = model.key_order();
+    let mut values = BTreeMap::new();
+    for ids in ids.chunks(5_000) {
+        let texts: Vec<String> = ids.iter().map(LegacyId::to_string).collect();
+        let of = if model.numeric { "int8" } else { "text" };
+        let sql = format!(
+            "select {}, {object} from {}\nwhere {order} = any ({})",
+            model.key_value(),
+            model.from,
+            quote::array(texts.iter().map(String::as_str), of)
+        );
+        for row in source.query(&sql, &[]).await? {
+            let id = if model.numeric {
+                LegacyId::Number(row.get(0))
+            } else {
+                LegacyId::Text(row.get(0))
+            };
+            values.insert(id, row.get(1));
+        }
+    }
+    Ok(values)
+}

@@ -1,0 +1,470 @@
+//! The way for batches that the server refuses: stage, find every fault of every row in set-based
+//! passes, move the rest, and bisect only what no pass explains.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use regraft_pg::Session;
+use regraft_pg::catalog::{Index, Table};
+use regraft_pg::quote::{ident, idents};
+
+use super::batch::{Progress, Sink, Worker, is_about_rows, read_into};
+use super::read::{BatchRange, keys_of_range};
+use super::{Reason, Transformer};
+use crate::error::Result;
+use crate::keys::LegacyId;
+use crate::model::EntityModel;
+
+/// Number of a row in the staging table.
+const NUMBER: &str = "regraft_row";
+
+fn staging_table(model: &EntityModel) -> String {
+    format!("pg_temp.{}", ident(&format!("regraft_stage_{}", model.name)))
+}
+
+/// Moves a range by way of a staging table, within the transaction that is open.
+pub(crate) async fn fill(
+    worker: &Worker,
+    model: &EntityModel,
+    range: &BatchRange,
+    transformer: &mut Transformer,
+) -> Result<Progress> {
+    let target: &Session = &worker.target;
+    let (mut progress, mut bad) = stage(&worker.source, target, model, range, transformer).await?;
+    if !bad.is_empty() {
+        let numbers: Vec<i64> = bad.keys().copied().collect();
+        delete(target, model, &numbers).await?;
+    }
+    insert(target, model, progress.written.len() as i64, &mut bad).await?;
+    target.batch_execute(&format!("truncate {}", staging_table(model))).await?;
+    take_out(&mut progress, &mut bad, 4 * model.fingerprinted().count());
+    Ok(progress)
+}
+
+/// Finds the faults of a range by way of a staging table, within the transaction that is open,
+/// without moving anything. Foreign keys are left out: their parents may not be there yet.
+pub(crate) async fn examine(
+    source: &Session,
+    target: &Session,
+    model: &EntityModel,
+    range: &BatchRange,
+    transformer: &mut Transformer,
+) -> Result<Progress> {
+    let (mut progress, mut bad) = stage(source, target, model, range, transformer).await?;
+    for reasons in bad.values_mut() {
+        reasons.retain(|reason| reason.code != "foreign_key_violation");
+    }
+    bad.retain(|_, reasons| !reasons.is_empty());
+    take_out(&mut progress, &mut bad, 4 * model.fingerprinted().count());
+    Ok(progress)
+}
+
+async fn stage(
+    source: &Session,
+    target: &Session,
+    model: &EntityModel,
+    range: &BatchRange,
+    transformer: &mut Transformer,
+) -> Result<(Progress, BTreeMap<i64, Vec<Reason>>)> {
+    create(target, model).await?;
+    let mut progress = Progress::default();
+    copy_to_stage(source, target, model, range, transformer, &mut progress).await?;
+    let bad = faults_of_stage(target, model).await?;
+    Ok((progress, bad))
+}
+
+/// Takes rows that turned out faulty out of the written ones.
+fn take_out(progress: &mut Progress, bad: &mut BTreeMap<i64, Vec<Reason>>, stride: usize) {
+    if bad.is_empty() {
+        return;
+    }
+    let written = std::mem::take(&mut progress.written);
+    let fingerprints = std::mem::take(&mut progress.fingerprints);
+    for (number, (row, columns)) in
+        written.into_iter().zip(fingerprints.chunks(stride.max(1))).enumerate()
+    {
+        match bad.remove(&(number as i64)) {
+            Some(reasons) => progress.faults.add(row.id, reasons),
+            None => {
+                progress.written.push(row);
+                progress.fingerprints.extend_from_slice(columns);
+            }
+        }
+    }
+    progress.faults.rows.sort_by(|a, b| a.0.cmp(&b.0));
+}
+
+/// The staging table has the written columns without any constraint; domains are replaced by the
+/// types under them, for the same reason.
+async fn create(target: &Session, model: &EntityModel) -> Result<()> {
+    let table = staging_table(model);
+    let names: Vec<&str> = model.outputs.iter().map(|o| o.column.as_str()).collect();
+    let rows = target
+        .query(
+            "with recursive under as (
+               select a.attname, t.oid, t.typtype, t.typbasetype,
+                      case when t.typtype = 'd' then t.typtypmod else a.atttypmod end as typmod
+               from pg_attribute a join pg_type t on t.oid = a.atttypid
+               where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped
+               union all
+               select u.attname, t.oid, t.typtype, t.typbasetype,
+                      case when t.typtype = 'd' then t.typtypmod else u.typmod end
+               from under u join pg_type t on t.oid = u.typbasetype where u.typtype = 'd')
+             select attname::text, format_type(oid, typmod) from under where typtype <> 'd'",
+            &[&(model.table.oid as u32)],
+        )
+        .await?;
+    let types: BTreeMap<String, String> =
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let columns: String = names
+        .iter()
+        .filter_map(|name| Some(format!(", {} {}", ident(name), types.get(*name)?)))
+        .collect();
+    target
+        .batch_execute(&format!(
+            "set local client_min_messages = warning; \
+             create temp table if not exists {} ({NUMBER} bigint{columns}) on commit preserve rows; \
+             truncate {table}",
+            ident(&format!("regraft_stage_{}", model.name)),
+        ))
+        .await?;
+    Ok(())
+}
+
+/// Copies a range into the staging table. What can't even get there (a value the server's own
+/// input refuses, a row the source can't compute) is found by halving the range.
+async fn copy_to_stage(
+    source: &Session,
+    target: &Session,
+    model: &EntityModel,
+    range: &BatchRange,
+    transformer: &mut Transformer,
+    progress: &mut Progress,
+) -> Result<()> {
+    let mut waiting = vec![(range.low.clone(), range.high.clone())];
+    while let Some((low, high)) = waiting.pop() {
+        let marks = (
+            progress.written.len(),
+            progress.fingerprints.len(),
+            progress.faults.rows.len(),
+            progress.in_place,
+            progress.changed,
+        );
+        target.batch_execute("savepoint regraft_stage").await?;
+        let attempt = copy_once(source, target, model, (&low, &high), transformer, progress).await;
+        let error = match attempt {
+            Ok(()) => {
+                target.batch_execute("release savepoint regraft_stage").await?;
+                continue;
+            }
+            Err(error) if is_about_rows(&error) => error,
+            Err(error) => return Err(error),
+        };
+        target.batch_execute("rollback to savepoint regraft_stage").await?;
+        progress.written.truncate(marks.0);
+        progress.fingerprints.truncate(marks.1);
+        progress.faults.rows.truncate(marks.2);
+        progress.in_place = marks.3;
+        progress.changed = marks.4;
+        // The order in which halves are taken keeps the rows numbered in key order.
+        let keys = keys_of_range(source, model, &low, &high).await?;
+        match keys.as_slice() {
+            [] => {}
+            [only] => {
+                let side = error.database().and_then(regraft_pg::Error::side);
+                let fallback = if side == Some(regraft_pg::Side::Source) {
+                    "source_error"
+                } else {
+                    "target_refused"
+                };
+                let reason = error.database().map_or_else(
+                    || Reason::bare(fallback),
+                    |e| {
+                        let mut reason = Reason::refused(e, fallback);
+                        if fallback == "source_error" {
+                            reason.code = fallback;
+                        }
+                        reason
+                    },
+                );
+                progress.faults.add(only.clone(), vec![reason]);
+            }
+            keys => {
+                let (first, second) = keys.split_at(keys.len() / 2);
+                if let (Some(a), Some(b)) = (second.first(), second.last()) {
+                    waiting.push((a.clone(), b.clone()));
+                }
+                if let (Some(a), Some(b)) = (first.first(), first.last()) {
+                    waiting.push((a.clone(), b.clone()));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn copy_once(
+    source: &Session,
+    target: &Session,
+    model: &EntityModel,
+    bounds: (&LegacyId, &LegacyId),
+    transformer: &mut Transformer,
+    progress: &mut Progress,
+) -> Result<()> {
+    let statement = format!(
+        "copy {} ({NUMBER}, {}) from stdin (format binary)",
+        staging_table(model),
+        model.column_list()
+    );
+    let mut sink = Sink::new(target, statement);
+    // A source that fails in the middle of its rows must not leave the COPY hanging: dropping the
+    // sink ends it, and the savepoint takes the rows back.
+    let read = read_into(source, model, bounds, transformer, progress, &mut sink, true).await;
+    match read {
+        Ok(()) => {
+            sink.finish().await?;
+            Ok(())
+        }
+        Err(error) => {
+            drop(sink);
+            Err(error)
+        }
+    }
+}
+
+/// Every fault of every staged row that the catalog can explain: checks, foreign keys, then
+/// unique keys among the rows that are left, the earliest row winning.
+async fn faults_of_stage(
+    target: &Session,
+    model: &EntityModel,
+) -> Result<BTreeMap<i64, Vec<Reason>>> {
+    let stage = staging_table(model);
+    let written: BTreeSet<&str> = model.outputs.iter().map(|o| o.column.as_str()).collect();
+    let mut bad: BTreeMap<i64, Vec<Reason>> = BTreeMap::new();
+    for (reason, condition) in row_conditions(&model.table, &written) {
+        let sql = format!("select {NUMBER} from {stage} s where {condition}");
+        collect(target, &sql, &reason, &mut bad).await?;
+    }
+    for index in unique_indexes(&model.table, &written) {
+        let excluded: Vec<i64> = bad.keys().copied().collect();
+        let name = index.constraint.as_deref().unwrap_or(&index.name);
+        let reason = Reason::constraint("unique_violation", name);
+        for sql in unique_queries(&model.table, index, &stage) {
+            collect_with(target, &sql, &excluded, &reason, &mut bad).await?;
+        }
+    }
+    Ok(bad)
+}
+
+/// The conditions under which a row violates a check or a foreign key of a table, over a relation
+/// with the table's column names and the alias `s`.
+pub(crate) fn row_conditions(table: &Table, columns: &BTreeSet<&str>) -> Vec<(Reason, String)> {
+    let mut conditions = Vec::new();
+    for constraint in &table.constraints {
+        if !constraint.columns.iter().all(|c| columns.contains(c.as_str())) {
+            continue;
+        }
+        match (constraint.kind.as_str(), &constraint.expression) {
+            ("c", Some(expression)) => conditions.push((
+                Reason::constraint("check_violation", &constraint.name),
+                format!("({expression}) is false"),
+            )),
+            ("f", _) => {
+                if let Some(condition) = orphan_condition(constraint) {
+                    conditions.push((
+                        Reason::constraint("foreign_key_violation", &constraint.name),
+                        condition,
+                    ));
+                }
+            }
+            _ => {}
+        }
+    }
+    conditions
+}
+
+fn orphan_condition(constraint: &regraft_pg::catalog::Constraint) -> Option<String> {
+    let (schema, parent) = (constraint.foreign_schema.as_ref()?, constraint.foreign_table.as_ref()?);
+    let foreign = constraint.foreign_columns.as_ref()?;
+    let present: Vec<String> =
+        constraint.columns.iter().map(|c| format!("s.{} is not null", ident(c))).collect();
+    let equal: Vec<String> = constraint
+        .columns
+        .iter()
+        .zip(foreign)
+        .map(|(c, f)| format!("p.{} = s.{}", ident(f), ident(c)))
+        .collect();
+    Some(format!(
+        "{} and not exists (select 1 from {} p where {})",
+        present.join(" and "),
+        regraft_pg::quote::qualified(schema, parent),
+        equal.join(" and ")
+    ))
+}
+
+/// The unique indexes whose columns are all written.
+pub(crate) fn unique_indexes<'a>(
+    table: &'a Table,
+    columns: &'a BTreeSet<&str>,
+) -> impl Iterator<Item = &'a Index> {
+    table.indexes.iter().filter(|index| {
+        index.unique
+            && index.valid
+            && index
+                .plain_columns
+                .iter()
+                .all(|column| column.as_deref().is_none_or(|c| columns.contains(c)))
+    })
+}
+
+/// Rows of the stage that lose under a unique index: against rows that are in the table, then
+/// against earlier rows of the stage. `$1` holds the rows that are out already.
+fn unique_queries(table: &Table, index: &Index, stage: &str) -> [String; 2] {
+    let keys: Vec<String> = index
+        .keys
+        .iter()
+        .enumerate()
+        .map(|(i, key)| format!("({key}) as regraft_key_{i}"))
+        .collect();
+    let names: Vec<String> = (0..keys.len()).map(|i| format!("regraft_key_{i}")).collect();
+    let condition = index.predicate.as_deref().unwrap_or("true");
+    let operator = if index.nulls_not_distinct { "is not distinct from" } else { "=" };
+    let equal: Vec<String> = index
+        .keys
+        .iter()
+        .zip(&names)
+        .map(|(key, name)| format!("({key}) {operator} s.{name}"))
+        .collect();
+    let present = if index.nulls_not_distinct {
+        "true".to_owned()
+    } else {
+        names.iter().map(|n| format!("{n} is not null")).collect::<Vec<_>>().join(" and ")
+    };
+    let staged = format!(
+        "(select {NUMBER}, {} from {stage} where {NUMBER} <> all ($1) and ({condition})) s",
+        keys.join(", ")
+    );
+    [
+        format!(
+            "select {NUMBER} from {staged} where exists (select 1 from {} where {} and ({condition}))",
+            table.sql_name(),
+            equal.join(" and ")
+        ),
+        format!(
+            "select {NUMBER} from (select {NUMBER}, row_number() over (partition by {} order by {NUMBER}) as place \
+             from {staged} where {present}) d where place > 1",
+            names.join(", ")
+        ),
+    ]
+}
+
+async fn collect(
+    target: &Session,
+    sql: &str,
+    reason: &Reason,
+    bad: &mut BTreeMap<i64, Vec<Reason>>,
+) -> Result<()> {
+    let rows = attempt(target, sql, &[]).await?;
+    for number in rows {
+        bad.entry(number).or_default().push(reason.clone());
+    }
+    Ok(())
+}
+
+async fn collect_with(
+    target: &Session,
+    sql: &str,
+    excluded: &[i64],
+    reason: &Reason,
+    bad: &mut BTreeMap<i64, Vec<Reason>>,
+) -> Result<()> {
+    for number in attempt(target, sql, &[&excluded]).await? {
+        let reasons = bad.entry(number).or_default();
+        if !reasons.contains(reason) {
+            reasons.push(reason.clone());
+        }
+    }
+    Ok(())
+}
+
+/// Runs a pass; one that can't run here (an expression over columns that aren't staged, a
+/// function that fails on some row) explains nothing, and its rows are found by bisection.
+async fn attempt(
+    target: &Session,
+    sql: &str,
+    parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+) -> Result<Vec<i64>> {
+    target.batch_execute("savepoint regraft_pass").await?;
+    match target.query(sql, parameters).await {
+        Ok(rows) => {
+            target.batch_execute("release savepoint regraft_pass").await?;
+            Ok(rows.iter().map(|row| row.get(0)).collect())
+        }
+        Err(error) => {
+            let error = target.error(error);
+            if error.sqlstate().is_none() || error.is_transient() {
+                return Err(error.into());
+            }
+            target.batch_execute("rollback to savepoint regraft_pass").await?;
+            Ok(Vec::new())
+        }
+    }
+}
+
+async fn delete(target: &Session, model: &EntityModel, numbers: &[i64]) -> Result<()> {
+    target
+        .execute(
+            &format!("delete from {} where {NUMBER} = any ($1)", staging_table(model)),
+            &[&numbers],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Moves the staged rows into the table; a part that the server refuses is halved until single
+/// rows are left, and those are noted with what the server says of them.
+async fn insert(
+    target: &Session,
+    model: &EntityModel,
+    rows: i64,
+    bad: &mut BTreeMap<i64, Vec<Reason>>,
+) -> Result<()> {
+    let overriding = model
+        .outputs
+        .iter()
+        .any(|o| model.table.column(&o.column).is_some_and(|c| c.identity == "a"));
+    let columns = idents(model.outputs.iter().map(|o| o.column.as_str()));
+    let statement = format!(
+        "insert into {} ({columns}) {}select {columns} from {} where {NUMBER} between $1 and $2 order by {NUMBER}",
+        model.table.sql_name(),
+        if overriding { "overriding system value " } else { "" },
+        staging_table(model)
+    );
+    let mut waiting = vec![(0, rows - 1)];
+    while let Some((first, last)) = waiting.pop() {
+        if first > last {
+            continue;
+        }
+        target.batch_execute("savepoint regraft_insert").await?;
+        let error = match target.execute(&statement, &[&first, &last]).await {
+            Ok(_) => {
+                target.batch_execute("release savepoint regraft_insert").await?;
+                continue;
+            }
+            Err(error) => crate::error::Error::from(target.error(error)),
+        };
+        if !is_about_rows(&error) {
+            return Err(error);
+        }
+        target.batch_execute("rollback to savepoint regraft_insert").await?;
+        if first == last {
+            if let Some(database) = error.database() {
+                bad.entry(first).or_default().push(Reason::refused(database, "target_refused"));
+            }
+            continue;
+        }
+        let middle = first + (last - first) / 2;
+        waiting.push((middle + 1, last));
+        waiting.push((first, middle));
+    }
+    Ok(())
+}

@@ -1,0 +1,276 @@
+//! `migrate`: the run as a whole.
+
+mod entity;
+mod options;
+mod prepare;
+mod workers;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, pin_mut};
+use regraft_ledger::{Run, RunStatus};
+use regraft_pg::Session;
+use regraft_pg::catalog::Catalog;
+use regraft_pg::copy::{Reader, Tuple};
+use regraft_project::{Budget, Selection};
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
+
+pub(crate) use entity::choose_mode;
+pub use options::{MigrateOptions, ModeChoice};
+pub(crate) use prepare::{check_secret, install_ledger, lock, resolved};
+
+use crate::context::Context;
+use crate::error::{Error, Kind, Result};
+use crate::events::Event;
+use crate::failpoints;
+use crate::keys::{KeyMap, KeyMapBuilder, LegacyId};
+use crate::model::Model;
+use crate::receipt::Receipt;
+use crate::snapshot::Snapshot;
+
+/// What a migration came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// The account.
+    pub receipt: Receipt,
+    /// Every row was in place, filtered or in quarantine already: nothing was written.
+    pub nothing_to_do: bool,
+    /// Whether quarantine stayed within the project's limit for every entity.
+    pub within_budget: bool,
+    /// The entities where it did not.
+    pub over_budget: Vec<String>,
+}
+
+/// A run at work.
+pub(crate) struct Engine<'a> {
+    pub(crate) context: &'a Context,
+    pub(crate) options: &'a MigrateOptions,
+    pub(crate) model: &'a Model,
+    pub(crate) run: Run,
+    pub(crate) resumed: bool,
+    pub(crate) snapshot: Snapshot,
+    /// The target connection that coordinates; in a dry run the only one.
+    pub(crate) target: Arc<Session>,
+}
+
+/// Moves the selected entities. An earlier run that was left unfinished is taken up and finished
+/// first, as part of this one.
+///
+/// # Errors
+/// The project or its plan doesn't fit ([`Kind::Usage`]); a server can't be reached; another
+/// process is at work ([`Kind::Busy`]); data stands in the way; a stop was asked for
+/// ([`Kind::Interrupted`]). Whatever was committed by then stays, is in the ledger, and is where
+/// the next run goes on.
+pub async fn migrate(
+    context: &Context,
+    selection: &Selection,
+    options: &MigrateOptions,
+) -> Result<Outcome> {
+    let source = context.connect_source().await?;
+    let target = Arc::new(context.connect_target().await?);
+    let model = resolved(context, &source, &target).await?;
+    prepare::check_plan_hash(context, selection, options, &model)?;
+    check_secret(context, &model, selection)?;
+    drop(source);
+    if options.dry_run {
+        target.batch_execute("begin").await?;
+    }
+    prepare::install_ledger(&target, options.dry_run).await?;
+    prepare::lock(context, &target).await?;
+    prepare::check_same_secret(context, &target).await?;
+    let snapshot = Snapshot::take(context).await?;
+    let (run, selection, resumed) =
+        prepare::open_run(context, &target, selection, &model, options, &snapshot.position).await?;
+    let engine = Engine { context, options, model: &model, run, resumed, snapshot, target };
+    let result = engine.work(&selection).await;
+    engine.close(&selection, result).await
+}
+
+impl Engine<'_> {
+    async fn work(&self, selection: &Selection) -> Result<()> {
+        self.context.events.send(Event::RunStarted {
+            run_id: self.run.run_id.clone(),
+            resumed: self.resumed,
+            entities: selection.entities().iter().map(|s| s.entity.clone()).collect(),
+        });
+        let mut workers = workers::open(self).await?;
+        let mut steps = selection.entities().iter().peekable();
+        while let Some(step) = steps.next() {
+            let mut component = vec![step];
+            while let Some(next) = steps.next_if(|next| next.component == step.component) {
+                component.push(next);
+            }
+            let mut loads = Vec::new();
+            for step in component {
+                self.context.stop_requested()?;
+                let (load, back) = entity::load(self, step, workers).await?;
+                workers = back;
+                loads.extend(load);
+            }
+            crate::link::link(self.context, &self.snapshot.session, &self.target, &loads).await?;
+            for load in &loads {
+                entity::finish(self, load).await?;
+            }
+        }
+        self.check_catalog().await?;
+        failpoints::reach(failpoints::BEFORE_FINISH)
+    }
+
+    /// After a run the target's catalog equals what it was, or the run has failed.
+    async fn check_catalog(&self) -> Result<()> {
+        let before = self.run.detail.get("target_catalog").and_then(|v| v.as_str());
+        let now = Catalog::read(&**self.target, &[]).await?.hash();
+        match before {
+            Some(before) if before != now => Err(Error::new(
+                Kind::Data,
+                "the target's catalog is not what it was before the run: tables, constraints, \
+                 indexes or triggers differ",
+            )
+            .hint("see `regraft schema diff`; if the change was yours, run the same command again")),
+            _ => Ok(()),
+        }
+    }
+
+    async fn close(self, selection: &Selection, result: Result<()>) -> Result<Outcome> {
+        let status = match &result {
+            Ok(()) => RunStatus::Done,
+            Err(error) if error.kind() == Kind::Interrupted => RunStatus::Interrupted,
+            Err(_) => RunStatus::Failed,
+        };
+        if self.options.dry_run {
+            return self.close_dry_run(selection, result).await;
+        }
+        // After an error the connection may be gone; the run then stays "running" in the ledger,
+        // which the next process reads as unfinished all the same.
+        let recorded =
+            regraft_ledger::finish_run(&**self.target, self.run.run_no, status).await;
+        result?;
+        recorded?;
+        let receipt = crate::receipt::read(&self.target, &self.context.project, &self.run.run_id).await?;
+        Ok(outcome(self.context, receipt))
+    }
+
+    async fn close_dry_run(self, _selection: &Selection, result: Result<()>) -> Result<Outcome> {
+        result?;
+        regraft_ledger::finish_run(&**self.target, self.run.run_no, RunStatus::Done).await?;
+        let mut receipt = crate::receipt::read(&self.target, &self.context.project, &self.run.run_id).await?;
+        receipt.dry_run = true;
+        self.target.batch_execute("rollback").await?;
+        Ok(outcome(self.context, receipt))
+    }
+}
+
+fn outcome(context: &Context, receipt: Receipt) -> Outcome {
+    let budget = context.project.manifest().limits.quarantine;
+    let over_budget: Vec<String> = receipt
+        .entities
+        .iter()
+        .filter(|entity| {
+            let left = entity.account.quarantined + entity.account.blocked;
+            match budget {
+                Budget::Rows(rows) => left.unsigned_abs() > rows,
+                #[expect(clippy::cast_precision_loss, reason = "a share needs no exactness")]
+                Budget::Fraction(share) => {
+                    left as f64 > share * entity.account.source_rows as f64
+                }
+            }
+        })
+        .map(|entity| entity.entity.clone())
+        .collect();
+    Outcome {
+        nothing_to_do: receipt.total.inserted == 0 && receipt.total.updated == 0,
+        within_budget: over_budget.is_empty(),
+        over_budget,
+        receipt,
+    }
+}
+
+/// The keys of an entity's migrated rows, and which of its rows are in quarantine.
+pub(crate) async fn load_keys(
+    target: &Session,
+    entity: &str,
+    numeric: bool,
+    budget: usize,
+) -> Result<KeyMap> {
+    let mut builder = KeyMapBuilder::new(numeric, budget);
+    if regraft_ledger::partition_exists(&**target, entity).await? {
+        let sql = format!(
+            "copy ({}) to stdout (format binary)",
+            regraft_ledger::mapping_select(entity, numeric)
+        );
+        let stream = target.copy_out(&sql).await?;
+        pin_mut!(stream);
+        let (mut reader, mut tuple) = (Reader::default(), Tuple::default());
+        while let Some(chunk) = stream.next().await {
+            let payload = reader.payload(&chunk?)?;
+            let mut rest: &[u8] = &payload;
+            while !rest.is_empty() {
+                let Some(used) = tuple.parse(rest, 2)? else { break };
+                if let (Some(id), Some(key)) = (tuple.field(rest, 0), tuple.field(rest, 1)) {
+                    builder.add(&ledger_id(numeric, id)?, ledger_key(key)?)?;
+                }
+                rest = &rest[used..];
+            }
+        }
+    }
+    for id in regraft_ledger::open_ids(&**target, entity).await? {
+        builder.add_stopped(&ledger_id_text(numeric, id)?);
+    }
+    builder.finish()
+}
+
+fn unreadable() -> Error {
+    Error::new(Kind::Internal, "a mapping of the ledger can't be read")
+}
+
+fn ledger_id(numeric: bool, bytes: &[u8]) -> Result<LegacyId> {
+    if numeric {
+        return Ok(LegacyId::Number(i64::from_be_bytes(bytes.try_into().map_err(|_| unreadable())?)));
+    }
+    Ok(LegacyId::Text(std::str::from_utf8(bytes).map_err(|_| unreadable())?.to_owned()))
+}
+
+fn ledger_id_text(numeric: bool, text: String) -> Result<LegacyId> {
+    if numeric {
+        return Ok(LegacyId::Number(text.parse().map_err(|_| unreadable())?));
+    }
+    Ok(LegacyId::Text(text))
+}
+
+fn ledger_key(bytes: &[u8]) -> Result<Uuid> {
+    Uuid::from_slice(bytes).map_err(|_| unreadable())
+}
+
+/// What a run is started with, for its record.
+pub(crate) fn run_detail(
+    context: &Context,
+    selection: &Selection,
+    model: &Model,
+    options: &MigrateOptions,
+    position: &str,
+) -> serde_json::Value {
+    let entities: Vec<&str> = selection.entities().iter().map(|s| s.entity.as_str()).collect();
+    let columns: HashMap<&str, Vec<&str>> = selection
+        .entities()
+        .iter()
+        .filter_map(|step| model.entities.get(&step.entity))
+        .map(|m| (m.name.as_str(), m.fingerprinted().map(|o| o.column.as_str()).collect()))
+        .collect();
+    json!({
+        "entities": entities,
+        "project": context.project.manifest().name,
+        "project_hash": context.project.hash(),
+        "source_catalog": model.source_catalog_hash,
+        "target_catalog": model.target_catalog.hash(),
+        "plan_hash": crate::plan::hash(&context.project, selection, model),
+        "columns": columns,
+        "batch_size": context.settings.batch_size,
+        "workers": context.settings.workers,
+        "mode": options.mode.as_str(),
+        "snapshot": position,
+        "program_version": env!("CARGO_PKG_VERSION"),
+    })
+}

@@ -1,0 +1,292 @@
+//! One entity of a run, from its first batch to its account.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Instant;
+
+use regraft_ledger::{Checkpoint, MappingIndex, Mode, Phase};
+use regraft_pg::Session;
+use regraft_project::EntityStep;
+
+use super::{Engine, ModeChoice, load_keys, workers};
+use crate::bulk::{self, Dropped};
+use crate::error::{Error, Kind, Result};
+use crate::events::Event;
+use crate::keys::{Deriver, LegacyId};
+use crate::load::{BatchRange, EntityLoad, PlannedRange, Reason, Worker, duplicates, parse_id, partition};
+use crate::model::{EntityModel, Model};
+use crate::transaction;
+
+/// From so many rows on, bringing indexes back costs less than keeping them up to date.
+const BULK_FROM: i64 = 5_000;
+
+/// Loads an entity up to the point where only its cycle has to be linked; gives the workers back.
+/// `None` where an earlier process of this run has done all of it.
+pub(crate) async fn load(
+    engine: &Engine<'_>,
+    step: &EntityStep,
+    workers: Vec<Worker>,
+) -> Result<(Option<Arc<EntityLoad>>, Vec<Worker>)> {
+    let name = step.entity.as_str();
+    let model = engine.model.entities.get(name).ok_or_else(|| {
+        Error::new(Kind::Internal, "the entity was not resolved").in_entity(name)
+    })?;
+    let started = Instant::now();
+    let in_entity = |error: Error| error.in_entity(name);
+    let before = regraft_ledger::checkpoints(&**engine.target, engine.run.run_no)
+        .await?
+        .into_iter()
+        .find(|c| c.entity == name);
+    if before.as_ref().is_some_and(|c| c.phase == Phase::Done) {
+        return Ok((None, workers));
+    }
+    let planned = planned(engine, model).await.map_err(in_entity)?;
+    let ranges = partition(&engine.snapshot.session, model, engine.context.settings.batch_size, &planned)
+        .await
+        .map_err(in_entity)?;
+    let load = open(engine, model, before, &ranges).await.map_err(in_entity)?;
+    engine.context.events.send(Event::EntityStarted {
+        entity: name.to_owned(),
+        rows: ranges.iter().map(|r| r.rows).sum::<i64>().unsigned_abs(),
+        batches: ranges.len() as u64,
+        mode: load.checkpoint.mode.as_str(),
+    });
+    let workers = workers::run(engine, &load, ranges, workers).await.map_err(in_entity)?;
+    settle(engine, &load, &workers).await.map_err(in_entity)?;
+    let account = regraft_ledger::record_entity(
+        &**engine.target,
+        engine.run.run_no,
+        &engine.run.run_id,
+        "migrate",
+        name,
+        "running",
+    )
+    .await?;
+    engine.context.events.send(Event::EntityFinished {
+        entity: name.to_owned(),
+        inserted: account.inserted.unsigned_abs(),
+        left: (account.quarantined + account.blocked).unsigned_abs(),
+        seconds: started.elapsed().as_secs_f64(),
+    });
+    Ok((Some(load), workers))
+}
+
+/// The ranges that an earlier process of this run cut the entity into.
+async fn planned(engine: &Engine<'_>, model: &EntityModel) -> Result<Vec<PlannedRange>> {
+    let rows = regraft_ledger::planned_batches(&**engine.target, engine.run.run_no, &model.name).await?;
+    let mut planned = Vec::with_capacity(rows.len());
+    for (number, low, high, done) in rows {
+        planned.push(PlannedRange {
+            number,
+            low: parse_id(model, low)?,
+            high: parse_id(model, high)?,
+            done,
+        });
+    }
+    planned.sort_by(|a, b| a.low.cmp(&b.low));
+    Ok(planned)
+}
+
+/// Makes everything ready for the batches: mode, mapping table, checkpoint, parents' keys.
+async fn open(
+    engine: &Engine<'_>,
+    model: &EntityModel,
+    before: Option<Checkpoint>,
+    ranges: &[BatchRange],
+) -> Result<Arc<EntityLoad>> {
+    let target = &engine.target;
+    let rows: i64 = ranges.iter().map(|r| r.rows).sum();
+    let index = regraft_ledger::mapping_index(&***target, &model.name).await?;
+    let loading_in_bulk = before.as_ref().is_some_and(|c| c.mode == Mode::Bulk);
+    if index == MappingIndex::Missing && !loading_in_bulk {
+        return Err(Error::new(
+            Kind::Data,
+            "the unique index of its mappings is missing: without it a row could be moved twice",
+        )
+        .hint(format!("bring it back: {}", regraft_ledger::key_index_statement(&model.name, model.numeric))));
+    }
+    let has_existing = index == MappingIndex::Present && earlier_rows(engine, model).await?;
+    let mode = match &before {
+        Some(checkpoint) => checkpoint.mode,
+        None => {
+            let options = engine.options;
+            choose_mode(target, engine.model, model, options.mode, options.dry_run, has_existing, rows).await?
+        }
+    };
+    let run = &engine.run;
+    let checkpoint = transaction::run(target, engine.options.dry_run, async || {
+        regraft_ledger::create_partition(&***target, &model.name).await?;
+        if mode == Mode::InPlace {
+            regraft_ledger::attach_index(&***target, &model.name, model.numeric).await?;
+        }
+        let texts: Vec<(i32, String, String)> = ranges
+            .iter()
+            .map(|r| (r.number, r.low.to_string(), r.high.to_string()))
+            .collect();
+        regraft_ledger::plan_batches(&***target, run.run_no, &run.run_id, "migrate", &model.name, &texts).await?;
+        regraft_ledger::record_entity(&***target, run.run_no, &run.run_id, "migrate", &model.name, "running").await?;
+        Ok(regraft_ledger::open_checkpoint(&***target, run.run_no, &model.name, mode, rows).await?)
+    })
+    .await?;
+    let parents = parents(engine, model).await?;
+    let losers = if mode == Mode::InPlace {
+        duplicates(&engine.snapshot.session, model).await?
+    } else {
+        HashMap::<LegacyId, Vec<Reason>>::new()
+    };
+    let quarantined: HashSet<String> =
+        regraft_ledger::open_ids(&***target, &model.name).await?.into_iter().collect();
+    let load = Arc::new(EntityLoad {
+        model: Arc::new(model.clone()),
+        run_no: run.run_no,
+        run_id: run.run_id.clone(),
+        command: "migrate",
+        deriver: engine.context.settings.secret.as_ref().map(|s| Deriver::new(s, &model.name)),
+        parents,
+        losers: Arc::new(losers),
+        has_existing,
+        quarantined,
+        nested: engine.options.dry_run,
+        refused: AtomicU32::new(0),
+        checkpoint,
+    });
+    if mode == Mode::Bulk && load.checkpoint.dropped.as_array().is_none_or(Vec::is_empty) && load.checkpoint.phase == Phase::Loading {
+        bulk::take_off(target, &load).await?;
+    }
+    Ok(load)
+}
+
+/// Whether earlier runs moved rows of this entity.
+async fn earlier_rows(engine: &Engine<'_>, model: &EntityModel) -> Result<bool> {
+    let row = engine
+        .target
+        .query_one(
+            "select exists (select 1 from regraft.migration_mappings where entity = $1 and run_no <> $2)",
+            &[&model.name, &engine.run.run_no],
+        )
+        .await?;
+    Ok(row.get(0))
+}
+
+/// The mode an entity is loaded in.
+///
+/// # Errors
+/// A mode that was asked for and can't be had; a table that holds rows of others, unless in-place
+/// was asked for.
+pub(crate) async fn choose_mode(
+    target: &Session,
+    all: &Model,
+    model: &EntityModel,
+    choice: ModeChoice,
+    dry_run: bool,
+    has_existing: bool,
+    rows: i64,
+) -> Result<Mode> {
+    let table = &model.table;
+    let empty: bool = target
+        .query_one(&format!("select not exists (select 1 from {})", table.sql_name()), &[])
+        .await?
+        .get(0);
+    let shared = all
+        .entities
+        .values()
+        .any(|other| other.name != model.name && other.table.sql_name() == table.sql_name());
+    let obstacle = if !empty {
+        Some("is not empty")
+    } else if table.kind == "p" {
+        Some("is partitioned")
+    } else if shared {
+        Some("is filled by several entities")
+    } else {
+        None
+    };
+    match (choice, obstacle) {
+        (ModeChoice::Bulk, Some(obstacle)) => Err(Error::new(
+            Kind::Usage,
+            format!("table {} {obstacle}: it can't be loaded in bulk mode", table.name),
+        )
+        .hint("use --mode in-place, or auto")),
+        (ModeChoice::Auto, Some("is not empty")) if !has_existing && !shared => Err(Error::new(
+            Kind::Data,
+            format!("table {} is not empty, and what is in it was not put there by regraft", table.name),
+        )
+        .hint("empty it, or load beside what is there with --mode in-place")),
+        (ModeChoice::InPlace, _) | (_, Some(_)) => Ok(Mode::InPlace),
+        (ModeChoice::Bulk, None) if dry_run => Ok(Mode::InPlace),
+        (ModeChoice::Bulk, None) => Ok(Mode::Bulk),
+        (ModeChoice::Auto, None) => {
+            let worth_it = rows >= BULK_FROM && !dry_run;
+            Ok(if worth_it { Mode::Bulk } else { Mode::InPlace })
+        }
+    }
+}
+
+async fn parents(
+    engine: &Engine<'_>,
+    model: &EntityModel,
+) -> Result<HashMap<String, Arc<crate::keys::KeyMap>>> {
+    let mut parents = HashMap::new();
+    for parent in model.parents() {
+        let Some(parent_model) = engine.model.entities.get(parent) else { continue };
+        let keys = load_keys(
+            &engine.target,
+            parent,
+            parent_model.numeric,
+            engine.context.settings.key_memory,
+        )
+        .await?;
+        parents.insert(parent.to_owned(), Arc::new(keys));
+    }
+    Ok(parents)
+}
+
+/// Brings back what a bulk load took off.
+async fn settle(engine: &Engine<'_>, load: &Arc<EntityLoad>, workers: &[Worker]) -> Result<()> {
+    if load.checkpoint.mode != Mode::Bulk {
+        return Ok(());
+    }
+    let row = regraft_ledger::checkpoints(&**engine.target, engine.run.run_no)
+        .await?
+        .into_iter()
+        .find(|c| c.entity == load.model.name);
+    let dropped: Vec<Dropped> = row
+        .and_then(|c| serde_json::from_value(c.dropped).ok())
+        .ok_or_else(|| Error::new(Kind::Internal, "the record of what was taken off can't be read"))?;
+    let mut sessions = vec![Arc::clone(&engine.target)];
+    sessions.extend(workers.iter().skip(1).map(|w| Arc::clone(&w.target)));
+    bulk::bring_back(engine.context, &engine.snapshot.session, &sessions, load, &dropped).await?;
+    let target = &engine.target;
+    transaction::run(target, load.nested, async || {
+        Ok(regraft_ledger::set_dropped(&***target, &load.checkpoint, &serde_json::json!([])).await?)
+    })
+    .await
+}
+
+/// Closes an entity: its account must balance, and every mapping must have its row.
+pub(crate) async fn finish(engine: &Engine<'_>, load: &EntityLoad) -> Result<()> {
+    let model = &load.model;
+    let target = &engine.target;
+    let account = transaction::run(target, load.nested, async || {
+        regraft_ledger::set_phase(&***target, &load.checkpoint, Phase::Done).await?;
+        Ok(regraft_ledger::record_entity(&***target, load.run_no, &load.run_id, "migrate", &model.name, "done").await?)
+    })
+    .await
+    .map_err(|error| error.in_entity(&model.name))?;
+    let mapped: i64 = target
+        .query_one(
+            "select count(*) from regraft.migration_mappings where entity = $1 and run_no = $2",
+            &[&model.name, &load.run_no],
+        )
+        .await?
+        .get(0);
+    if mapped != account.inserted || !account.balances() {
+        return Err(Error::new(
+            Kind::Internal,
+            format!("the account says {} rows were inserted, the mappings {mapped}", account.inserted),
+        )
+        .in_entity(&model.name)
+        .hint(format!("see `regraft receipt {}`", load.run_id)));
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! What has to hold before the first write.
+
+use std::time::Duration;
+
+use regraft_ledger::{NewRun, Run, RunStatus};
+use regraft_pg::Session;
+use regraft_project::Selection;
+use serde_json::json;
+
+use super::{MigrateOptions, run_detail};
+use crate::context::Context;
+use crate::error::{Error, Kind, Result};
+use crate::events::Event;
+use crate::keys::Deriver;
+use crate::model::{KeyRule, Model, resolve};
+use crate::transaction;
+
+/// The project resolved against both catalogs.
+///
+/// # Errors
+/// Every problem at once.
+pub(crate) async fn resolved(
+    context: &Context,
+    source: &Session,
+    target: &Session,
+) -> Result<Model> {
+    let resolution = resolve(&context.project, source, target).await?;
+    if resolution.problems.has_errors() {
+        return Err(Error::problems(resolution.problems));
+    }
+    Ok(resolution.model)
+}
+
+/// Refuses to derive keys without a secret.
+pub(crate) fn check_secret(context: &Context, model: &Model, selection: &Selection) -> Result<()> {
+    let derived = selection.entities().iter().find(|step| {
+        model
+            .entities
+            .get(&step.entity)
+            .is_some_and(|m| matches!(m.key_rule, KeyRule::V5 | KeyRule::V7 { .. }))
+    });
+    match derived {
+        Some(step) if context.settings.secret.is_none() => Err(Error::new(
+            Kind::Usage,
+            format!("the keys of `{}` are derived, and there is no secret to derive them with", step.entity),
+        )
+        .hint("set REGRAFT_KEY_SECRET in the environment or in .env to a long random text (`openssl rand -hex 32`) and keep it")),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a plan that isn't the one that was reviewed.
+pub(crate) fn check_plan_hash(
+    context: &Context,
+    selection: &Selection,
+    options: &MigrateOptions,
+    model: &Model,
+) -> Result<()> {
+    let Some(wanted) = &options.plan_hash else { return Ok(()) };
+    let hash = crate::plan::hash(&context.project, selection, model);
+    if wanted.len() >= 8 && hash.starts_with(wanted.as_str()) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Usage,
+        format!("the plan has the hash {hash}, not {wanted}: the project, a catalog or the selection has changed since"),
+    )
+    .hint("look at the plan again with `regraft plan`, then migrate with its hash"))
+}
+
+/// Creates or upgrades the control tables.
+pub(crate) async fn install_ledger(target: &Session, nested: bool) -> Result<()> {
+    transaction::run(target, nested, async || Ok(regraft_ledger::install(&**target).await?)).await
+}
+
+/// Becomes the one process that writes to this target. A process that has just died leaves its
+/// connection for a moment, so this waits a little before it gives up.
+pub(crate) async fn lock(context: &Context, target: &Session) -> Result<()> {
+    for attempt in 0..20 {
+        if regraft_ledger::run_lock(&**target).await? {
+            return Ok(());
+        }
+        if attempt == 4 {
+            context.events.send(Event::Note(
+                "another process is at work on this target: waiting for it to end".to_owned(),
+            ));
+        }
+        tokio::select! {
+            () = context.cancel.cancelled() => return Err(crate::context::interrupted()),
+            () = tokio::time::sleep(Duration::from_millis(250)) => {}
+        }
+    }
+    Err(Error::new(Kind::Busy, "another process is at work on this target")
+        .hint("see `regraft status`; run the same command again when it is done"))
+}
+
+/// Refuses another secret than the one that earlier keys were derived with: the same row would get
+/// another key.
+pub(crate) async fn check_same_secret(context: &Context, target: &Session) -> Result<()> {
+    let Some(secret) = &context.settings.secret else { return Ok(()) };
+    let check = Deriver::secret_check(secret);
+    let before: Option<String> = regraft_ledger::list_runs(&**target, 50)
+        .await?
+        .into_iter()
+        .filter(|run| run.status != RunStatus::RolledBack)
+        .find_map(|run| run.detail.get("secret_check")?.as_str().map(str::to_owned));
+    match before {
+        Some(before) if before != check => Err(Error::new(
+            Kind::Usage,
+            "REGRAFT_KEY_SECRET is not the secret that the keys in this target were derived with",
+        )
+        .hint("set it to the one that earlier runs had, or roll those back first")),
+        _ => Ok(()),
+    }
+}
+
+/// Takes up the run that was left unfinished, or begins one. Also gives what it is about: the
+/// entities asked for, and those the unfinished run had besides.
+pub(crate) async fn open_run(
+    context: &Context,
+    target: &Session,
+    selection: &Selection,
+    model: &Model,
+    options: &MigrateOptions,
+    position: &str,
+) -> Result<(Run, Selection, bool)> {
+    let mut detail = run_detail(context, selection, model, options, position);
+    if let Some(secret) = &context.settings.secret {
+        detail["secret_check"] = json!(Deriver::secret_check(secret));
+    }
+    let Some(run) = regraft_ledger::unfinished_run(&**target, "migrate").await? else {
+        let run = transaction::run(target, options.dry_run, async || {
+            Ok(regraft_ledger::begin_run(&**target, &NewRun { command: "migrate", detail: &detail }).await?)
+        })
+        .await?;
+        return Ok((run, selection.clone(), false));
+    };
+    if options.dry_run {
+        return Err(Error::new(Kind::Usage, format!("run {} is unfinished: a dry run would begin in the middle of it", run.run_id))
+            .hint("finish it with `regraft migrate`, or undo it with `regraft rollback`"));
+    }
+    refuse_changes(context, &run, model)?;
+    let mut names: Vec<String> = run
+        .detail
+        .get("entities")
+        .and_then(|v| v.as_array())
+        .map(|list| list.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect())
+        .unwrap_or_default();
+    names.extend(selection.entities().iter().map(|s| s.entity.clone()));
+    let all = context
+        .project
+        .select(&names, false)
+        .map_err(|e| Error::new(Kind::Usage, e.to_string()))?;
+    let entities: Vec<&str> = all.entities().iter().map(|s| s.entity.as_str()).collect();
+    transaction::run(target, false, async || {
+        regraft_ledger::take_over(&**target, run.run_no).await?;
+        regraft_ledger::set_run_detail(&**target, run.run_no, "entities", &json!(entities)).await?;
+        Ok(regraft_ledger::finish_run(&**target, run.run_no, RunStatus::Running).await?)
+    })
+    .await?;
+    Ok((run, all, true))
+}
+
+/// An unfinished run is only taken up under the project, source schema and program that began it.
+fn refuse_changes(context: &Context, run: &Run, model: &Model) -> Result<()> {
+    let before = |field: &str| run.detail.get(field).and_then(|v| v.as_str()).unwrap_or_default();
+    let mut changed = Vec::new();
+    if before("project_hash") != context.project.hash() {
+        changed.push("the project");
+    }
+    if before("source_catalog") != model.source_catalog_hash {
+        changed.push("the source's schema");
+    }
+    if before("program_version") != env!("CARGO_PKG_VERSION") {
+        changed.push("this program");
+    }
+    if changed.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Usage,
+        format!("run {} was left unfinished, and {} changed since", run.run_id, changed.join(" and ")),
+    )
+    .hint(format!(
+        "undo it with `regraft rollback --run {}` and migrate again, or bring back what it was begun with",
+        run.run_id
+    )))
+}

@@ -1,0 +1,332 @@
+//! What was done, read from the ledger and from nowhere else.
+
+use regraft_ledger::{
+    Account, Checkpoint, QuarantineFilter, QuarantineRow, ReasonCount, Run, RunStatus,
+};
+use regraft_pg::Session;
+use regraft_project::{Project, Selection};
+use serde::Serialize;
+
+use crate::bulk::Dropped;
+use crate::context::Context;
+use crate::error::{Error, Kind, Result};
+
+/// The account of a run: every source row in exactly one bucket.
+#[derive(Debug, Clone, Serialize)]
+pub struct Receipt {
+    /// The run's id.
+    pub run_id: String,
+    /// Its command.
+    pub command: String,
+    /// `running`, `interrupted`, `failed`, `done` or `rolled_back`.
+    pub status: String,
+    /// The project's name.
+    pub project: String,
+    /// SHA-256 of the project as it was.
+    pub project_hash: String,
+    /// Hash of the plan that was carried out.
+    pub plan_hash: Option<String>,
+    /// The program that did it.
+    pub program_version: String,
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    /// RFC 3339, UTC.
+    pub finished_at: Option<String>,
+    /// Seconds from start to end.
+    pub seconds: Option<f64>,
+    /// The source's snapshot that was read.
+    pub snapshot: Option<String>,
+    /// Its entities, in the order they were moved.
+    pub entities: Vec<EntityReceipt>,
+    /// The sum of their accounts.
+    pub total: Account,
+    /// What is in quarantine now, of these entities, by reason.
+    pub quarantine: Vec<ReasonCount>,
+    /// Whether all of it was rolled back, as asked for.
+    pub dry_run: bool,
+}
+
+/// The account of an entity in a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct EntityReceipt {
+    /// The entity.
+    pub entity: String,
+    /// The table it fills.
+    pub target_table: String,
+    /// How it stands.
+    pub status: String,
+    /// `bulk` or `in-place`.
+    pub mode: String,
+    /// Batches committed.
+    pub batches: u64,
+    /// Its account.
+    pub account: Account,
+    /// Seconds from its start to its end.
+    pub seconds: Option<f64>,
+    /// Source rows per second.
+    pub rows_per_second: Option<f64>,
+}
+
+/// Where things stand.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Whether the target has a ledger.
+    pub ledger_installed: bool,
+    /// The run that was begun and not finished.
+    pub unfinished: Option<UnfinishedRun>,
+    /// The selected entities.
+    pub entities: Vec<EntityStatus>,
+}
+
+/// A run that was begun and not finished.
+#[derive(Debug, Clone, Serialize)]
+pub struct UnfinishedRun {
+    /// Its id.
+    pub run_id: String,
+    /// Its command.
+    pub command: String,
+    /// `running`, `interrupted` or `failed`.
+    pub status: String,
+    /// Whether a process is at work on the target.
+    pub working: bool,
+    /// Where its entities stand.
+    pub entities: Vec<Checkpoint>,
+    /// Tables whose indexes and constraints are still off.
+    pub indexes_off: Vec<String>,
+}
+
+/// Where an entity stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct EntityStatus {
+    /// The entity.
+    pub entity: String,
+    /// The table it fills.
+    pub target_table: String,
+    /// Rows that have a mapping.
+    pub mapped: i64,
+    /// Rows in quarantine.
+    pub quarantined: i64,
+    /// Rows blocked by a parent.
+    pub blocked: i64,
+    /// The last run that was about it.
+    pub last_run: Option<String>,
+    /// How that run stands.
+    pub last_status: Option<String>,
+}
+
+/// The receipt of a run; `last` stands for the latest migration.
+///
+/// # Errors
+/// An unknown run, named with those that there are.
+pub async fn receipt(context: &Context, run_id: &str) -> Result<Receipt> {
+    let target = context.connect_target().await?;
+    require_ledger(&target).await?;
+    if run_id != "last" {
+        return read(&target, &context.project, run_id).await;
+    }
+    let last = regraft_ledger::list_runs(&*target, 100)
+        .await?
+        .into_iter()
+        .find(|run| run.command == "migrate");
+    match last {
+        Some(run) => read(&target, &context.project, &run.run_id).await,
+        None => Err(Error::new(Kind::Usage, "there is no migration in this target yet")
+            .hint("see `regraft plan`, then `regraft migrate`")),
+    }
+}
+
+/// The receipt of a run over an open connection.
+pub(crate) async fn read(target: &Session, project: &Project, run_id: &str) -> Result<Receipt> {
+    let Some(run) = regraft_ledger::find_run(&**target, run_id).await? else {
+        return Err(unknown_run(target, run_id).await?);
+    };
+    let text = |field: &str| run.detail.get(field).and_then(|v| v.as_str()).map(str::to_owned);
+    let checkpoints = regraft_ledger::checkpoints(&**target, run.run_no).await?;
+    let mut entities = Vec::new();
+    for record in regraft_ledger::entity_records(&**target, run.run_no).await? {
+        let checkpoint = checkpoints.iter().find(|c| c.entity == record.entity);
+        entities.push(EntityReceipt {
+            target_table: table_of(project, &record.entity),
+            status: record.status,
+            mode: checkpoint.map_or_else(String::new, |c| c.mode.as_str().to_owned()),
+            batches: checkpoint.map_or(0, |c| c.batches_done.unsigned_abs().into()),
+            rows_per_second: rate(record.account.source_rows, record.seconds),
+            seconds: record.seconds,
+            account: record.account,
+            entity: record.entity,
+        });
+    }
+    let quarantine = regraft_ledger::quarantine_summary(&**target)
+        .await?
+        .into_iter()
+        .filter(|reason| entities.iter().any(|e| e.entity == reason.entity))
+        .collect();
+    Ok(Receipt {
+        project: text("project").unwrap_or_default(),
+        project_hash: text("project_hash").unwrap_or_default(),
+        plan_hash: text("plan_hash"),
+        program_version: text("program_version").unwrap_or_default(),
+        snapshot: text("snapshot"),
+        run_id: run.run_id,
+        command: run.command,
+        status: run.status.as_str().to_owned(),
+        started_at: run.started_at,
+        finished_at: run.finished_at,
+        seconds: run.seconds,
+        total: run.account,
+        entities,
+        quarantine,
+        dry_run: false,
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate needs no exactness")]
+fn rate(rows: i64, seconds: Option<f64>) -> Option<f64> {
+    seconds.filter(|s| *s > 0.0).map(|s| rows as f64 / s)
+}
+
+async fn unknown_run(target: &Session, run_id: &str) -> Result<Error> {
+    let known: Vec<String> =
+        regraft_ledger::list_runs(&**target, 5).await?.into_iter().map(|r| r.run_id).collect();
+    let error = Error::new(Kind::Usage, format!("there is no run `{run_id}` in this target"));
+    Ok(if known.is_empty() {
+        error.hint("nothing was migrated yet")
+    } else {
+        error.hint(format!("the latest are {}", known.join(", ")))
+    })
+}
+
+/// Refuses a target without a ledger.
+pub(crate) async fn require_ledger(target: &Session) -> Result<()> {
+    if regraft_ledger::installed_version(&**target).await?.is_some() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Usage, "nothing was ever migrated to this target: it has no ledger")
+        .hint("see `regraft plan`, then `regraft migrate`; or check TARGET_DB_NAME"))
+}
+
+pub(crate) fn table_of(project: &Project, entity: &str) -> String {
+    project.entity(entity).map_or_else(String::new, |e| e.target.table.value.clone())
+}
+
+/// All runs, latest first.
+///
+/// # Errors
+/// A target that can't be reached, or without a ledger.
+pub async fn runs(context: &Context, limit: i64) -> Result<Vec<Run>> {
+    let target = context.connect_target().await?;
+    require_ledger(&target).await?;
+    Ok(regraft_ledger::list_runs(&*target, limit).await?)
+}
+
+/// Rows of the quarantine.
+///
+/// # Errors
+/// A target that can't be reached, or without a ledger.
+pub async fn quarantine(
+    context: &Context,
+    filter: &QuarantineFilter,
+) -> Result<Vec<QuarantineRow>> {
+    let target = context.connect_target().await?;
+    require_ledger(&target).await?;
+    Ok(regraft_ledger::list_quarantine(&*target, filter).await?)
+}
+
+/// The quarantine by entity and reason.
+///
+/// # Errors
+/// A target that can't be reached, or without a ledger.
+pub async fn quarantine_summary(context: &Context) -> Result<Vec<ReasonCount>> {
+    let target = context.connect_target().await?;
+    require_ledger(&target).await?;
+    Ok(regraft_ledger::quarantine_summary(&*target).await?)
+}
+
+/// Where the selected entities and an unfinished run stand.
+///
+/// # Errors
+/// A target that can't be reached.
+pub async fn status(context: &Context, selection: &Selection) -> Result<Status> {
+    let target = context.connect_target().await?;
+    let installed = regraft_ledger::installed_version(&*target).await?.is_some();
+    let mut status = Status { ledger_installed: installed, unfinished: None, entities: Vec::new() };
+    if !installed {
+        for step in selection.entities() {
+            status.entities.push(untouched(context, &step.entity));
+        }
+        return Ok(status);
+    }
+    status.unfinished = unfinished(&target, &context.project).await?;
+    let runs = regraft_ledger::list_runs(&*target, 1_000).await?;
+    for step in selection.entities() {
+        status.entities.push(entity_status(context, &target, &runs, &step.entity).await?);
+    }
+    Ok(status)
+}
+
+fn untouched(context: &Context, entity: &str) -> EntityStatus {
+    EntityStatus {
+        entity: entity.to_owned(),
+        target_table: table_of(&context.project, entity),
+        mapped: 0,
+        quarantined: 0,
+        blocked: 0,
+        last_run: None,
+        last_status: None,
+    }
+}
+
+async fn unfinished(target: &Session, project: &Project) -> Result<Option<UnfinishedRun>> {
+    let Some(run) = regraft_ledger::unfinished_run(&**target, "migrate").await? else {
+        return Ok(None);
+    };
+    let working = !regraft_ledger::run_lock(&**target).await?;
+    let entities = regraft_ledger::checkpoints(&**target, run.run_no).await?;
+    let indexes_off = entities
+        .iter()
+        .filter(|c| {
+            serde_json::from_value::<Vec<Dropped>>(c.dropped.clone()).is_ok_and(|d| !d.is_empty())
+        })
+        .map(|c| table_of(project, &c.entity))
+        .collect();
+    Ok(Some(UnfinishedRun {
+        run_id: run.run_id,
+        command: run.command,
+        status: run.status.as_str().to_owned(),
+        working,
+        entities,
+        indexes_off,
+    }))
+}
+
+async fn entity_status(
+    context: &Context,
+    target: &Session,
+    runs: &[Run],
+    entity: &str,
+) -> Result<EntityStatus> {
+    let row = target
+        .query_one(
+            "select (select count(*) from regraft.migration_mappings where entity = $1),
+                    count(*) filter (where bucket = 'quarantined'),
+                    count(*) filter (where bucket = 'blocked')
+             from regraft.migration_quarantine where entity = $1 and state = 'open'",
+            &[&entity],
+        )
+        .await?;
+    let mut last = None;
+    for run in runs.iter().filter(|run| run.status != RunStatus::RolledBack) {
+        if regraft_ledger::entities_of_run(&**target, run.run_no).await?.iter().any(|e| e == entity) {
+            last = Some(run);
+            break;
+        }
+    }
+    Ok(EntityStatus {
+        mapped: row.get(0),
+        quarantined: row.get(1),
+        blocked: row.get(2),
+        last_run: last.map(|run| run.run_id.clone()),
+        last_status: last.map(|run| run.status.as_str().to_owned()),
+        ..untouched(context, entity)
+    })
+}

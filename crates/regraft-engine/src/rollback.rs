@@ -1,0 +1,359 @@
+//! `rollback`: undoes what named runs wrote, and nothing else.
+
+use std::collections::BTreeMap;
+
+use regraft_ledger::{NewRun, RunStatus};
+use regraft_pg::Session;
+use regraft_pg::catalog::Catalog;
+use regraft_pg::quote::ident;
+use regraft_project::Selection;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::bulk::Dropped;
+use crate::context::Context;
+use crate::error::{Error, Kind, Result};
+use crate::events::Event;
+use crate::failpoints;
+use crate::migrate::{install_ledger, lock};
+use crate::receipt::require_ledger;
+use crate::transaction;
+
+/// What is to be undone.
+#[derive(Debug, Clone)]
+pub enum RollbackTarget {
+    /// Every run's rows of these entities.
+    Selection(Selection),
+    /// One run.
+    Run(String),
+}
+
+/// What a rollback would do.
+#[derive(Debug, Clone, Serialize)]
+pub struct RollbackPreview {
+    /// The runs that wrote the rows.
+    pub runs: Vec<String>,
+    /// Entity by entity, children first.
+    pub steps: Vec<RollbackStep>,
+    /// What stands in the way; nothing is undone while this isn't empty.
+    pub obstacles: Vec<String>,
+}
+
+/// What a rollback does to one entity.
+#[derive(Debug, Clone, Serialize)]
+pub struct RollbackStep {
+    /// The entity.
+    pub entity: String,
+    /// The table.
+    pub table: String,
+    /// Rows to delete.
+    pub rows: u64,
+    /// Entries of the quarantine to delete.
+    pub quarantine: u64,
+    /// Whether indexes or constraints that an interrupted load took off are brought back.
+    pub restores_indexes: bool,
+    /// The runs that wrote them.
+    pub runs: Vec<String>,
+}
+
+/// What a rollback did.
+#[derive(Debug, Clone, Serialize)]
+pub struct RollbackDone {
+    /// Its own run id.
+    pub run_id: String,
+    /// What was undone, in that order.
+    pub steps: Vec<RollbackStep>,
+}
+
+/// One entity's part, with what the deletion needs.
+struct Part {
+    step: RollbackStep,
+    table: String,
+    key_column: String,
+    numbers: Vec<i32>,
+    dropped: Vec<(i32, Vec<Dropped>)>,
+}
+
+/// What a rollback would do, counted.
+///
+/// # Errors
+/// An unknown run; a target without a ledger.
+pub async fn preview_rollback(
+    context: &Context,
+    what: &RollbackTarget,
+) -> Result<RollbackPreview> {
+    let target = context.connect_target().await?;
+    require_ledger(&target).await?;
+    let parts = parts(context, &target, what).await?;
+    preview(&target, context, &parts).await
+}
+
+async fn preview(target: &Session, context: &Context, parts: &[Part]) -> Result<RollbackPreview> {
+    let mut runs: Vec<String> = parts.iter().flat_map(|p| p.step.runs.clone()).collect();
+    runs.sort();
+    runs.dedup();
+    Ok(RollbackPreview {
+        runs,
+        obstacles: obstacles(target, context, parts).await?,
+        steps: parts.iter().map(|p| p.step.clone()).collect(),
+    })
+}
+
+/// The entities to undo, children first, with the runs whose rows go.
+async fn parts(context: &Context, target: &Session, what: &RollbackTarget) -> Result<Vec<Part>> {
+    let project = &context.project;
+    let numbers: BTreeMap<i32, String> = regraft_ledger::list_runs(&**target, 100_000)
+        .await?
+        .into_iter()
+        .filter(|run| run.command == "migrate")
+        .map(|run| (run.run_no, run.run_id))
+        .collect();
+    let (only, entities): (Option<i32>, Vec<String>) = match what {
+        RollbackTarget::Run(id) => {
+            let run = regraft_ledger::find_run(&**target, id).await?.filter(|r| numbers.contains_key(&r.run_no));
+            let Some(run) = run else {
+                let latest: Vec<&str> = numbers.values().rev().take(5).map(String::as_str).collect();
+                return Err(Error::new(Kind::Usage, format!("there is no migration `{id}` in this target"))
+                    .hint(format!("the latest are {}", latest.join(", "))));
+            };
+            let entities = regraft_ledger::entities_of_run(&**target, run.run_no).await?;
+            (Some(run.run_no), entities)
+        }
+        RollbackTarget::Selection(selection) => {
+            (None, selection.entities().iter().map(|s| s.entity.clone()).collect())
+        }
+    };
+    let all = project.select(&[], false).map_err(|e| Error::new(Kind::Usage, e.to_string()))?;
+    let namespace = project.manifest().target.namespace.as_str();
+    let mut parts = Vec::new();
+    for step in all.entities().iter().rev().filter(|step| entities.contains(&step.entity)) {
+        let Some(entity) = project.entity(&step.entity) else { continue };
+        let (schema, table) = entity.target.schema_and_table(namespace);
+        let part = part(target, &step.entity, table, only, &numbers).await?;
+        parts.push(Part {
+            table: regraft_pg::quote::qualified(schema, table),
+            key_column: entity.target.key.column.value.clone(),
+            ..part
+        });
+    }
+    Ok(parts)
+}
+
+async fn part(
+    target: &Session,
+    entity: &str,
+    table: &str,
+    only: Option<i32>,
+    names: &BTreeMap<i32, String>,
+) -> Result<Part> {
+    let written: Vec<(i32, i64)> = regraft_ledger::runs_that_wrote(&**target, entity)
+        .await?
+        .into_iter()
+        .filter(|(number, _)| only.is_none_or(|only| only == *number))
+        .collect();
+    let mut numbers: Vec<i32> = written.iter().map(|(number, _)| *number).collect();
+    let mut dropped = Vec::new();
+    for number in names.keys().filter(|n| only.is_none_or(|only| only == **n)) {
+        let checkpoint = regraft_ledger::checkpoints(&**target, *number)
+            .await?
+            .into_iter()
+            .find(|c| c.entity == entity);
+        let Some(checkpoint) = checkpoint else { continue };
+        let off: Vec<Dropped> = serde_json::from_value(checkpoint.dropped).unwrap_or_default();
+        if !off.is_empty() {
+            dropped.push((*number, off));
+        }
+        if !numbers.contains(number) {
+            numbers.push(*number);
+        }
+    }
+    let quarantine: i64 = target
+        .query_one(
+            "select count(*) from regraft.migration_quarantine where entity = $1 and run_no = any ($2)",
+            &[&entity, &numbers],
+        )
+        .await?
+        .get(0);
+    Ok(Part {
+        step: RollbackStep {
+            entity: entity.to_owned(),
+            table: table.to_owned(),
+            rows: written.iter().map(|(_, rows)| rows.unsigned_abs()).sum(),
+            quarantine: quarantine.unsigned_abs(),
+            restores_indexes: !dropped.is_empty(),
+            runs: written.iter().filter_map(|(n, _)| names.get(n).cloned()).collect(),
+        },
+        table: String::new(),
+        key_column: String::new(),
+        numbers,
+        dropped,
+    })
+}
+
+/// Rows of other tables that refer to rows which would go, and would not go themselves.
+async fn obstacles(target: &Session, context: &Context, parts: &[Part]) -> Result<Vec<String>> {
+    let mut obstacles = Vec::new();
+    let catalog = Catalog::read(&**target, &[]).await?;
+    let namespace = context.project.manifest().target.namespace.as_str();
+    for part in parts.iter().filter(|p| p.step.rows > 0) {
+        for child in &catalog.tables {
+            for key in child.constraints.iter().filter(|c| {
+                c.kind == "f"
+                    && c.foreign_table.as_deref() == Some(part.step.table.as_str())
+                    && c.columns.len() == 1
+                    && c.foreign_columns.as_deref() == Some(std::slice::from_ref(&part.key_column))
+            }) {
+                let goes = goes_too(part, parts, &child.name, child.schema == namespace);
+                let sql = format!(
+                    "select count(*) from {child} c join regraft.migration_mappings m
+                       on m.entity = $1 and m.new_id = c.{column} and m.run_no = any ($2)
+                     where not exists (select 1 from regraft.migration_mappings o
+                       where o.new_id = c.{own} and o.entity = any ($3) and o.run_no = any ($4))",
+                    child = child.sql_name(),
+                    column = ident(&key.columns[0]),
+                    own = ident(&own_key(context, &child.name).unwrap_or_else(|| key.columns[0].clone())),
+                );
+                let (entities, numbers) = goes;
+                let left: i64 = target
+                    .query_one(&sql, &[&part.step.entity, &part.numbers, &entities, &numbers])
+                    .await?
+                    .get(0);
+                if left > 0 {
+                    obstacles.push(format!(
+                        "{left} rows of {} refer to {} (foreign key {}) and would stay",
+                        child.name, part.step.table, key.name
+                    ));
+                }
+            }
+        }
+    }
+    Ok(obstacles)
+}
+
+/// The entities that fill `table` and are rolled back too, with their runs.
+fn goes_too(_parent: &Part, parts: &[Part], table: &str, ours: bool) -> (Vec<String>, Vec<i32>) {
+    let matching: Vec<&Part> = parts.iter().filter(|p| ours && p.step.table == table).collect();
+    (
+        matching.iter().map(|p| p.step.entity.clone()).collect(),
+        matching.iter().flat_map(|p| p.numbers.clone()).collect(),
+    )
+}
+
+fn own_key(context: &Context, table: &str) -> Option<String> {
+    context
+        .project
+        .entities()
+        .iter()
+        .find(|e| e.target.table.value.rsplit('.').next() == Some(table))
+        .map(|e| e.target.key.column.value.clone())
+}
+
+/// Undoes what is named: in each entity, children first, the rows that the runs wrote, their
+/// mappings and their quarantine, in one transaction per entity. What an interrupted bulk load took
+/// off the table comes back.
+///
+/// # Errors
+/// Obstacles ([`Kind::Data`]): rows that would stay and refer to rows that would go.
+pub async fn rollback(context: &Context, what: &RollbackTarget) -> Result<RollbackDone> {
+    let target = context.connect_target().await?;
+    require_ledger(&target).await?;
+    install_ledger(&target, false).await?;
+    lock(context, &target).await?;
+    let parts = parts(context, &target, what).await?;
+    let preview = preview(&target, context, &parts).await?;
+    if let Some(obstacle) = preview.obstacles.first() {
+        return Err(Error::new(Kind::Data, obstacle.clone())
+            .hint("roll back what refers to it first, or together with it; nothing was undone"));
+    }
+    let detail = json!({ "runs": preview.runs, "entities": parts.iter().map(|p| &p.step.entity).collect::<Vec<_>>() });
+    let run = regraft_ledger::begin_run(&*target, &NewRun { command: "rollback", detail: &detail }).await?;
+    fence_off(&target, &parts).await?;
+    for part in &parts {
+        context.stop_requested()?;
+        undo(&target, part).await.map_err(|e| e.in_entity(&part.step.entity))?;
+        context.events.send(Event::EntityFinished {
+            entity: part.step.entity.clone(),
+            inserted: 0,
+            left: part.step.rows,
+            seconds: 0.0,
+        });
+    }
+    close_runs(&target, &parts).await?;
+    regraft_ledger::finish_run(&*target, run.run_no, RunStatus::Done).await?;
+    Ok(RollbackDone { run_id: run.run_id, steps: preview.steps })
+}
+
+/// A process that still works on one of the runs can't commit any more.
+async fn fence_off(target: &Session, parts: &[Part]) -> Result<()> {
+    let mut numbers: Vec<i32> = parts.iter().flat_map(|p| p.numbers.clone()).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    for number in numbers {
+        regraft_ledger::take_over(&**target, number).await?;
+    }
+    Ok(())
+}
+
+async fn undo(target: &Session, part: &Part) -> Result<()> {
+    let entity = &part.step.entity;
+    transaction::run(target, false, async || {
+        // Within one transaction the order of deletes in a cycle doesn't matter only if the keys
+        // are checked at its end; where they can't be, references inside the table go first.
+        target
+            .execute(
+                &format!(
+                    "delete from {} t using regraft.migration_mappings m \
+                     where m.entity = $1 and m.run_no = any ($2) and t.{} = m.new_id",
+                    part.table,
+                    ident(&part.key_column)
+                ),
+                &[entity, &part.numbers],
+            )
+            .await?;
+        for number in &part.numbers {
+            if regraft_ledger::partition_exists(&**target, entity).await? {
+                regraft_ledger::delete_of_run(&**target, entity, *number).await?;
+            }
+            regraft_ledger::delete_quarantine_of_run(&**target, entity, *number).await?;
+        }
+        restore(target, part).await?;
+        regraft_ledger::mark_entity_rolled_back(&**target, entity, &part.numbers).await?;
+        failpoints::reach(failpoints::BEFORE_ROLLBACK_COMMIT)
+    })
+    .await
+}
+
+/// Brings back what an interrupted bulk load took off.
+async fn restore(target: &Session, part: &Part) -> Result<()> {
+    for (_, dropped) in &part.dropped {
+        for object in dropped {
+            let present: bool = target
+                .query_one(
+                    "select to_regclass($1) is not null or exists (select 1 from pg_constraint
+                       where conname = $2 and conrelid = $3::text::regclass)",
+                    &[
+                        &format!("{}.{}", part.table.split('.').next().unwrap_or_default(), ident(&object.name)),
+                        &object.name,
+                        &part.table,
+                    ],
+                )
+                .await?
+                .get(0);
+            if !present {
+                target.batch_execute(&object.restore.join("; ")).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A run none of whose rows are left counts as rolled back.
+async fn close_runs(target: &Session, parts: &[Part]) -> Result<()> {
+    let mut numbers: Vec<i32> = parts.iter().flat_map(|p| p.numbers.clone()).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    for number in numbers {
+        regraft_ledger::close_if_undone(&**target, number).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! Transactions on the target, with the places where a test may cut them.
+
+use regraft_pg::Session;
+
+use crate::error::Result;
+use crate::failpoints;
+
+/// Runs `work` in a transaction: committed when it succeeds, rolled back when it doesn't. `nested`
+/// makes it a savepoint of a transaction that the caller holds open (a dry run).
+///
+/// # Errors
+/// What `work` returns, or what the server says to the commit. After a connection that was lost
+/// during the commit only the ledger knows whether it was carried out.
+pub(crate) async fn run<T>(
+    target: &Session,
+    nested: bool,
+    work: impl AsyncFnOnce() -> Result<T>,
+) -> Result<T> {
+    let [begin, commit, rollback] = if nested {
+        ["savepoint regraft", "release savepoint regraft", "rollback to savepoint regraft"]
+    } else {
+        ["begin", "commit", "rollback"]
+    };
+    target.batch_execute(begin).await?;
+    match work().await {
+        Ok(value) => {
+            failpoints::reach(failpoints::BEFORE_COMMIT)?;
+            target.batch_execute(commit).await?;
+            failpoints::reach(failpoints::COMMIT_ANSWER_LOST)?;
+            failpoints::reach(failpoints::AFTER_COMMIT)?;
+            Ok(value)
+        }
+        Err(error) => {
+            if !target.is_closed() {
+                target.batch_execute(rollback).await?;
+            }
+            Err(error)
+        }
+    }
+}

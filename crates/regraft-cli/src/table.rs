@@ -1,6 +1,9 @@
 //! Tables without borders: a bold head, two blanks between columns, numbers to the right.
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table as Inner};
+use comfy_table::{
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table as Inner,
+    Width,
+};
 
 use crate::style::{self, paint};
 
@@ -27,7 +30,12 @@ pub(crate) enum Tone {
 struct Column {
     head: String,
     right: bool,
+    /// Left out where there isn't enough room for all columns.
+    optional: bool,
 }
+
+/// Longest word that is never broken, in characters.
+const UNBROKEN: usize = 30;
 
 /// A table in the making.
 #[derive(Debug, Default)]
@@ -46,14 +54,21 @@ impl Table {
     /// Adds a column of text.
     #[must_use]
     pub(crate) fn text(mut self, head: &str) -> Self {
-        self.columns.push(Column { head: head.to_owned(), right: false });
+        self.columns.push(Column { head: head.to_owned(), right: false, optional: false });
         self
     }
 
     /// Adds a column of numbers.
     #[must_use]
     pub(crate) fn number(mut self, head: &str) -> Self {
-        self.columns.push(Column { head: head.to_owned(), right: true });
+        self.columns.push(Column { head: head.to_owned(), right: true, optional: false });
+        self
+    }
+
+    /// Adds a column of numbers that is left out where there isn't enough room.
+    #[must_use]
+    pub(crate) fn optional_number(mut self, head: &str) -> Self {
+        self.columns.push(Column { head: head.to_owned(), right: true, optional: true });
         self
     }
 
@@ -77,26 +92,17 @@ impl Table {
     /// The table as lines of at most `width` characters, each after `indent` blanks. Text that
     /// doesn't fit is broken inside its column.
     pub(crate) fn render(&self, width: usize, indent: usize) -> String {
-        let mut inner = Inner::new();
-        inner
-            .load_style(comfy_table::presets::NOTHING)
-            .force_no_tty()
-            .enforce_styling()
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(u16::try_from(width.saturating_sub(indent)).unwrap_or(u16::MAX));
-        inner.set_header(
-            self.columns
-                .iter()
-                .map(|column| Cell::new(&column.head).add_attribute(Attribute::Bold))
-                .collect::<Vec<_>>(),
-        );
-        for row in &self.rows {
-            inner.add_row(row.iter().map(|(text, tone)| cell(text, *tone)).collect::<Vec<_>>());
-        }
-        for (at, column) in self.columns.iter().enumerate() {
+        let room = width.saturating_sub(indent);
+        let shown = self.shown(room);
+        let mut inner = self.inner(&shown, room);
+        for (at, column) in shown.iter().enumerate() {
+            let last = at + 1 == shown.len();
             if let Some(inner) = inner.column_mut(at) {
-                inner.set_padding((0, if at + 1 == self.columns.len() { 0 } else { 2 }));
-                if column.right {
+                inner.set_padding((0, if last { 0 } else { 2 }));
+                let padding = if last { 0 } else { 2 };
+                let least = u16::try_from(self.longest_word(*column) + padding).unwrap_or(u16::MAX);
+                inner.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least)));
+                if self.columns[*column].right {
                     inner.set_cell_alignment(CellAlignment::Right);
                 }
             }
@@ -110,6 +116,48 @@ impl Table {
         }
         let blanks = " ".repeat(indent);
         lines.iter().map(|line| format!("{blanks}{line}\n")).collect()
+    }
+
+    fn inner(&self, shown: &[usize], room: usize) -> Inner {
+        let mut inner = Inner::new();
+        inner
+            .load_style(comfy_table::presets::NOTHING)
+            .force_no_tty()
+            .enforce_styling()
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(u16::try_from(room).unwrap_or(u16::MAX))
+            .style_text_only();
+        let heads = shown.iter().map(|at| cell(&self.columns[*at].head, Tone::Strong));
+        inner.set_header(heads.collect::<Vec<_>>());
+        for row in &self.rows {
+            let cells = shown.iter().filter_map(|at| row.get(*at));
+            inner.add_row(cells.map(|(text, tone)| cell(text, *tone)).collect::<Vec<_>>());
+        }
+        inner
+    }
+
+    /// The columns that there is room for.
+    fn shown(&self, room: usize) -> Vec<usize> {
+        let all: Vec<usize> = (0..self.columns.len()).collect();
+        let widths = all.iter().map(|at| self.widest(*at) + 2);
+        if widths.sum::<usize>() <= room + 2 {
+            return all;
+        }
+        all.into_iter().filter(|at| !self.columns[*at].optional).collect()
+    }
+
+    fn cells(&self, column: usize) -> impl Iterator<Item = &str> {
+        let cells = self.rows.iter().filter_map(move |row| Some(row.get(column)?.0.as_str()));
+        cells.chain([self.columns[column].head.as_str()])
+    }
+
+    fn widest(&self, column: usize) -> usize {
+        self.cells(column).map(|text| text.chars().count()).max().unwrap_or(0)
+    }
+
+    fn longest_word(&self, column: usize) -> usize {
+        let words = self.cells(column).flat_map(|text| text.split(' '));
+        words.map(|word| word.chars().count()).max().unwrap_or(0).min(UNBROKEN)
     }
 }
 

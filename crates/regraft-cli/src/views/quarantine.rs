@@ -12,12 +12,11 @@ use crate::table::{Table, count, text};
 pub(crate) fn reasons(reasons: &[ReasonCount], width: usize) -> String {
     let mut table = Table::new().text("entity").number("rows").text("reason").text("legacy ids");
     for reason in reasons {
-        let blocked = if reason.bucket == Bucket::Blocked { "blocked: " } else { "" };
         let why = phrase(&reason.code, reason.place.as_deref(), reason.parent.as_deref());
         table.row(vec![
             text(&reason.entity),
             count(reason.rows),
-            text(format!("{blocked}{why}")),
+            text(why),
             text(examples(&reason.examples, reason.rows)),
         ]);
     }

@@ -107,7 +107,7 @@ fn entities(receipt: &Receipt, width: usize) -> String {
         .number_if(shown.filtered, "filtered")
         .number_if(shown.quarantined, "quarantined")
         .number_if(shown.blocked, "blocked")
-        .number("rows/s")
+        .optional_number("rows/s")
         .number("time");
     if shown.status {
         table = table.text("status");
@@ -253,3 +253,6 @@ fn left_behind(reasons: &[ReasonCount], width: usize) -> String {
         quarantine::reasons(reasons, width)
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -236,7 +236,9 @@ impl Catalog {
 
     /// The table `schema.name`.
     pub fn table(&self, schema: &str, name: &str) -> Option<&Table> {
-        self.tables.iter().find(|t| t.schema == schema && t.name == name)
+        self.tables
+            .iter()
+            .find(|t| t.schema == schema && t.name == name)
     }
 
     /// SHA-256 over all that is declared (hexadecimal). Row counts and OIDs don't count.
@@ -309,7 +311,10 @@ async fn documents<T: for<'de> Deserialize<'de>>(
         .map(|row| {
             let document: serde_json::Value = row.get(0);
             serde_json::from_value(document).map_err(|e| {
-                Error::new(ErrorKind::Protocol, format!("the catalog can't be read: {e}"))
+                Error::new(
+                    ErrorKind::Protocol,
+                    format!("the catalog can't be read: {e}"),
+                )
             })
         })
         .collect()

@@ -41,18 +41,27 @@ impl Tuple {
     pub fn parse(&mut self, bytes: &[u8], expected: usize) -> Result<Option<usize>, Corrupt> {
         self.fields.clear();
         let count = i16::from_be_bytes(
-            bytes.get(..2).and_then(|b| b.try_into().ok()).ok_or(Corrupt::Truncated)?,
+            bytes
+                .get(..2)
+                .and_then(|b| b.try_into().ok())
+                .ok_or(Corrupt::Truncated)?,
         );
         if count == -1 {
             return Ok(None);
         }
         if count < 0 || count as usize != expected {
-            return Err(Corrupt::FieldCount { expected, found: count.max(0) as usize });
+            return Err(Corrupt::FieldCount {
+                expected,
+                found: count.max(0) as usize,
+            });
         }
         let mut at = 2usize;
         for _ in 0..count {
             let len = i32::from_be_bytes(
-                bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).ok_or(Corrupt::Truncated)?,
+                bytes
+                    .get(at..at + 4)
+                    .and_then(|b| b.try_into().ok())
+                    .ok_or(Corrupt::Truncated)?,
             );
             at += 4;
             self.fields.push((at as u32, len));
@@ -236,12 +245,20 @@ mod tests {
         for end in 0..whole.len() - 2 {
             let cut = whole.slice(..end);
             let mut reader = Reader::default();
-            let outcome = reader.payload(&cut).and_then(|bytes| tuple.parse(&bytes, 3));
-            assert!(outcome.is_err(), "a stream cut after {end} bytes was accepted");
+            let outcome = reader
+                .payload(&cut)
+                .and_then(|bytes| tuple.parse(&bytes, 3));
+            assert!(
+                outcome.is_err(),
+                "a stream cut after {end} bytes was accepted"
+            );
         }
         assert_eq!(
             tuple.parse(&[0, 2, 0, 0, 0, 0, 0, 0, 0, 0], 3),
-            Err(Corrupt::FieldCount { expected: 3, found: 2 })
+            Err(Corrupt::FieldCount {
+                expected: 3,
+                found: 2
+            })
         );
     }
 }

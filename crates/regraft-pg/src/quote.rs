@@ -74,7 +74,10 @@ mod tests {
     #[test]
     fn quotes_what_could_break_out() {
         assert_eq!(ident("order"), "\"order\"");
-        assert_eq!(ident("a\"; drop table x; --"), "\"a\"\"; drop table x; --\"");
+        assert_eq!(
+            ident("a\"; drop table x; --"),
+            "\"a\"\"; drop table x; --\""
+        );
         assert_eq!(literal("it's"), "'it''s'");
         assert_eq!(literal("a\\'b"), " E'a\\\\''b'");
         assert_eq!(array(["a", "b'c"], "text"), "array['a', 'b''c']::text[]");

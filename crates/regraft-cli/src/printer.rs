@@ -104,6 +104,11 @@ impl Printer {
         if steps.is_empty() || self.is_json() {
             return;
         }
+        let program = program();
+        let steps: Vec<(String, &str)> = steps
+            .iter()
+            .map(|(command, why)| (command.replacen("regraft ", &format!("{program} "), 1), *why))
+            .collect();
         let widest = steps.iter().map(|(command, _)| command.chars().count()).max().unwrap_or(0);
         let mut text = String::from("\n");
         for (at, (command, why)) in steps.iter().enumerate() {
@@ -211,6 +216,12 @@ impl Printer {
     fn remember(&self, error: io::Error) {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
     }
+}
+
+/// What to type to run this program again: as it was typed, because it need not be in PATH.
+fn program() -> String {
+    let typed = std::env::args().next().unwrap_or_default();
+    if typed.contains('/') { typed } else { "regraft".to_owned() }
 }
 
 /// The error of an answer that could not be read or given.

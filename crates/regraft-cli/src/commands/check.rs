@@ -44,7 +44,7 @@ async fn against_servers(
     Ok(Checked {
         usable: !outcome.problems.has_errors(),
         skipped: skipped(outcome.skipped, &unset),
-        checked: [vec!["project files".to_owned()], outcome.checked].concat(),
+        checked: outcome.checked,
         entities: Some(outcome.entities),
         columns: Some(outcome.columns),
         problems: outcome.problems,

@@ -53,7 +53,7 @@ fn entities(plan: &Plan, width: usize) -> String {
             ((at + 1).to_string(), Tone::Quiet),
             text(&entity.entity),
             text(&entity.key_strategy),
-            text(entity.mode.to_string()),
+            text(&entity.mode),
             count(entity.source_rows),
         ];
         if already {
@@ -147,7 +147,7 @@ pub(crate) fn columns(plan: &Plan, width: usize) -> String {
         for column in &entity.columns {
             table.row(vec![
                 text(&column.column),
-                text(column.provenance.to_string()),
+                text(&column.provenance),
                 text(&column.rule),
             ]);
         }

@@ -16,6 +16,9 @@ pub(crate) fn preview(preview: &RollbackPreview, width: usize) -> String {
         ));
         out.push_str(&steps(&preview.steps, "rows to delete", width));
     }
+    if preview.steps.iter().any(|step| step.restores_indexes) {
+        out.push_str("  indexes and foreign keys that are still taken off are brought back\n");
+    }
     for obstacle in &preview.obstacles {
         let line = figures::wrap(obstacle, width.saturating_sub(2), 2);
         out.push_str(&format!("\n{} {line}\n", paint(style::BAD, "✗")));

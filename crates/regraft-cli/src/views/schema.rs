@@ -9,7 +9,7 @@ use crate::table::{Table, Tone, text};
 /// What `schema apply` did, in one line.
 pub(crate) fn applied(applied: &SchemaApplied) -> String {
     let tables = figures::counted(applied.tables.len() as u64, "table");
-    if applied.already {
+    if !applied.applied {
         format!("{} target schema is in place already: {tables}; nothing to do", paint(style::GOOD, "✓"))
     } else {
         format!("{} target schema created: {tables}", paint(style::GOOD, "✓"))
@@ -23,11 +23,10 @@ pub(crate) fn differences(diff: &SchemaDiff, width: usize) -> String {
     }
     let mut table = Table::new().text("object").text("is").text("project's schema").text("live target");
     for difference in &diff.differences {
-        let change: &str = difference.change.as_ref();
-        let tone = if change == "extra" { Tone::Plain } else { Tone::Caution };
+        let tone = if difference.change == "extra" { Tone::Plain } else { Tone::Caution };
         table.row(vec![
             text(&difference.object),
-            (change.to_owned(), tone),
+            (difference.change.to_owned(), tone),
             text(difference.expected.clone().unwrap_or_else(|| "–".to_owned())),
             text(difference.found.clone().unwrap_or_else(|| "–".to_owned())),
         ]);

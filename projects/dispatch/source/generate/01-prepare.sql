@@ -8,6 +8,16 @@
 -- Nothing here is random: every value is a hash of a row's number, of a salt that is its
 -- column's own, and of the seed. The same parameters give the same rows, bit for bit.
 
+-- It takes constraints off and fills tables: that is for an empty schema only.
+do $$
+begin
+    if exists (select from auth_user) or exists (select from dispatch_office) or exists (select from dispatch_instruction) then
+        raise exception 'the generator needs an empty legacy schema, and this one has rows'
+            using hint = 'load source/schema.sql and source/constraints.sql into a new database first';
+    end if;
+end
+$$;
+
 create schema regraft_generator;
 set search_path = regraft_generator, public;
 
@@ -64,6 +74,11 @@ begin
             language sql immutable parallel safe
             return ((hashint8extended(n, %1$s + salt) >> 11) & 9007199254740991)::float8
                 / 9007199254740992;
+
+        -- The hash itself, for tables so large that one hash must do for several columns.
+        create function bits(n bigint, salt integer) returns bigint
+            language sql immutable parallel safe
+            return hashint8extended(n, %1$s + salt) & 9223372036854775807;
 
         -- A number from 0 up to options - 1.
         create function pick(n bigint, salt integer, options integer) returns integer

@@ -113,7 +113,7 @@ select
         when roll(p.id, 41) < 0.3 then '{}'
         when roll(p.id, 41) < 0.4 then ''
         else format('{"ipr": %s, "attachments": "%s", "stages_per_box": %s, "note": %s}',
-                    roll(p.id, 42) < 0.5, one_of(p.id, 43, '{front,molars,any,none}'),
+                    (roll(p.id, 42) < 0.5)::text, one_of(p.id, 43, '{front,molars,any,none}'),
                     2 + pick(p.id, 44, 9), to_json(sentence(p.id, 45)))
     end,
     case when roll(p.id, 46) < 0.6 then 'SQ' || upper(left(md5('sq' || p.id), 20)) else '' end,

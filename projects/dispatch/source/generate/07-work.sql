@@ -12,10 +12,14 @@ select (select array_agg(id order by id) from dispatch_instruction where id < 20
        (select array_agg(id order by id) from dispatch_patient) as patients,
        (select array_agg(id order by id) from auth_user) as users;
 
--- The place that is at a share of an array, give or take a hundredth.
+-- The place that is at a share of an array, exactly and give or take half a hundredth.
+create function place_at(share float8, size integer) returns integer
+    language sql immutable parallel safe
+    return 1 + least(size - 1, greatest(0, floor(size * share)))::integer;
+
 create function place_near(share float8, n bigint, salt integer, size integer) returns integer
     language sql immutable parallel safe
-    return 1 + least(size - 1, greatest(0, floor(size * (share + 0.01 * (roll(n, salt) - 0.5)))))::integer;
+    return place_at(share + 0.01 * (roll(n, salt) - 0.5), size);
 
 insert into dispatch_order (id, instruction_id, created_at, status)
 select i.id,
@@ -96,6 +100,7 @@ from (
     select i.id, i.place, i.place::float8 / many(327771) as share, md5('file' || i.id) as uid,
            ('{.stl,.stl,.stl,.stl,.jpg,.jpg,.jpg,.png,.jpeg,.zip,.dcm,.pdf,.dxf,.txt,.docx,.gif,.irk,.ply}'::text[])[1 + pick(i.id, 353, 18)] as ext
     from sparse_ids(many(327771), 0.97, 354) i
+    offset 0
 ) f
 order by f.id;
 
@@ -158,18 +163,22 @@ insert into dispatch_task
 select t.id, t.state < 0.9,
        case when t.words < 0.7 then null when t.words < 0.88 then '' else sentence(t.id, 420) end,
        case when t.state < 0.88 or t.state > 0.98 then working_time(t.share, t.id, 421) end,
-       r.templates[1 + pick(t.id, 423, 169)],
-       case when roll(t.id, 424) < 0.6 then (select every from plan_id)[place_near(t.share, t.id, 425, (select cardinality(every) from plan_id))] end,
-       (select every from order_id)[place_near(t.share, t.id, 425, (select cardinality(every) from order_id))],
-       case when t.words > 0.99 then 
-           (select array_agg(id order by id) from dispatch_order)[place_near(t.share, t.id, 425, many(3100)::integer)] end,
-       case when t.state < 0.95 then r.staff[1 + pick(t.id, 426, cardinality(r.staff))] end,
-       pick(t.id, 427, 3),
-       case when t.words < 0.02 then (select every from file_id)[place_near(t.share, t.id, 425, (select cardinality(every) from file_id))] end
+       (select templates from reference_id)[1 + t.choice % 169],
+       case when t.choice >> 8 & 7 < 5 then (select every from plan_id)[place_at(t.near, (select cardinality(every) from plan_id))] end,
+       (select every from order_id)[place_at(t.near, (select cardinality(every) from order_id))],
+       case when t.words > 0.99 then
+           (select array_agg(id order by id) from dispatch_order)[place_at(t.near, many(3100)::integer)] end,
+       case when t.state < 0.95 then
+           (select staff from reference_id)[1 + (t.choice >> 11) % (select cardinality(staff) from reference_id)] end,
+       (t.choice >> 11) % 3,
+       case when t.words < 0.02 then (select every from file_id)[place_at(t.near, (select cardinality(every) from file_id))] end
 from (
-    select i.id, i.place::float8 / many(953224) as share, roll(i.id, 428) as state, roll(i.id, 429) as words
-    from sparse_ids(many(953224), 0.98, 430) i
-) t, reference_id r
+    select i.id, i.place::float8 / many(953224) as share, roll(i.id, 428) as state, roll(i.id, 429) as words,
+           (bits(i.id, 430) & 2147483647)::integer as choice,
+           i.place::float8 / many(953224) + 0.01 * (roll(i.id, 425) - 0.5) as near
+    from sparse_ids(many(953224), 0.98, 431) i
+    offset 0
+) t
 order by t.id;
 
 reset search_path;

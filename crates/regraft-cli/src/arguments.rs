@@ -110,14 +110,23 @@ pub(crate) struct EntityNames {
     #[arg(value_name = "ENTITY or GROUP")]
     names: Vec<String>,
     /// The same, as a list with commas
-    #[arg(long, visible_alias = "entity", value_name = "LIST", value_delimiter = ',')]
+    #[arg(
+        long,
+        visible_alias = "entity",
+        value_name = "LIST",
+        value_delimiter = ','
+    )]
     entities: Vec<String>,
 }
 
 impl EntityNames {
     /// The names given, in order; empty when none was.
     pub(crate) fn list(&self) -> Vec<String> {
-        let lists = self.names.iter().flat_map(|name| name.split(',')).map(str::to_owned);
+        let lists = self
+            .names
+            .iter()
+            .flat_map(|name| name.split(','))
+            .map(str::to_owned);
         let mut names: Vec<String> = Vec::new();
         for name in lists.chain(self.entities.iter().cloned()) {
             let name = name.trim();
@@ -344,7 +353,9 @@ mod tests {
             "regraft migrate offices,doctors --entities offices",
         ] {
             let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
-            let Command::Migrate(migrate) = arguments.command else { panic!("{line}") };
+            let Command::Migrate(migrate) = arguments.command else {
+                panic!("{line}")
+            };
             assert_eq!(migrate.entities.list(), ["offices", "doctors"], "{line}");
         }
     }

@@ -38,7 +38,10 @@ pub(crate) fn run() -> ExitStatus {
         Err(error) => return usage(&given, &error),
     };
     let printer = Arc::new(Printer::new(&arguments.global));
-    let status = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let status = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => {
             let status = runtime.block_on(execute(printer.clone(), arguments));
             // Threads that still end a server are given the time for it.
@@ -134,14 +137,21 @@ fn usage(given: &[OsString], error: &clap::Error) -> ExitStatus {
 fn options_of(given: &[OsString]) -> GlobalOptions {
     let words: Vec<&str> = given.iter().filter_map(|word| word.to_str()).collect();
     let value = |name: &str| {
-        words.iter().enumerate().find_map(|(at, word)| match word.strip_prefix(name)? {
-            "" => words.get(at + 1).copied(),
-            rest => rest.strip_prefix('='),
-        })
+        words
+            .iter()
+            .enumerate()
+            .find_map(|(at, word)| match word.strip_prefix(name)? {
+                "" => words.get(at + 1).copied(),
+                rest => rest.strip_prefix('='),
+            })
     };
     GlobalOptions {
         project: None,
-        format: if value("--format") == Some("json") { Format::Json } else { Format::Human },
+        format: if value("--format") == Some("json") {
+            Format::Json
+        } else {
+            Format::Human
+        },
         no_progress: true,
         quiet: false,
         verbose: false,

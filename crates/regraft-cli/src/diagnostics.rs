@@ -13,7 +13,9 @@ use crate::style::{self, paint};
 pub(crate) fn print(printer: &Printer, error: &Error) -> ExitStatus {
     let status = ExitStatus::from(error.kind());
     if printer.is_json() {
-        printer.error_document(&Document { error: Record::new(error, status) });
+        printer.error_document(&Document {
+            error: Record::new(error, status),
+        });
     } else {
         printer.error(&human(printer, error));
     }
@@ -53,7 +55,10 @@ impl<'a> Record<'a> {
             legacy_ids: place.legacy_ids.as_deref(),
             constraint: error.database().and_then(|database| database.constraint()),
             hint: hint(error),
-            problems: error.project_problems().map(Problems::records).unwrap_or_default(),
+            problems: error
+                .project_problems()
+                .map(Problems::records)
+                .unwrap_or_default(),
         }
     }
 }
@@ -98,13 +103,18 @@ fn push_hint(text: &mut String, printer: &Printer, hint: Option<&str>) {
 }
 
 fn hint(error: &Error) -> Option<&str> {
-    error.hint_text().or_else(|| error.database().and_then(|database| database.hint()))
+    error
+        .hint_text()
+        .or_else(|| error.database().and_then(|database| database.hint()))
 }
 
 /// The error of names that are neither entities nor groups.
 pub(crate) fn unknown_name(error: &SelectionError) -> Error {
-    let names: Vec<String> =
-        error.unknown.iter().map(|unknown| format!("`{}`", unknown.name)).collect();
+    let names: Vec<String> = error
+        .unknown
+        .iter()
+        .map(|unknown| format!("`{}`", unknown.name))
+        .collect();
     let mut hint = String::new();
     for unknown in &error.unknown {
         if let Some(near) = &unknown.suggestion {
@@ -119,7 +129,10 @@ pub(crate) fn unknown_name(error: &SelectionError) -> Error {
 
 /// The error of a file that can't be used; `doing` says what was tried.
 pub(crate) fn file(doing: &str, path: &std::path::Path, error: &std::io::Error) -> Error {
-    Error::new(Kind::Usage, format!("{doing} {} failed: {error}", path.display()))
+    Error::new(
+        Kind::Usage,
+        format!("{doing} {} failed: {error}", path.display()),
+    )
 }
 
 /// How many problems there are, in words.

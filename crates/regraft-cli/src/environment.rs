@@ -27,46 +27,115 @@ pub(crate) enum Part {
 }
 
 const fn database(name: &'static str, meaning: &'static str) -> Variable {
-    Variable { name, meaning, part: Part::Database }
+    Variable {
+        name,
+        meaning,
+        part: Part::Database,
+    }
 }
 
 const fn work(name: &'static str, meaning: &'static str) -> Variable {
-    Variable { name, meaning, part: Part::Work }
+    Variable {
+        name,
+        meaning,
+        part: Part::Work,
+    }
 }
 
 const fn program(name: &'static str, meaning: &'static str) -> Variable {
-    Variable { name, meaning, part: Part::Program }
+    Variable {
+        name,
+        meaning,
+        part: Part::Program,
+    }
 }
 
 /// All of them, as the reference lists them.
 pub(crate) const VARIABLES: &[Variable] = &[
-    database("SOURCE_DATABASE_URL", "The legacy database, as a `postgresql://` URL or a `key=value` list. Wins over the `SOURCE_DB_*` variables that say the same."),
-    database("SOURCE_DB_HOST", "Host of the legacy database; a path is the directory of a Unix socket."),
+    database(
+        "SOURCE_DATABASE_URL",
+        "The legacy database, as a `postgresql://` URL or a `key=value` list. Wins over the `SOURCE_DB_*` variables that say the same.",
+    ),
+    database(
+        "SOURCE_DB_HOST",
+        "Host of the legacy database; a path is the directory of a Unix socket.",
+    ),
     database("SOURCE_DB_PORT", "Its port; 5432 if not set."),
-    database("SOURCE_DB_USER", "The user to log in as. A user that can only read is enough."),
+    database(
+        "SOURCE_DB_USER",
+        "The user to log in as. A user that can only read is enough.",
+    ),
     database("SOURCE_DB_PASSWORD", "The user's password."),
-    database("SOURCE_DB_PASSWORD_FILE", "A file that holds the password, instead of the variable."),
+    database(
+        "SOURCE_DB_PASSWORD_FILE",
+        "A file that holds the password, instead of the variable.",
+    ),
     database("SOURCE_DB_NAME", "The database's name."),
-    database("SOURCE_DB_SSLMODE", "`disable`, `allow`, `prefer`, `require`, `verify-ca` or `verify-full`, as for libpq. If not set: `verify-full`, except on this machine."),
-    database("SOURCE_DB_SSLROOTCERT", "PEM file with the authorities to trust, or `system`."),
-    database("TARGET_DATABASE_URL", "The modern database, as a `postgresql://` URL or a `key=value` list. Wins over the `TARGET_DB_*` variables that say the same."),
-    database("TARGET_DB_HOST", "Host of the modern database; a path is the directory of a Unix socket."),
+    database(
+        "SOURCE_DB_SSLMODE",
+        "`disable`, `allow`, `prefer`, `require`, `verify-ca` or `verify-full`, as for libpq. If not set: `verify-full`, except on this machine.",
+    ),
+    database(
+        "SOURCE_DB_SSLROOTCERT",
+        "PEM file with the authorities to trust, or `system`.",
+    ),
+    database(
+        "TARGET_DATABASE_URL",
+        "The modern database, as a `postgresql://` URL or a `key=value` list. Wins over the `TARGET_DB_*` variables that say the same.",
+    ),
+    database(
+        "TARGET_DB_HOST",
+        "Host of the modern database; a path is the directory of a Unix socket.",
+    ),
     database("TARGET_DB_PORT", "Its port; 5432 if not set."),
-    database("TARGET_DB_USER", "The user to log in as; it must own the target tables."),
+    database(
+        "TARGET_DB_USER",
+        "The user to log in as; it must own the target tables.",
+    ),
     database("TARGET_DB_PASSWORD", "The user's password."),
-    database("TARGET_DB_PASSWORD_FILE", "A file that holds the password, instead of the variable."),
-    database("TARGET_DB_NAME", "The database's name; `postgres` if not set."),
+    database(
+        "TARGET_DB_PASSWORD_FILE",
+        "A file that holds the password, instead of the variable.",
+    ),
+    database(
+        "TARGET_DB_NAME",
+        "The database's name; `postgres` if not set.",
+    ),
     database("TARGET_DB_SSLMODE", "As `SOURCE_DB_SSLMODE`."),
     database("TARGET_DB_SSLROOTCERT", "As `SOURCE_DB_SSLROOTCERT`."),
-    work("BATCH_SIZE", "Source rows per transaction, 1 to 1000000. The project's own setting if not set."),
-    work("MAX_RETRY_ATTEMPTS", "How often a batch is tried again after a fault that may pass; 3 if not set."),
-    work("MIGRATION_TIMEOUT", "Milliseconds one batch may take; 0, or not set, is without limit."),
-    work("REGRAFT_WORKERS", "Batches at work side by side, 1 to 64. The project's own setting if not set."),
-    work("REGRAFT_KEY_SECRET", "The secret the target's keys are derived from: 16 characters or more. Keep it: with another one the keys would be others."),
-    work("REGRAFT_PROJECT", "The project's folder, when `--project` is not given."),
+    work(
+        "BATCH_SIZE",
+        "Source rows per transaction, 1 to 1000000. The project's own setting if not set.",
+    ),
+    work(
+        "MAX_RETRY_ATTEMPTS",
+        "How often a batch is tried again after a fault that may pass; 3 if not set.",
+    ),
+    work(
+        "MIGRATION_TIMEOUT",
+        "Milliseconds one batch may take; 0, or not set, is without limit.",
+    ),
+    work(
+        "REGRAFT_WORKERS",
+        "Batches at work side by side, 1 to 64. The project's own setting if not set.",
+    ),
+    work(
+        "REGRAFT_KEY_SECRET",
+        "The secret the target's keys are derived from: 16 characters or more. Keep it: with another one the keys would be others.",
+    ),
+    work(
+        "REGRAFT_PROJECT",
+        "The project's folder, when `--project` is not given.",
+    ),
     program("NO_COLOR", "No colours, if set to anything."),
-    program("COLUMNS", "Width of the output where it can't be asked of a terminal."),
-    program("REGRAFT_PG_BIN", "Folder of PostgreSQL's programs for `regraft demo`."),
+    program(
+        "COLUMNS",
+        "Width of the output where it can't be asked of a terminal.",
+    ),
+    program(
+        "REGRAFT_PG_BIN",
+        "Folder of PostgreSQL's programs for `regraft demo`.",
+    ),
 ];
 
 /// The variables of this process, over those of `.env` in the current directory, over those of

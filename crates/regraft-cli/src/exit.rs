@@ -50,7 +50,9 @@ impl ExitStatus {
             Self::Findings => {
                 "Findings: a validation failed, or more rows are in quarantine than the project's budget allows."
             }
-            Self::Usage => "The command line, a setting or the project is wrong; nothing was written.",
+            Self::Usage => {
+                "The command line, a setting or the project is wrong; nothing was written."
+            }
             Self::Unreachable => "A server can't be reached, or a connection was lost for good.",
             Self::Data => "Data or a constraint stands in the way.",
             Self::Permission => "A log-in was refused or a privilege is missing.",

@@ -36,15 +36,22 @@ fn plural(noun: &str) -> String {
     }
 }
 
-/// A time span: `0.4 s`, `12.3 s`, `2 min 05 s`, `3 h 07 min`.
+/// A time span: `40 ms`, `12.3 s`, `2 min 05 s`, `3 h 07 min`.
 pub(crate) fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
         return "?".to_owned();
     }
+    if seconds < 0.9995 {
+        return format!("{:.0} ms", seconds * 1000.0);
+    }
     if seconds < 59.95 {
         return format!("{seconds:.1} s");
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and saturating is fine")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "not negative, and saturating is fine"
+    )]
     let whole = seconds.round() as u64;
     if whole < 3600 {
         return format!("{} min {:02} s", whole / 60, whole % 60);
@@ -156,7 +163,8 @@ mod tests {
     #[test]
     fn durations_and_rates_have_few_digits() {
         for (seconds, text) in [
-            (0.04, "0.0 s"),
+            (0.04, "40 ms"),
+            (0.9996, "1.0 s"),
             (12.34, "12.3 s"),
             (59.96, "1 min 00 s"),
             (125.0, "2 min 05 s"),
@@ -179,7 +187,10 @@ mod tests {
 
     #[test]
     fn long_lines_are_broken_at_blanks() {
-        assert_eq!(wrap("aaaa bbbb cccc dddd eeee ffff", 20, 2), "aaaa bbbb cccc dddd\n  eeee ffff");
+        assert_eq!(
+            wrap("aaaa bbbb cccc dddd eeee ffff", 20, 2),
+            "aaaa bbbb cccc dddd\n  eeee ffff"
+        );
     }
 
     #[test]

@@ -26,8 +26,9 @@ pub(crate) async fn guard<T>(
     stop: Stop,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    let mut signals = Signals::listen()
-        .map_err(|error| Error::new(Kind::Internal, format!("signals can't be watched: {error}")))?;
+    let mut signals = Signals::listen().map_err(|error| {
+        Error::new(Kind::Internal, format!("signals can't be watched: {error}"))
+    })?;
     tokio::pin!(work);
     let mut asked = false;
     loop {

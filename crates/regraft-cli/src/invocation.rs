@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::arguments::EntityNames;
 use crate::printer::Printer;
-use crate::progress::Progress;
+use crate::progress::{Doing, Progress};
 use crate::{bundled, diagnostics, environment};
 
 /// One run of the program.
@@ -53,17 +53,24 @@ impl Invocation {
     pub(crate) fn open(&self) -> Result<Opened> {
         let (project, environment) = self.find()?;
         let project = project.map_err(Error::problems)?;
-        Ok(Opened { project: Arc::new(project), environment })
+        Ok(Opened {
+            project: Arc::new(project),
+            environment,
+        })
     }
 
     /// Finds the project and reads it; its problems are a result like any other.
     pub(crate) fn find(
         &self,
-    ) -> Result<(std::result::Result<Project, regraft_project::Problems>, Environment)> {
+    ) -> Result<(
+        std::result::Result<Project, regraft_project::Problems>,
+        Environment,
+    )> {
         let place = self.place()?;
         Ok(match place {
             Place::Folder(folder) => {
-                self.printer.detail(format!("project: {}", folder.display()));
+                self.printer
+                    .detail(format!("project: {}", folder.display()));
                 (Project::load(&folder), environment::load(Some(&folder))?)
             }
             Place::Bundled(name) => {
@@ -73,21 +80,21 @@ impl Invocation {
         })
     }
 
-    /// Finds and reads the project and the settings of the databases.
-    pub(crate) fn context(&self, needs: Needs) -> Result<Context> {
-        let opened = self.open()?;
-        self.context_of(&opened, needs)
-    }
-
-    /// The context of an opened project.
-    pub(crate) fn context_of(&self, opened: &Opened, needs: Needs) -> Result<Context> {
+    /// The context of an opened project, with the databases that its environment names.
+    pub(crate) fn context(&self, opened: &Opened, needs: Needs) -> Result<Context> {
         let environment = &opened.environment;
-        let source = match needs {
-            Needs::Both => Endpoint::from_environment(Side::Source, environment)?,
-            Needs::Target => Endpoint::from_environment(Side::Source, environment)
-                .unwrap_or_else(|_| not_configured(Side::Source)),
+        let source = Endpoint::from_environment(Side::Source, environment);
+        let target = Endpoint::from_environment(Side::Target, environment);
+        let (source, target) = match (source, target) {
+            (Ok(source), Ok(target)) => (source, target),
+            (Err(_), Ok(target)) if needs == Needs::Target => {
+                (not_configured(Side::Source), target)
+            }
+            (Err(source), Err(target)) if needs == Needs::Both => {
+                return Err(neither(&source, &target));
+            }
+            (Err(error), Ok(_)) | (_, Err(error)) => return Err(error.into()),
         };
-        let target = Endpoint::from_environment(Side::Target, environment)?;
         for endpoint in [&source, &target] {
             self.printer.detail(endpoint.describe());
         }
@@ -97,13 +104,13 @@ impl Invocation {
             target,
             settings: Settings::from_environment(&opened.project, environment)?,
             cancel: self.cancel.clone(),
-            events: self.events(),
+            events: self.events(Doing::Moving),
         })
     }
 
     /// A sink that shows events as progress.
-    pub(crate) fn events(&self) -> Events {
-        Progress::start(self.printer.clone())
+    pub(crate) fn events(&self, doing: Doing) -> Events {
+        Progress::start(self.printer.clone(), doing)
     }
 
     fn place(&self) -> Result<Place> {
@@ -112,13 +119,20 @@ impl Invocation {
         }
         let environment = environment::load(None)?;
         if let Some(given) = environment.get("REGRAFT_PROJECT") {
-            return named_place(Path::new(given.trim()), &environment.origin("REGRAFT_PROJECT"));
+            return named_place(
+                Path::new(given.trim()),
+                &environment.origin("REGRAFT_PROJECT"),
+            );
         }
         let here = Path::new(".");
         if is_project(here) {
             return Ok(Place::Folder(here.to_owned()));
         }
-        Err(Error::new(Kind::Usage, "there is no regraft.toml in the current directory").hint(format!(
+        Err(Error::new(
+            Kind::Usage,
+            "there is no regraft.toml in the current directory",
+        )
+        .hint(format!(
             "go to a project's folder, or name one with --project DIR\n{}",
             bundled_hint()
         )))
@@ -131,12 +145,18 @@ pub(crate) fn select(project: &Project, names: &EntityNames, with_deps: bool) ->
     if names.is_empty() {
         names.push("all".to_owned());
     }
-    project.select(&names, with_deps).map_err(|error| diagnostics::unknown_name(&error))
+    project
+        .select(&names, with_deps)
+        .map_err(|error| diagnostics::unknown_name(&error))
 }
 
 /// The names of the selected entities, in order.
 pub(crate) fn selected_names(selection: &Selection) -> Vec<&str> {
-    selection.entities().iter().map(|step| step.entity.as_str()).collect()
+    selection
+        .entities()
+        .iter()
+        .map(|step| step.entity.as_str())
+        .collect()
 }
 
 /// Reads a bundled project.
@@ -148,7 +168,10 @@ fn named_place(given: &Path, origin: &str) -> Result<Place> {
     if is_project(given) {
         return Ok(Place::Folder(given.to_owned()));
     }
-    if let Some(name) = given.to_str().filter(|name| bundled::names().iter().any(|b| b == name)) {
+    if let Some(name) = given
+        .to_str()
+        .filter(|name| bundled::names().iter().any(|b| b == name))
+    {
         return Ok(Place::Bundled(name.to_owned()));
     }
     let what = if given.is_dir() {
@@ -161,14 +184,36 @@ fn named_place(given: &Path, origin: &str) -> Result<Place> {
 
 fn bundled_hint() -> String {
     let names = bundled::names();
-    format!("bundled with regraft: {} (as in `--project {}`)", names.join(", "), bundled::DEMO)
+    format!(
+        "bundled with regraft: {} (as in `--project {}`)",
+        names.join(", "),
+        bundled::DEMO
+    )
 }
 
 fn is_project(folder: &Path) -> bool {
     folder.join("regraft.toml").is_file()
 }
 
+/// One error for two databases that are not configured.
+fn neither(source: &regraft_pg::Error, target: &regraft_pg::Error) -> Error {
+    let error = Error::new(
+        Kind::Usage,
+        format!("{}; {}", source.message(), target.message()),
+    );
+    match source.hint().or_else(|| target.hint()) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
 /// Stands for a database that is not configured, in commands that don't connect to it.
 pub(crate) fn not_configured(side: Side) -> Endpoint {
-    Endpoint::new(side, Host::Unix("/nonexistent".into()), 5432, "nobody", "not configured")
+    Endpoint::new(
+        side,
+        Host::Unix("/nonexistent".into()),
+        5432,
+        "nobody",
+        "not configured",
+    )
 }

@@ -20,6 +20,8 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Both TLS stacks of the dependency tree are built without a default; a second call is harmless.
-    rustls::crypto::ring::default_provider().install_default().ok();
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .ok();
     commands::run().into()
 }

@@ -107,14 +107,26 @@ impl Printer {
         let program = program();
         let steps: Vec<(String, &str)> = steps
             .iter()
-            .map(|(command, why)| (command.replacen("regraft ", &format!("{program} "), 1), *why))
+            .map(|(command, why)| {
+                (
+                    command.replacen("regraft ", &format!("{program} "), 1),
+                    *why,
+                )
+            })
             .collect();
-        let widest = steps.iter().map(|(command, _)| command.chars().count()).max().unwrap_or(0);
+        let widest = steps
+            .iter()
+            .map(|(command, _)| command.chars().count())
+            .max()
+            .unwrap_or(0);
         let mut text = String::from("\n");
         for (at, (command, why)) in steps.iter().enumerate() {
             let lead = if at == 0 { "next:" } else { "     " };
             let gap = " ".repeat(widest - command.chars().count() + 3);
-            text.push_str(&format!("{lead} {}{gap}{why}\n", paint(style::LITERAL, command)));
+            text.push_str(&format!(
+                "{lead} {}{gap}{why}\n",
+                paint(style::LITERAL, command)
+            ));
         }
         self.note(text.trim_end());
     }
@@ -141,7 +153,10 @@ impl Printer {
         })?;
         let mut answer = String::new();
         io::stdin().lock().read_line(&mut answer)?;
-        Ok(Some(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")))
+        Ok(Some(matches!(
+            answer.trim().to_lowercase().as_str(),
+            "y" | "yes"
+        )))
     }
 
     /// Whether progress is wanted, as bars or as lines.
@@ -182,7 +197,11 @@ impl Printer {
     /// The status to end with: a result that could not be written was not delivered. A reader that
     /// went away (`| head`) is no fault.
     pub(crate) fn finish(&self, status: ExitStatus) -> ExitStatus {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let failed = self
+            .failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         match failed {
             Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 self.write_err(&format!(
@@ -214,14 +233,21 @@ impl Printer {
     }
 
     fn remember(&self, error: io::Error) {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(error);
     }
 }
 
 /// What to type to run this program again: as it was typed, because it need not be in PATH.
 fn program() -> String {
     let typed = std::env::args().next().unwrap_or_default();
-    if typed.contains('/') { typed } else { "regraft".to_owned() }
+    if typed.contains('/') {
+        typed
+    } else {
+        "regraft".to_owned()
+    }
 }
 
 /// The error of an answer that could not be read or given.
@@ -236,11 +262,19 @@ pub(crate) fn wrapped(printer: &Printer, text: &str, indent: usize) -> String {
 
 /// The width of the terminal behind a file descriptor; `COLUMNS`, else the widest, without one.
 fn terminal_width(descriptor: libc::c_int) -> usize {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: TIOCGWINSZ writes one winsize through the pointer, which is valid for it.
     let done = unsafe { libc::ioctl(descriptor, libc::TIOCGWINSZ, &raw mut size) };
     if done == 0 && size.ws_col > 0 {
         return usize::from(size.ws_col);
     }
-    std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).unwrap_or(WIDEST)
+    std::env::var("COLUMNS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(WIDEST)
 }

@@ -18,9 +18,21 @@ const BETWEEN_LINES: Duration = Duration::from_secs(2);
 const BAR: &str = "  {prefix} {bar:22.cyan} {percent:>3}%  {counted}  {rate}  {left}{msg}";
 const SPINNER: &str = "{spinner:.cyan} {msg}";
 
+/// What is being done to the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doing {
+    /// They are moved.
+    Moving,
+    /// They are gone through, and nothing is changed.
+    Rehearsing,
+    /// They are taken back.
+    Undoing,
+}
+
 /// Turns events into progress.
 pub(crate) struct Progress {
     printer: Arc<Printer>,
+    doing: Doing,
     lanes: Mutex<Lanes>,
 }
 
@@ -41,20 +53,36 @@ struct Lane {
 
 impl Progress {
     /// A sink of events that shows them through `printer`.
-    pub(crate) fn start(printer: Arc<Printer>) -> Events {
-        let progress = Self { printer, lanes: Mutex::default() };
+    pub(crate) fn start(printer: Arc<Printer>, doing: Doing) -> Events {
+        let progress = Self {
+            printer,
+            doing,
+            lanes: Mutex::default(),
+        };
         Events::new(move |event| progress.take(event))
     }
 
     fn take(&self, event: Event) {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::RunStarted { run_id, resumed, entities } => {
-                lanes.width = entities.iter().map(|name| name.chars().count()).max().unwrap_or(0);
-                let verb = if resumed { "going on with" } else { "run" };
-                self.printer.note(format!("{verb} {run_id}: {}", entities.join(", ")));
+            Event::RunStarted {
+                run_id,
+                resumed,
+                entities,
+            } => {
+                lanes.width = entities
+                    .iter()
+                    .map(|name| name.chars().count())
+                    .max()
+                    .unwrap_or(0);
+                self.run_started(&run_id, resumed, &entities);
             }
-            Event::EntityStarted { entity, rows, batches, mode } => {
+            Event::EntityStarted {
+                entity,
+                rows,
+                batches,
+                mode,
+            } => {
                 self.entity_started(&mut lanes, entity, rows, batches, mode);
             }
             Event::RowsDone { entity, rows } => {
@@ -68,7 +96,12 @@ impl Progress {
                     lane.bar.set_message(format!("  {phase}"));
                 }
             }
-            Event::EntityFinished { entity, inserted, left, seconds } => {
+            Event::EntityFinished {
+                entity,
+                inserted,
+                left,
+                seconds,
+            } => {
                 let width = lanes.width;
                 if let Some(lane) = lanes.lanes.remove(&entity) {
                     lane.bar.finish_and_clear();
@@ -77,6 +110,17 @@ impl Progress {
                 self.entity_finished(&entity, width, inserted, left, seconds);
             }
             Event::Note(text) => self.printer.note(text),
+        }
+    }
+
+    fn run_started(&self, run_id: &str, resumed: bool, entities: &[String]) {
+        match self.doing {
+            Doing::Rehearsing => self.printer.note("dry run: nothing will be changed"),
+            _ if resumed => {
+                self.printer
+                    .note(format!("going on with {run_id}: {}", entities.join(", ")));
+            }
+            _ => self.printer.note(format!("run {run_id}")),
         }
     }
 
@@ -104,7 +148,13 @@ impl Progress {
         };
         bar.tick();
         let now = Instant::now();
-        let lane = Lane { bar, rows, done: 0, started: now, told: now };
+        let lane = Lane {
+            bar,
+            rows,
+            done: 0,
+            started: now,
+            told: now,
+        };
         lanes.lanes.insert(entity, lane);
     }
 
@@ -129,11 +179,21 @@ impl Progress {
         if !self.printer.wants_progress() {
             return;
         }
+        let (rows, verb) = match self.doing {
+            Doing::Moving => (inserted, "moved"),
+            Doing::Rehearsing => (inserted, "would be moved"),
+            // A rollback tells what it took back under `left`.
+            Doing::Undoing => (left, "undone"),
+        };
+        let rows = figures::counted(rows, "row");
         let mut line = format!(
-            "{} {entity:<width$}  {} moved",
-            paint(style::GOOD, "✓"),
-            figures::counted(inserted, "row"),
+            "{} {entity:<width$}  {rows} {verb}",
+            paint(style::GOOD, "✓")
         );
+        if self.doing == Doing::Undoing {
+            self.printer.note(line);
+            return;
+        }
         if left > 0 {
             let text = format!("{} left behind", figures::count(left));
             let _ = write!(line, ", {}", paint(style::CAUTION, text));
@@ -147,20 +207,29 @@ fn bar_style() -> ProgressStyle {
     let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
     style
         .progress_chars("━━ ")
-        .with_key("counted", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-            let all = figures::count(state.len().unwrap_or(0));
-            let done = figures::count(state.pos());
-            let _ = write!(out, "{done:>width$} of {all} rows", width = all.len());
-        })
-        .with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-            let _ = write!(out, "{:>9} rows/s", figures::rate(state.per_sec()));
-        })
-        .with_key("left", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-            let rows = state.len().unwrap_or(0).saturating_sub(state.pos());
-            if rows > 0 && state.pos() > 0 {
-                let _ = write!(out, "{} left", figures::duration(state.eta().as_secs_f64()));
-            }
-        })
+        .with_key(
+            "counted",
+            |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                let all = figures::count(state.len().unwrap_or(0));
+                let done = figures::count(state.pos());
+                let _ = write!(out, "{done:>width$} of {all} rows", width = all.len());
+            },
+        )
+        .with_key(
+            "rate",
+            |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                let _ = write!(out, "{:>9} rows/s", figures::rate(state.per_sec()));
+            },
+        )
+        .with_key(
+            "left",
+            |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                let rows = state.len().unwrap_or(0).saturating_sub(state.pos());
+                if rows > 0 && state.pos() > 0 {
+                    let _ = write!(out, "{} left", figures::duration(state.eta().as_secs_f64()));
+                }
+            },
+        )
 }
 
 fn per_second(rows: u64, span: Duration) -> f64 {
@@ -190,20 +259,27 @@ impl Step {
         } else {
             let style = ProgressStyle::with_template(SPINNER)
                 .unwrap_or_else(|_| ProgressStyle::default_spinner());
-            let bar = printer.bars().add(ProgressBar::new_spinner().with_style(style));
+            let bar = printer
+                .bars()
+                .add(ProgressBar::new_spinner().with_style(style));
             bar.set_message(doing.to_owned());
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         };
         printer.detail(doing);
-        Self { printer: printer.clone(), bar, started: Instant::now() }
+        Self {
+            printer: printer.clone(),
+            bar,
+            started: Instant::now(),
+        }
     }
 
     /// Ends it well; `what` says what is there now.
     pub(crate) fn done(self, what: &str) {
         self.bar.finish_and_clear();
         let seconds = figures::duration(self.started.elapsed().as_secs_f64());
-        self.printer.note(format!("{} {what} ({seconds})", paint(style::GOOD, "✓")));
+        self.printer
+            .note(format!("{} {what} ({seconds})", paint(style::GOOD, "✓")));
     }
 }
 

@@ -18,7 +18,10 @@ pub(crate) fn markdown() -> String {
     );
     paragraph(&mut out, &about(&root));
     global_options(&mut out, &root);
-    for command in root.get_subcommands().filter(|command| !command.is_hide_set()) {
+    for command in root
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set())
+    {
         section(&mut out, command, "regraft");
     }
     exit_codes(&mut out);
@@ -39,13 +42,17 @@ fn paragraph(out: &mut String, text: &str) {
 
 fn section(out: &mut String, command: &Command, parent: &str) {
     let name = format!("{parent} {}", command.get_name());
-    let below: Vec<&Command> =
-        command.get_subcommands().filter(|command| !command.is_hide_set()).collect();
+    let below: Vec<&Command> = command
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set())
+        .collect();
     if below.is_empty() {
         let _ = write!(out, "\n## `{name}`\n");
         paragraph(out, &about(command));
         let _ = write!(out, "\n```\n{}\n```\n", usage(command, &name));
-        let own = command.get_arguments().filter(|arg| !arg.is_global_set() && shown(arg));
+        let own = command
+            .get_arguments()
+            .filter(|arg| !arg.is_global_set() && shown(arg));
         arguments(out, own);
     }
     for command in below {
@@ -57,16 +64,28 @@ fn section(out: &mut String, command: &Command, parent: &str) {
 fn usage(command: &Command, name: &str) -> String {
     let mut command = command.clone().bin_name(name);
     let line = command.render_usage().to_string();
-    line.trim().strip_prefix("Usage:").unwrap_or(&line).trim().to_owned()
+    line.trim()
+        .strip_prefix("Usage:")
+        .unwrap_or(&line)
+        .trim()
+        .to_owned()
 }
 
 fn shown(arg: &Arg) -> bool {
-    !arg.is_hide_set() && !matches!(arg.get_action(), ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version)
+    !arg.is_hide_set()
+        && !matches!(
+            arg.get_action(),
+            ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version
+        )
 }
 
 fn global_options(out: &mut String, root: &Command) {
     out.push_str("\n## Options of every command\n");
-    arguments(out, root.get_arguments().filter(|arg| arg.is_global_set() && shown(arg)));
+    arguments(
+        out,
+        root.get_arguments()
+            .filter(|arg| arg.is_global_set() && shown(arg)),
+    );
 }
 
 fn arguments<'a>(out: &mut String, arguments: impl Iterator<Item = &'a Arg>) {
@@ -94,9 +113,16 @@ fn form(arg: &Arg) -> String {
     if let Some(short) = arg.get_short() {
         names.push(format!("`-{short}`"));
     }
-    let longs = arg.get_long().into_iter().chain(arg.get_visible_aliases().unwrap_or_default());
+    let longs = arg
+        .get_long()
+        .into_iter()
+        .chain(arg.get_visible_aliases().unwrap_or_default());
     for long in longs {
-        names.push(if takes_value { format!("`--{long} {value}`") } else { format!("`--{long}`") });
+        names.push(if takes_value {
+            format!("`--{long} {value}`")
+        } else {
+            format!("`--{long}`")
+        });
     }
     names.join(", ")
 }
@@ -135,7 +161,11 @@ fn lower_first(text: &str) -> String {
 
 /// A text that fits into one cell of a table.
 fn cell(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|").replace(".. ", ". ")
+    text.split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace('|', "\\|")
+        .replace(".. ", ". ")
 }
 
 fn exit_codes(out: &mut String) {
@@ -154,7 +184,10 @@ fn variables(out: &mut String) {
     for (part, title) in [
         (Part::Database, "The two databases"),
         (Part::Work, "How a migration works"),
-        (Part::Program, "The program's surroundings (`.env` is not asked)"),
+        (
+            Part::Program,
+            "The program's surroundings (`.env` is not asked)",
+        ),
     ] {
         let _ = write!(out, "\n### {title}\n\n| variable | meaning |\n|---|---|\n");
         for variable in VARIABLES.iter().filter(|variable| variable.part == part) {
@@ -168,7 +201,12 @@ mod tests {
     #[test]
     fn every_command_and_no_hidden_one_is_in_the_reference() {
         let text = super::markdown();
-        for expected in ["## `regraft demo`", "## `regraft schema diff`", "`SOURCE_DB_HOST`", "| 7 |"] {
+        for expected in [
+            "## `regraft demo`",
+            "## `regraft schema diff`",
+            "`SOURCE_DB_HOST`",
+            "| 7 |",
+        ] {
             assert!(text.contains(expected), "{expected}");
         }
         assert!(!text.contains("__reference"));

@@ -54,21 +54,33 @@ impl Table {
     /// Adds a column of text.
     #[must_use]
     pub(crate) fn text(mut self, head: &str) -> Self {
-        self.columns.push(Column { head: head.to_owned(), right: false, optional: false });
+        self.columns.push(Column {
+            head: head.to_owned(),
+            right: false,
+            optional: false,
+        });
         self
     }
 
     /// Adds a column of numbers.
     #[must_use]
     pub(crate) fn number(mut self, head: &str) -> Self {
-        self.columns.push(Column { head: head.to_owned(), right: true, optional: false });
+        self.columns.push(Column {
+            head: head.to_owned(),
+            right: true,
+            optional: false,
+        });
         self
     }
 
     /// Adds a column of numbers that is left out where there isn't enough room.
     #[must_use]
     pub(crate) fn optional_number(mut self, head: &str) -> Self {
-        self.columns.push(Column { head: head.to_owned(), right: true, optional: true });
+        self.columns.push(Column {
+            head: head.to_owned(),
+            right: true,
+            optional: true,
+        });
         self
     }
 
@@ -107,15 +119,24 @@ impl Table {
                 }
             }
         }
-        let mut lines: Vec<String> =
-            inner.lines().map(|line| line.trim_end().to_owned()).collect();
+        let mut lines: Vec<String> = inner
+            .lines()
+            .map(|line| line.trim_end().to_owned())
+            .collect();
         if self.total {
-            let widest = lines.iter().map(|line| visible_width(line)).max().unwrap_or(0);
+            let widest = lines
+                .iter()
+                .map(|line| visible_width(line))
+                .max()
+                .unwrap_or(0);
             // A total is made of numbers and one word: it has one line, the last.
             lines.insert(lines.len() - 1, paint(style::QUIET, "─".repeat(widest)));
         }
         let blanks = " ".repeat(indent);
-        lines.iter().map(|line| format!("{blanks}{line}\n")).collect()
+        lines
+            .iter()
+            .map(|line| format!("{blanks}{line}\n"))
+            .collect()
     }
 
     fn inner(&self, shown: &[usize], room: usize) -> Inner {
@@ -127,11 +148,17 @@ impl Table {
             .set_content_arrangement(ContentArrangement::Dynamic)
             .set_width(u16::try_from(room).unwrap_or(u16::MAX))
             .style_text_only();
-        let heads = shown.iter().map(|at| cell(&self.columns[*at].head, Tone::Strong));
+        let heads = shown
+            .iter()
+            .map(|at| cell(&self.columns[*at].head, Tone::Strong));
         inner.set_header(heads.collect::<Vec<_>>());
         for row in &self.rows {
             let cells = shown.iter().filter_map(|at| row.get(*at));
-            inner.add_row(cells.map(|(text, tone)| cell(text, *tone)).collect::<Vec<_>>());
+            inner.add_row(
+                cells
+                    .map(|(text, tone)| cell(text, *tone))
+                    .collect::<Vec<_>>(),
+            );
         }
         inner
     }
@@ -143,27 +170,42 @@ impl Table {
         if widths.sum::<usize>() <= room + 2 {
             return all;
         }
-        all.into_iter().filter(|at| !self.columns[*at].optional).collect()
+        all.into_iter()
+            .filter(|at| !self.columns[*at].optional)
+            .collect()
     }
 
     fn cells(&self, column: usize) -> impl Iterator<Item = &str> {
-        let cells = self.rows.iter().filter_map(move |row| Some(row.get(column)?.0.as_str()));
+        let cells = self
+            .rows
+            .iter()
+            .filter_map(move |row| Some(row.get(column)?.0.as_str()));
         cells.chain([self.columns[column].head.as_str()])
     }
 
     fn widest(&self, column: usize) -> usize {
-        self.cells(column).map(|text| text.chars().count()).max().unwrap_or(0)
+        self.cells(column)
+            .map(|text| text.chars().count())
+            .max()
+            .unwrap_or(0)
     }
 
     fn longest_word(&self, column: usize) -> usize {
         let words = self.cells(column).flat_map(|text| text.split(' '));
-        words.map(|word| word.chars().count()).max().unwrap_or(0).min(UNBROKEN)
+        words
+            .map(|word| word.chars().count())
+            .max()
+            .unwrap_or(0)
+            .min(UNBROKEN)
     }
 }
 
 /// The characters of a line that can be seen: without colours.
 fn visible_width(line: &str) -> usize {
-    anstream::adapter::strip_str(line).to_string().chars().count()
+    anstream::adapter::strip_str(line)
+        .to_string()
+        .chars()
+        .count()
 }
 
 fn cell(text: &str, tone: Tone) -> Cell {
@@ -186,13 +228,21 @@ pub(crate) fn text(text: impl Into<String>) -> (String, Tone) {
 /// A cell with a count; zero is there for completeness only.
 pub(crate) fn count(number: impl Into<i128>) -> (String, Tone) {
     let number: i128 = number.into();
-    let tone = if number == 0 { Tone::Quiet } else { Tone::Plain };
+    let tone = if number == 0 {
+        Tone::Quiet
+    } else {
+        Tone::Plain
+    };
     (crate::figures::count(number), tone)
 }
 
 /// A cell with a count that deserves a look unless it is zero.
 pub(crate) fn worry(number: impl Into<i128>) -> (String, Tone) {
     let number: i128 = number.into();
-    let tone = if number == 0 { Tone::Quiet } else { Tone::Caution };
+    let tone = if number == 0 {
+        Tone::Quiet
+    } else {
+        Tone::Caution
+    };
     (crate::figures::count(number), tone)
 }

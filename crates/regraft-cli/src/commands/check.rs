@@ -16,8 +16,14 @@ pub(super) async fn run(invocation: &Invocation) -> Result<ExitStatus> {
         Err(problems) => offline_only(problems),
     };
     let printer = &invocation.printer;
-    printer.report(&checked, |width| render(&checked, printer.colours_results(), width));
-    Ok(if checked.usable { ExitStatus::Done } else { ExitStatus::Usage })
+    printer.report(&checked, |width| {
+        render(&checked, printer.colours_results(), width)
+    });
+    Ok(if checked.usable {
+        ExitStatus::Done
+    } else {
+        ExitStatus::Usage
+    })
 }
 
 async fn against_servers(
@@ -40,7 +46,15 @@ async fn against_servers(
         cancel: invocation.cancel.clone(),
         events: Events::none(),
     };
-    let outcome = check(if unset.len() == 2 { None } else { Some(&context) }, &project).await?;
+    let outcome = check(
+        if unset.len() == 2 {
+            None
+        } else {
+            Some(&context)
+        },
+        &project,
+    )
+    .await?;
     Ok(Checked {
         usable: !outcome.problems.has_errors(),
         skipped: skipped(outcome.skipped, &unset),
@@ -58,9 +72,10 @@ fn skipped(found: Vec<(String, String)>, unset: &[(Side, String)]) -> Vec<Skippe
         .filter(|(what, _)| !unset.iter().any(|(side, _)| what.starts_with(side.name())))
         .map(|(what, why)| Skipped { what, why })
         .collect();
-    skipped.extend(
-        unset.iter().map(|(side, why)| Skipped { what: format!("{side} catalog"), why: why.clone() }),
-    );
+    skipped.extend(unset.iter().map(|(side, why)| Skipped {
+        what: format!("{side} catalog"),
+        why: why.clone(),
+    }));
     skipped
 }
 
@@ -71,7 +86,10 @@ fn offline_only(problems: Problems) -> Checked {
         problems,
         checked: vec!["project files".to_owned()],
         skipped: [Side::Source, Side::Target]
-            .map(|side| Skipped { what: format!("{side} catalog"), why: why.clone() })
+            .map(|side| Skipped {
+                what: format!("{side} catalog"),
+                why: why.clone(),
+            })
             .into(),
         entities: None,
         columns: None,

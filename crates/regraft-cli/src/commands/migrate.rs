@@ -6,7 +6,7 @@ use crate::arguments::{MigrateArguments, Mode};
 use crate::exit::ExitStatus;
 use crate::figures;
 use crate::invocation::{Invocation, Needs, select, selected_names};
-use crate::style::{self, paint};
+use crate::progress::Doing;
 use crate::views::receipt;
 
 /// Migrates, and prints the receipt.
@@ -14,7 +14,9 @@ pub(super) async fn run(
     invocation: &Invocation,
     arguments: &MigrateArguments,
 ) -> Result<ExitStatus> {
-    let mut context = invocation.context(Needs::Both)?;
+    let opened = invocation.open()?;
+    let selection = select(&opened.project, &arguments.entities, arguments.with_deps)?;
+    let mut context = invocation.context(&opened, Needs::Both)?;
     if let Some(rows) = arguments.batch_size {
         context.settings.batch_size = rows;
     }
@@ -22,10 +24,15 @@ pub(super) async fn run(
         context.settings.workers = usize::from(workers);
     }
     context.settings = context.settings.checked()?;
-    let selection = select(&context.project, &arguments.entities, arguments.with_deps)?;
+    if arguments.dry_run {
+        context.events = invocation.events(Doing::Rehearsing);
+    }
     if arguments.entities.list().is_empty() {
         let names = selected_names(&selection);
-        invocation.printer.note(format!("all entities of the project: {}", figures::list(&names)));
+        invocation.printer.note(format!(
+            "all entities of the project: {}",
+            figures::list(&names)
+        ));
     }
     let options = MigrateOptions {
         dry_run: arguments.dry_run,
@@ -33,9 +40,18 @@ pub(super) async fn run(
         plan_hash: arguments.plan.clone(),
     };
     let outcome = migrate(&context, &selection, &options).await?;
-    invocation.printer.report(&outcome, |width| human(&outcome, width));
-    invocation.printer.next_steps(&next_steps(&outcome, arguments));
-    Ok(if outcome.within_budget { ExitStatus::Done } else { ExitStatus::Findings })
+    let limits = context.project.manifest().limits.clone();
+    invocation
+        .printer
+        .report(&outcome, |width| receipt::outcome(&outcome, &limits, width));
+    invocation
+        .printer
+        .next_steps(&next_steps(&outcome, arguments));
+    Ok(if outcome.within_budget {
+        ExitStatus::Done
+    } else {
+        ExitStatus::Findings
+    })
 }
 
 fn mode(mode: Mode) -> ModeChoice {
@@ -46,21 +62,6 @@ fn mode(mode: Mode) -> ModeChoice {
     }
 }
 
-fn human(outcome: &Outcome, width: usize) -> String {
-    let mut text = receipt::render(&outcome.receipt, width);
-    if outcome.nothing_to_do {
-        text.push_str("\nNothing to do: every row that can be moved is in place already\n");
-    }
-    if !outcome.within_budget {
-        let line = format!(
-            "more rows than the project's quarantine budget allows stayed behind: {}",
-            figures::list(&outcome.over_budget)
-        );
-        text.push_str(&format!("\n{} {}\n", paint(style::BAD, "✗"), figures::wrap(&line, width - 2, 2)));
-    }
-    text
-}
-
 fn next_steps(outcome: &Outcome, arguments: &MigrateArguments) -> Vec<(String, &'static str)> {
     let names = arguments.entities.list().join(" ");
     let named = |verb: &str| format!("regraft {verb} {names}").trim_end().to_owned();
@@ -69,7 +70,10 @@ fn next_steps(outcome: &Outcome, arguments: &MigrateArguments) -> Vec<(String, &
     }
     let mut steps = vec![(named("validate"), "prove it from both databases")];
     if outcome.receipt.total.quarantined > 0 {
-        steps.push(("regraft quarantine list".to_owned(), "the rows that stayed behind, and why"));
+        steps.push((
+            "regraft quarantine list".to_owned(),
+            "the rows that stayed behind, and why",
+        ));
     }
     if !outcome.nothing_to_do {
         let command = format!("regraft rollback --run {}", outcome.receipt.run_id);

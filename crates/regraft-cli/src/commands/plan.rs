@@ -11,13 +11,16 @@ use crate::{diagnostics, views};
 
 /// Prints what a migration would do.
 pub(super) async fn run(invocation: &Invocation, arguments: &PlanArguments) -> Result<ExitStatus> {
-    let context = invocation.context(Needs::Both)?;
-    let selection = select(&context.project, &arguments.entities, arguments.with_deps)?;
+    let opened = invocation.open()?;
+    let selection = select(&opened.project, &arguments.entities, arguments.with_deps)?;
+    let context = invocation.context(&opened, Needs::Both)?;
     let plan = plan(&context, &selection, ModeChoice::Auto).await?;
     if let Some(path) = &arguments.out {
         let text = document(&plan)?;
         fs::write(path, text).map_err(|error| diagnostics::file("writing", path, &error))?;
-        invocation.printer.note(format!("the whole plan is in {}", path.display()));
+        invocation
+            .printer
+            .note(format!("the whole plan is in {}", path.display()));
     }
     let verbose = invocation.printer.is_verbose();
     invocation.printer.report(&plan, |width| {
@@ -30,16 +33,25 @@ pub(super) async fn run(invocation: &Invocation, arguments: &PlanArguments) -> R
         }
         text
     });
-    invocation.printer.next_steps(&[
-        (migrate_command(arguments, &plan, true), "go through every row without a change"),
-        (migrate_command(arguments, &plan, false), "do exactly this"),
-    ]);
+    if plan.entities.iter().any(|entity| entity.to_move > 0) {
+        invocation.printer.next_steps(&[
+            (
+                migrate_command(arguments, &plan, true),
+                "go through every row without a change",
+            ),
+            (migrate_command(arguments, &plan, false), "do exactly this"),
+        ]);
+    }
     Ok(ExitStatus::Done)
 }
 
 fn document(plan: &Plan) -> Result<String> {
-    let text = serde_json::to_string_pretty(plan)
-        .map_err(|error| Error::new(Kind::Internal, format!("the plan can't be written: {error}")))?;
+    let text = serde_json::to_string_pretty(plan).map_err(|error| {
+        Error::new(
+            Kind::Internal,
+            format!("the plan can't be written: {error}"),
+        )
+    })?;
     Ok(format!("{text}\n"))
 }
 

@@ -1,15 +1,16 @@
 //! `regraft quarantine list` and `regraft quarantine show`
 
-use regraft_engine::{Context, Error, Kind, Result, quarantine, quarantine_summary};
+use regraft_engine::{Error, Kind, Result, quarantine, quarantine_summary};
 use regraft_ledger::{QuarantineFilter, QuarantineRow, ReasonCount};
+use regraft_project::Project;
 use serde::Serialize;
 
 use crate::arguments::{QuarantineListArguments, QuarantineShowArguments};
+use crate::diagnostics;
 use crate::exit::ExitStatus;
 use crate::figures;
 use crate::invocation::{Invocation, Needs};
 use crate::views::quarantine as view;
-use crate::diagnostics;
 
 /// The JSON document of a list.
 #[derive(Serialize)]
@@ -23,10 +24,11 @@ pub(super) async fn list(
     invocation: &Invocation,
     arguments: &QuarantineListArguments,
 ) -> Result<ExitStatus> {
-    let context = invocation.context(Needs::Target)?;
+    let opened = invocation.open()?;
     if let Some(entity) = arguments.entity() {
-        known(&context, entity)?;
+        known(&opened.project, entity)?;
     }
+    let context = invocation.context(&opened, Needs::Target)?;
     let rows = quarantine(
         &context,
         &QuarantineFilter {
@@ -42,10 +44,11 @@ pub(super) async fn list(
     let mut reasons = quarantine_summary(&context).await?;
     reasons.retain(|reason| wanted(reason, arguments));
     let listed = Listed { reasons, rows };
-    let narrowed =
-        arguments.entity().is_some() || arguments.reason.is_some() || arguments.resolved;
+    let narrowed = arguments.entity().is_some() || arguments.reason.is_some() || arguments.resolved;
     let printer = &invocation.printer;
-    printer.report(&listed, |width| human(&listed, narrowed, arguments.limit, width));
+    printer.report(&listed, |width| {
+        human(&listed, narrowed, arguments.limit, width)
+    });
     printer.next_steps(&next_steps(&listed, narrowed));
     Ok(ExitStatus::Done)
 }
@@ -55,8 +58,9 @@ pub(super) async fn show(
     invocation: &Invocation,
     arguments: &QuarantineShowArguments,
 ) -> Result<ExitStatus> {
-    let context = invocation.context(Needs::Target)?;
-    known(&context, &arguments.entity)?;
+    let opened = invocation.open()?;
+    known(&opened.project, &arguments.entity)?;
+    let context = invocation.context(&opened, Needs::Target)?;
     let rows = quarantine(
         &context,
         &QuarantineFilter {
@@ -77,20 +81,27 @@ pub(super) async fn show(
         let hint = format!("regraft quarantine list {}", arguments.entity);
         return Err(Error::new(Kind::Usage, what).hint(format!("see `{hint}`")));
     };
-    invocation.printer.report(row, |width| view::row(row, width));
+    invocation
+        .printer
+        .report(row, |width| view::row(row, width));
     if !arguments.values {
-        let command = format!("regraft quarantine show {} {} --values", row.entity, row.legacy_id);
-        invocation.printer.next_steps(&[(command, "with the row's values: they may be personal data")]);
+        let command = format!(
+            "regraft quarantine show {} {} --values",
+            row.entity, row.legacy_id
+        );
+        invocation
+            .printer
+            .next_steps(&[(command, "with the row's values: they may be personal data")]);
     }
     Ok(ExitStatus::Done)
 }
 
 /// Refuses a name that isn't an entity of the project.
-fn known(context: &Context, entity: &str) -> Result<()> {
-    if context.project.entity(entity).is_some() {
+fn known(project: &Project, entity: &str) -> Result<()> {
+    if project.entity(entity).is_some() {
         return Ok(());
     }
-    match context.project.select(&[entity.to_owned()], false) {
+    match project.select(&[entity.to_owned()], false) {
         Err(error) => Err(diagnostics::unknown_name(&error)),
         Ok(_) => {
             let what = format!("`{entity}` is a group; the quarantine is listed by entity");
@@ -100,11 +111,16 @@ fn known(context: &Context, entity: &str) -> Result<()> {
 }
 
 fn wanted(reason: &ReasonCount, arguments: &QuarantineListArguments) -> bool {
-    let entity = arguments.entity().is_none_or(|entity| reason.entity == entity);
-    let code = arguments.reason.as_deref().is_none_or(|wanted| match wanted.split_once(':') {
-        Some((code, place)) => reason.code == code && reason.place.as_deref() == Some(place),
-        None => reason.code == wanted,
-    });
+    let entity = arguments
+        .entity()
+        .is_none_or(|entity| reason.entity == entity);
+    let code = arguments
+        .reason
+        .as_deref()
+        .is_none_or(|wanted| match wanted.split_once(':') {
+            Some((code, place)) => reason.code == code && reason.place.as_deref() == Some(place),
+            None => reason.code == wanted,
+        });
     entity && code
 }
 
@@ -117,7 +133,10 @@ fn human(listed: &Listed, narrowed: bool, limit: i64, width: usize) -> String {
         text.push('\n');
         text.push_str(&view::rows(&listed.rows, width));
         if i64::try_from(listed.rows.len()).is_ok_and(|rows| rows == limit) {
-            text.push_str(&format!("  … the first {}; --limit N shows more\n", figures::count(limit)));
+            text.push_str(&format!(
+                "  … the first {}; --limit N shows more\n",
+                figures::count(limit)
+            ));
         }
     }
     text
@@ -126,7 +145,10 @@ fn human(listed: &Listed, narrowed: bool, limit: i64, width: usize) -> String {
 fn next_steps(listed: &Listed, narrowed: bool) -> Vec<(String, &'static str)> {
     match (narrowed, listed.reasons.first(), listed.rows.first()) {
         (false, Some(reason), _) => {
-            vec![(format!("regraft quarantine list {}", reason.entity), "its rows, one by one")]
+            vec![(
+                format!("regraft quarantine list {}", reason.entity),
+                "its rows, one by one",
+            )]
         }
         (true, _, Some(row)) => vec![(
             format!("regraft quarantine show {} {}", row.entity, row.legacy_id),

@@ -12,8 +12,10 @@ pub(super) async fn run(
     invocation: &Invocation,
     arguments: &ReceiptArguments,
 ) -> Result<ExitStatus> {
-    let context = invocation.context(Needs::Target)?;
+    let context = invocation.context(&invocation.open()?, Needs::Target)?;
     let receipt = receipt(&context, &arguments.run).await?;
-    invocation.printer.report(&receipt, |width| views::receipt::render(&receipt, width));
+    invocation
+        .printer
+        .report(&receipt, |width| views::receipt::render(&receipt, width));
     Ok(ExitStatus::Done)
 }

@@ -1,9 +1,9 @@
 //! `regraft rollback`
 
 use regraft_engine::{
-    Context, Error, Kind, Result, RollbackDone, RollbackPreview, RollbackTarget, preview_rollback,
-    rollback,
+    Error, Kind, Result, RollbackDone, RollbackPreview, RollbackTarget, preview_rollback, rollback,
 };
+use regraft_project::Project;
 use serde::Serialize;
 
 use crate::arguments::RollbackArguments;
@@ -11,7 +11,7 @@ use crate::exit::ExitStatus;
 use crate::figures;
 use crate::invocation::{Invocation, Needs, select};
 use crate::printer::unanswered;
-use crate::progress::Step;
+use crate::progress::{Doing, Step};
 use crate::views::rollback as view;
 
 /// The JSON document of a rollback.
@@ -26,8 +26,10 @@ pub(super) async fn run(
     invocation: &Invocation,
     arguments: &RollbackArguments,
 ) -> Result<ExitStatus> {
-    let context = invocation.context(Needs::Target)?;
-    let target = target(&context, arguments)?;
+    let opened = invocation.open()?;
+    let target = target(&opened.project, arguments)?;
+    let mut context = invocation.context(&opened, Needs::Target)?;
+    context.events = invocation.events(Doing::Undoing);
     let preview = preview_rollback(&context, &target).await?;
     let printer = &invocation.printer;
     let preview_text = view::preview(&preview, printer.error_width());
@@ -37,11 +39,19 @@ pub(super) async fn run(
         printer.note(preview_text.trim_end());
     }
     if let Some(obstacle) = preview.obstacles.first() {
-        return Err(Error::new(Kind::Data, format!("the rollback can't be done: {obstacle}")));
+        return Err(Error::new(
+            Kind::Data,
+            format!("the rollback can't be done: {obstacle}"),
+        ));
     }
     if preview.steps.is_empty() {
-        let document = Document { preview: &preview, done: None };
-        printer.report(&document, |_| "nothing to undo: these entities hold no rows of any run".to_owned());
+        let document = Document {
+            preview: &preview,
+            done: None,
+        };
+        printer.report(&document, |_| {
+            "nothing to undo: these entities hold no rows of any run".to_owned()
+        });
         return Ok(ExitStatus::Done);
     }
     if !arguments.yes && !confirmed(invocation, &preview)? {
@@ -50,27 +60,37 @@ pub(super) async fn run(
     let step = Step::begin(printer, "undoing");
     let done = rollback(&context, &target).await?;
     drop(step);
-    let document = Document { preview: &preview, done: Some(&done) };
+    let document = Document {
+        preview: &preview,
+        done: Some(&done),
+    };
     printer.report(&document, |_| view::done(&done));
     printer.next_steps(&[("regraft status".to_owned(), "how far each entity is now")]);
     Ok(ExitStatus::Done)
 }
 
-fn target(context: &Context, arguments: &RollbackArguments) -> Result<RollbackTarget> {
+fn target(project: &Project, arguments: &RollbackArguments) -> Result<RollbackTarget> {
     match &arguments.run {
         Some(run) => Ok(RollbackTarget::Run(run.clone())),
-        None => {
-            select(&context.project, &arguments.entities, false).map(RollbackTarget::Selection)
-        }
+        None => select(project, &arguments.entities, false).map(RollbackTarget::Selection),
     }
 }
 
 fn confirmed(invocation: &Invocation, preview: &RollbackPreview) -> Result<bool> {
     let rows: u64 = preview.steps.iter().map(|step| step.rows).sum();
-    let question = format!("\nDelete {} from the target?", figures::counted(rows, "row"));
-    let answer = invocation.printer.ask(&question).map_err(|error| unanswered(&error))?;
+    let question = format!(
+        "\nDelete {} from the target?",
+        figures::counted(rows, "row")
+    );
+    let answer = invocation
+        .printer
+        .ask(&question)
+        .map_err(|error| unanswered(&error))?;
     answer.ok_or_else(|| {
-        Error::new(Kind::Usage, "a rollback deletes rows, and there is no terminal to ask on; nothing was undone")
-            .hint("look at the preview, then add --yes")
+        Error::new(
+            Kind::Usage,
+            "a rollback deletes rows, and there is no terminal to ask on; nothing was undone",
+        )
+        .hint("look at the preview, then add --yes")
     })
 }

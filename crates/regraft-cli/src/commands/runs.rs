@@ -9,10 +9,12 @@ use crate::views;
 
 /// Lists what was run.
 pub(super) async fn run(invocation: &Invocation, arguments: &RunsArguments) -> Result<ExitStatus> {
-    let context = invocation.context(Needs::Target)?;
+    let context = invocation.context(&invocation.open()?, Needs::Target)?;
     let runs = runs(&context, arguments.limit).await?;
     let now = jiff::Timestamp::now();
-    invocation.printer.report(&runs, |width| views::runs::render(&runs, now, width));
+    invocation
+        .printer
+        .report(&runs, |width| views::runs::render(&runs, now, width));
     if let Some(latest) = runs.first() {
         invocation
             .printer

@@ -12,10 +12,13 @@ pub(super) async fn run(
     invocation: &Invocation,
     arguments: &StatusArguments,
 ) -> Result<ExitStatus> {
-    let context = invocation.context(Needs::Target)?;
-    let selection = select(&context.project, &arguments.entities, false)?;
+    let opened = invocation.open()?;
+    let selection = select(&opened.project, &arguments.entities, false)?;
+    let context = invocation.context(&opened, Needs::Target)?;
     let status = status(&context, &selection).await?;
-    invocation.printer.report(&status, |width| views::status::render(&status, width));
+    invocation
+        .printer
+        .report(&status, |width| views::status::render(&status, width));
     invocation.printer.next_steps(&next_steps(&status));
     Ok(ExitStatus::Done)
 }
@@ -29,7 +32,10 @@ fn next_steps(status: &Status) -> Vec<(String, &'static str)> {
         steps.push(("regraft plan".to_owned(), "what a migration would do"));
     }
     if status.entities.iter().any(|entity| entity.quarantined > 0) {
-        steps.push(("regraft quarantine list".to_owned(), "the rows that stayed behind, and why"));
+        steps.push((
+            "regraft quarantine list".to_owned(),
+            "the rows that stayed behind, and why",
+        ));
     }
     steps
 }

@@ -13,11 +13,18 @@ pub(super) async fn run(
     invocation: &Invocation,
     arguments: &ValidateArguments,
 ) -> Result<ExitStatus> {
-    let context = invocation.context(Needs::Both)?;
-    let selection = select(&context.project, &arguments.entities, false)?;
+    let opened = invocation.open()?;
+    let selection = select(&opened.project, &arguments.entities, false)?;
+    let context = invocation.context(&opened, Needs::Both)?;
     let step = Step::begin(&invocation.printer, "comparing both databases");
     let found = validate(&context, &selection).await?;
     drop(step);
-    invocation.printer.report(&found, |width| validation::render(&found, width));
-    Ok(if found.passed { ExitStatus::Done } else { ExitStatus::Findings })
+    invocation
+        .printer
+        .report(&found, |width| validation::render(&found, width));
+    Ok(if found.passed {
+        ExitStatus::Done
+    } else {
+        ExitStatus::Findings
+    })
 }

@@ -61,9 +61,20 @@ pub(crate) fn verdict(checked: &Checked) -> String {
     }
     let against = figures::list(&checked.checked);
     let found = problem_count(&checked.problems);
-    if checked.usable {
-        format!("{} project is usable{size}; {found} (checked: {against})", paint(style::GOOD, "✓"))
+    if checked.usable && checked.skipped.is_empty() {
+        format!(
+            "{} project is usable{size}; {found} (checked: {against})",
+            paint(style::GOOD, "✓")
+        )
+    } else if checked.usable {
+        format!(
+            "{} project is usable as far as was checked{size}; {found} (checked: {against})",
+            paint(style::GOOD, "✓")
+        )
     } else {
-        format!("{} project can't be used{size}; {found} (checked: {against})", paint(style::BAD, "✗"))
+        format!(
+            "{} project can't be used{size}; {found} (checked: {against})",
+            paint(style::BAD, "✗")
+        )
     }
 }

@@ -32,7 +32,8 @@ pub(crate) fn render(plan: &Plan, width: usize) -> String {
 }
 
 fn entities(plan: &Plan, width: usize) -> String {
-    let any = |number: fn(&EntityPlan) -> u64| plan.entities.iter().any(|entity| number(entity) > 0);
+    let any =
+        |number: fn(&EntityPlan) -> u64| plan.entities.iter().any(|entity| number(entity) > 0);
     let already = any(|entity| entity.in_place_already);
     let filtered = any(dropped);
     let stuck = any(left);
@@ -46,7 +47,7 @@ fn entities(plan: &Plan, width: usize) -> String {
         .number_if(filtered, "filtered")
         .number_if(stuck, "stay behind")
         .number("to move")
-        .number("batches")
+        .optional_number("batches")
         .number("about");
     for (at, entity) in plan.entities.iter().enumerate() {
         let mut cells = vec![
@@ -78,7 +79,11 @@ fn dropped(entity: &EntityPlan) -> u64 {
 }
 
 fn left(entity: &EntityPlan) -> u64 {
-    entity.predictions.iter().map(|prediction| prediction.rows).sum()
+    entity
+        .predictions
+        .iter()
+        .map(|prediction| prediction.rows)
+        .sum()
 }
 
 fn filters(plan: &Plan, width: usize) -> String {
@@ -87,17 +92,29 @@ fn filters(plan: &Plan, width: usize) -> String {
     for entity in &plan.entities {
         for filter in &entity.filters {
             any = true;
-            table.row(vec![text(&entity.entity), count(filter.rows), text(&filter.name)]);
+            table.row(vec![
+                text(&entity.entity),
+                count(filter.rows),
+                text(&filter.name),
+            ]);
         }
     }
     if !any {
         return String::new();
     }
-    format!("\n{}\n{}", paint(style::HEADING, "dropped by filters"), table.render(width, 2))
+    format!(
+        "\n{}\n{}",
+        paint(style::HEADING, "dropped by filters"),
+        table.render(width, 2)
+    )
 }
 
 fn predictions(plan: &Plan, width: usize) -> String {
-    let mut table = Table::new().text("entity").number("rows").text("reason").text("legacy ids");
+    let mut table = Table::new()
+        .text("entity")
+        .number("rows")
+        .text("reason")
+        .text("legacy ids");
     let mut codes = Vec::new();
     for entity in &plan.entities {
         for prediction in &entity.predictions {
@@ -128,13 +145,26 @@ fn predictions(plan: &Plan, width: usize) -> String {
 }
 
 fn not_written(plan: &Plan, width: usize) -> String {
-    let mut table = Table::new().text("entity").text("columns left to their defaults");
+    let mut table = Table::new()
+        .text("entity")
+        .text("columns left to their defaults");
     let mut any = false;
-    for entity in plan.entities.iter().filter(|entity| !entity.not_written.is_empty()) {
+    for entity in plan
+        .entities
+        .iter()
+        .filter(|entity| !entity.not_written.is_empty())
+    {
         any = true;
-        table.row(vec![text(&entity.entity), text(entity.not_written.join(", "))]);
+        table.row(vec![
+            text(&entity.entity),
+            text(entity.not_written.join(", ")),
+        ]);
     }
-    if any { format!("\n{}", table.render(width, 2)) } else { String::new() }
+    if any {
+        format!("\n{}", table.render(width, 2))
+    } else {
+        String::new()
+    }
 }
 
 /// How each column comes about.

@@ -10,24 +10,67 @@ use crate::table::{Table, count, text};
 
 /// Reasons with numbers and examples, and what to do about each.
 pub(crate) fn reasons(reasons: &[ReasonCount], width: usize) -> String {
-    let mut table = Table::new().text("entity").number("rows").text("reason").text("legacy ids");
+    let merged = merged(reasons);
+    let mut out = table(&merged.iter().collect::<Vec<_>>(), width);
+    out.push_str(&what_to_do(
+        reasons.iter().map(|reason| reason.code.as_str()),
+        width,
+    ));
+    out
+}
+
+/// Reasons with numbers and examples.
+pub(crate) fn table(reasons: &[&ReasonCount], width: usize) -> String {
+    let mut table = Table::new()
+        .text("entity")
+        .number("rows")
+        .text("reason")
+        .text("legacy ids");
     for reason in reasons {
-        let why = phrase(&reason.code, reason.place.as_deref(), reason.parent.as_deref());
         table.row(vec![
             text(&reason.entity),
             count(reason.rows),
-            text(why),
+            text(phrase(
+                &reason.code,
+                reason.place.as_deref(),
+                reason.parent.as_deref(),
+            )),
             text(examples(&reason.examples, reason.rows)),
         ]);
     }
-    let mut out = table.render(width, 2);
-    out.push_str(&what_to_do(reasons.iter().map(|reason| reason.code.as_str()), width));
-    out
+    table.render(width, 2)
+}
+
+/// One line for each reason of an entity: the ledger counts blocked rows apart from rows in
+/// quarantine.
+pub(crate) fn merged(reasons: &[ReasonCount]) -> Vec<ReasonCount> {
+    let mut merged: Vec<ReasonCount> = Vec::new();
+    for reason in reasons {
+        let same = merged.iter_mut().find(|known| {
+            known.entity == reason.entity
+                && known.code == reason.code
+                && known.place == reason.place
+                && known.parent == reason.parent
+        });
+        match same {
+            Some(known) => {
+                known.rows += reason.rows;
+                known.examples.extend(reason.examples.iter().cloned());
+            }
+            None => merged.push(reason.clone()),
+        }
+    }
+    merged
 }
 
 /// Example ids, with dots where there are more.
 pub(crate) fn examples(ids: &[String], rows: i64) -> String {
-    let shown = ids.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let shown = ids
+        .iter()
+        .take(3)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
     if usize::try_from(rows).is_ok_and(|rows| rows > ids.len().min(3)) {
         format!("{shown}, …")
     } else {
@@ -52,7 +95,11 @@ pub(crate) fn what_to_do<'a>(codes: impl Iterator<Item = &'a str>, width: usize)
 
 /// Rows of the quarantine as a list.
 pub(crate) fn rows(rows: &[QuarantineRow], width: usize) -> String {
-    let mut table = Table::new().text("entity").text("legacy id").text("reasons").number("tries");
+    let mut table = Table::new()
+        .text("entity")
+        .text("legacy id")
+        .text("reasons")
+        .number("tries");
     let closed = rows.iter().any(|row| row.state != "open");
     if closed {
         table = table.text("state");
@@ -61,7 +108,12 @@ pub(crate) fn rows(rows: &[QuarantineRow], width: usize) -> String {
         let mut cells = vec![
             text(&row.entity),
             text(&row.legacy_id),
-            text(reason_objects(row).map(reason_phrase).collect::<Vec<_>>().join("; ")),
+            text(
+                reason_objects(row)
+                    .map(reason_phrase)
+                    .collect::<Vec<_>>()
+                    .join("; "),
+            ),
             count(row.tries),
         ];
         if closed {
@@ -78,19 +130,23 @@ pub(crate) fn row(row: &QuarantineRow, width: usize) -> String {
         Bucket::Quarantined => "in quarantine",
         Bucket::Blocked => "blocked by its parent",
     };
-    let state = if row.state == "open" { bucket } else { row.state.as_str() };
+    let state = if row.state == "open" {
+        bucket
+    } else {
+        row.state.as_str()
+    };
     let mut out = format!(
         "{} {}: {state}\n",
         paint(style::HEADING, &row.entity),
         paint(style::HEADING, &row.legacy_id)
     );
     let run = row.run_id.as_deref().unwrap_or("a run that is gone");
+    out.push_str(&format!("put here by {run}, batch {}\n", row.batch));
     out.push_str(&format!(
-        "put here by {run}, batch {} · first {} · last tried {} ({})\n\n",
-        row.batch,
+        "first seen {} · tried {}, last {}\n\n",
         figures::moment(&row.first_seen_at),
-        figures::moment(&row.last_tried_at),
         figures::counted(row.tries, "time"),
+        figures::moment(&row.last_tried_at),
     ));
     let mut table = Table::new().text("code").text("reason").text("what to do");
     for reason in reason_objects(row) {
@@ -126,7 +182,11 @@ fn reason_objects(row: &QuarantineRow) -> impl Iterator<Item = &Value> {
 
 fn reason_phrase(reason: &Value) -> String {
     let place = field(reason, "constraint").or_else(|| field(reason, "column"));
-    phrase(field(reason, "code").unwrap_or("unknown"), place, field(reason, "parent"))
+    phrase(
+        field(reason, "code").unwrap_or("unknown"),
+        place,
+        field(reason, "parent"),
+    )
 }
 
 fn field<'a>(reason: &'a Value, name: &str) -> Option<&'a str> {

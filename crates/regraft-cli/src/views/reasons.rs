@@ -51,12 +51,16 @@ pub(crate) fn advice(code: &str) -> &'static str {
         "blocked_parent" => "nothing here: these rows follow when their parents are moved",
         "invalid_json" => "repair the text, or set `bad` on the column to keep or drop it",
         "invalid_uuid" => "repair the text, or derive the key instead of taking it from the source",
-        "duplicate_key" => "make the entity's `from` give each legacy id once: a join may double rows",
+        "duplicate_key" => {
+            "make the entity's `from` give each legacy id once: a join may double rows"
+        }
         "check_violation" | "exclusion_violation" | "target_refused" => {
             "repair the source, or change the expression or the target's rule"
         }
         "unique_violation" => "decide which of the rows is right, and repair or filter the others",
-        "foreign_key_violation" => "map the column as a reference to its entity, or repair the source",
+        "foreign_key_violation" => {
+            "map the column as a reference to its entity, or repair the source"
+        }
         "source_error" => "guard the expression (a cast or a division fails), or repair the source",
         _ => "look at the rows with `regraft quarantine show`",
     }

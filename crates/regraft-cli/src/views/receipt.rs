@@ -1,12 +1,16 @@
 //! The receipt: what became of every source row.
 
-use regraft_engine::{EntityReceipt, Receipt};
+use regraft_engine::{EntityReceipt, Outcome, Receipt};
 use regraft_ledger::{Account, ReasonCount};
+use regraft_project::{Budget, Limits};
 
 use super::quarantine;
 use crate::figures;
 use crate::style::{self, paint};
 use crate::table::{Table, Tone, count, text, worry};
+
+/// Reasons that a receipt shows at most.
+const REASONS: usize = 15;
 
 /// The receipt for people, in lines of at most `width` characters.
 pub(crate) fn render(receipt: &Receipt, width: usize) -> String {
@@ -18,15 +22,53 @@ pub(crate) fn render(receipt: &Receipt, width: usize) -> String {
     out.push_str(&filters(receipt, width));
     out.push_str(&made_up(receipt, width));
     if !receipt.quarantine.is_empty() {
-        out.push_str(&left_behind(&receipt.quarantine, width));
-    }
-    if receipt.dry_run {
-        out.push_str(&format!(
-            "\n{}: No changes were made\n",
-            paint(style::CAUTION, "DRY RUN")
-        ));
+        out.push_str(&left_behind(receipt, width));
     }
     out
+}
+
+/// The receipt of a migration that just ended, with what it came to.
+pub(crate) fn outcome(outcome: &Outcome, limits: &Limits, width: usize) -> String {
+    let mut out = render(&outcome.receipt, width);
+    if outcome.nothing_to_do {
+        out.push_str("\nNothing to do: every row that can be moved is in place already\n");
+    }
+    if !outcome.within_budget {
+        let line = figures::wrap(&over_budget(outcome, limits), width.saturating_sub(2), 2);
+        out.push_str(&format!("\n{} {line}\n", paint(style::BAD, "✗")));
+    }
+    if outcome.receipt.dry_run {
+        let mark = paint(style::CAUTION, "DRY RUN");
+        out.push_str(&format!("\n{mark}: No changes were made\n"));
+    }
+    out
+}
+
+/// Which entities left more behind than the project's budget allows.
+pub(crate) fn over_budget(outcome: &Outcome, limits: &Limits) -> String {
+    let budget = match limits.quarantine {
+        Budget::Rows(rows) => figures::counted(rows, "row"),
+        Budget::Fraction(part) => format!("{}% of the source rows", part * 100.0),
+    };
+    let entities: Vec<String> = outcome
+        .receipt
+        .entities
+        .iter()
+        .filter(|entity| outcome.over_budget.contains(&entity.entity))
+        .map(|entity| {
+            let account = &entity.account;
+            format!(
+                "{} {} of {}",
+                entity.entity,
+                figures::count(account.quarantined + account.blocked),
+                figures::count(account.source_rows)
+            )
+        })
+        .collect();
+    format!(
+        "more rows left behind than the project's budget of {budget} of an entity allows: {}",
+        figures::list(&entities)
+    )
 }
 
 fn head(receipt: &Receipt) -> String {
@@ -90,7 +132,10 @@ impl Shown {
             filtered: total.filtered != 0,
             quarantined: total.quarantined != 0,
             blocked: total.blocked != 0,
-            status: receipt.entities.iter().any(|entity| entity.status != "done"),
+            status: receipt
+                .entities
+                .iter()
+                .any(|entity| entity.status != "done"),
         }
     }
 }
@@ -124,8 +169,15 @@ fn entities(receipt: &Receipt, width: usize) -> String {
 fn entity_cells(entity: &EntityReceipt, shown: &Shown) -> Vec<(String, Tone)> {
     let mut cells = vec![text(&entity.entity)];
     cells.extend(buckets(&entity.account, shown));
-    cells.push(text(entity.rows_per_second.map(figures::rate).unwrap_or_default()));
-    cells.push(text(entity.seconds.map(figures::duration).unwrap_or_default()));
+    cells.push(text(
+        entity
+            .rows_per_second
+            .map(figures::rate)
+            .unwrap_or_default(),
+    ));
+    cells.push(text(
+        entity.seconds.map(figures::duration).unwrap_or_default(),
+    ));
     if shown.status {
         cells.push((entity.status.replace('_', " "), status_tone(&entity.status)));
     }
@@ -158,9 +210,10 @@ fn buckets(account: &Account, shown: &Shown) -> Vec<(String, Tone)> {
             cells.push(count(number));
         }
     }
-    for (wanted, number) in
-        [(shown.quarantined, account.quarantined), (shown.blocked, account.blocked)]
-    {
+    for (wanted, number) in [
+        (shown.quarantined, account.quarantined),
+        (shown.blocked, account.blocked),
+    ] {
         if wanted {
             cells.push(worry(number));
         }
@@ -190,7 +243,11 @@ fn identity(total: &Account, dry_run: bool, width: usize) -> String {
     let rows = figures::counted(total.source_rows, "source row");
     let sum = parts.join(" + ");
     let (mark, words) = if total.balances() {
-        let every = if dry_run { "every row would be accounted for" } else { "every row is accounted for" };
+        let every = if dry_run {
+            "every row would be accounted for"
+        } else {
+            "every row is accounted for"
+        };
         (paint(style::GOOD, "✓"), format!("{rows} = {sum}: {every}"))
     } else {
         let off = total.source_rows - total.accounted();
@@ -203,7 +260,10 @@ fn identity(total: &Account, dry_run: bool, width: usize) -> String {
             ),
         )
     };
-    format!("{mark} {}\n", figures::wrap(&words, width.saturating_sub(2), 2))
+    format!(
+        "{mark} {}\n",
+        figures::wrap(&words, width.saturating_sub(2), 2)
+    )
 }
 
 fn filters(receipt: &Receipt, width: usize) -> String {
@@ -218,7 +278,11 @@ fn filters(receipt: &Receipt, width: usize) -> String {
     if !any {
         return String::new();
     }
-    format!("\n{}\n{}", paint(style::HEADING, "filtered by rule"), table.render(width, 2))
+    format!(
+        "\n{}\n{}",
+        paint(style::HEADING, "filtered by rule"),
+        table.render(width, 2)
+    )
 }
 
 /// Values and differences that deserve a line of their own.
@@ -232,7 +296,10 @@ fn made_up(receipt: &Receipt, width: usize) -> String {
                 entity.entity,
                 figures::counted(account.synthesised, "value"),
             );
-            out.push_str(&format!("! {}\n", figures::wrap(&line, width.saturating_sub(2), 2)));
+            out.push_str(&format!(
+                "! {}\n",
+                figures::wrap(&line, width.saturating_sub(2), 2)
+            ));
         }
         if account.detail.changed_in_source > 0 {
             let line = format!(
@@ -240,18 +307,47 @@ fn made_up(receipt: &Receipt, width: usize) -> String {
                 entity.entity,
                 figures::counted(account.detail.changed_in_source, "row"),
             );
-            out.push_str(&format!("! {}\n", figures::wrap(&line, width.saturating_sub(2), 2)));
+            out.push_str(&format!(
+                "! {}\n",
+                figures::wrap(&line, width.saturating_sub(2), 2)
+            ));
         }
     }
-    if out.is_empty() { out } else { format!("\n{out}") }
+    if out.is_empty() {
+        out
+    } else {
+        format!("\n{out}")
+    }
 }
 
-fn left_behind(reasons: &[ReasonCount], width: usize) -> String {
-    format!(
+/// The reasons that most rows have; all of them are for `quarantine list`.
+fn left_behind(receipt: &Receipt, width: usize) -> String {
+    let all = quarantine::merged(&receipt.quarantine);
+    let mut most: Vec<&ReasonCount> = all.iter().collect();
+    most.sort_by_key(|reason| std::cmp::Reverse(reason.rows));
+    most.truncate(REASONS);
+    let position = |reason: &ReasonCount| {
+        receipt
+            .entities
+            .iter()
+            .position(|entity| entity.entity == reason.entity)
+    };
+    most.sort_by_key(|reason| position(reason));
+    let mut out = format!(
         "\n{}\n{}",
         paint(style::HEADING, "left behind, by reason"),
-        quarantine::reasons(reasons, width)
-    )
+        quarantine::table(&most, width)
+    );
+    if all.len() > most.len() {
+        let more = figures::counted((all.len() - most.len()) as u64, "more reason");
+        let command = paint(style::LITERAL, "regraft quarantine list");
+        out.push_str(&format!("  … and {more} with fewer rows: {command}\n"));
+    }
+    out.push_str(&quarantine::what_to_do(
+        most.iter().map(|reason| reason.code.as_str()),
+        width,
+    ));
+    out
 }
 
 #[cfg(test)]

@@ -23,7 +23,10 @@ pub(crate) fn render(runs: &[Run], now: jiff::Timestamp, width: usize) -> String
         let account = &run.account;
         table.row(vec![
             text(&run.run_id),
-            (run.status.as_str().replace('_', " "), receipt::status_tone(run.status.as_str())),
+            (
+                run.status.as_str().replace('_', " "),
+                receipt::status_tone(run.status.as_str()),
+            ),
             text(figures::ago(&run.started_at, now)),
             text(run.seconds.map(figures::duration).unwrap_or_default()),
             count(account.source_rows),

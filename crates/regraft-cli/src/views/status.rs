@@ -32,9 +32,10 @@ fn entities(status: &Status, width: usize) -> String {
     for entity in &status.entities {
         let (last, tone) = match (&entity.last_run, &entity.last_status) {
             (Some(run), Some(status)) if status == "done" => (run.clone(), Tone::Plain),
-            (Some(run), Some(status)) => {
-                (format!("{run} ({})", status.replace('_', " ")), receipt::status_tone(status))
-            }
+            (Some(run), Some(status)) => (
+                format!("{run} ({})", status.replace('_', " ")),
+                receipt::status_tone(status),
+            ),
             (Some(run), None) => (run.clone(), Tone::Plain),
             (None, _) => ("never".to_owned(), Tone::Quiet),
         };
@@ -54,10 +55,16 @@ fn unfinished(run: &UnfinishedRun, width: usize) -> String {
     let state = if run.working {
         "a process is at work on it".to_owned()
     } else {
-        format!("{}, and no process is at work on it", run.status.replace('_', " "))
+        format!(
+            "{}, and no process is at work on it",
+            run.status.replace('_', " ")
+        )
     };
-    let mut out =
-        format!("{} {}: {state}\n", paint(style::CAUTION, "unfinished:"), run.run_id);
+    let mut out = format!(
+        "{} {}: {state}\n",
+        paint(style::CAUTION, "unfinished:"),
+        run.run_id
+    );
     let mut table = Table::new()
         .text("entity")
         .text("phase")
@@ -66,7 +73,11 @@ fn unfinished(run: &UnfinishedRun, width: usize) -> String {
         .number("batches done")
         .text("last legacy id");
     for checkpoint in &run.entities {
-        let tone = if checkpoint.phase == Phase::Done { Tone::Good } else { Tone::Caution };
+        let tone = if checkpoint.phase == Phase::Done {
+            Tone::Good
+        } else {
+            Tone::Caution
+        };
         table.row(vec![
             text(&checkpoint.entity),
             (checkpoint.phase.as_str().to_owned(), tone),
@@ -82,7 +93,10 @@ fn unfinished(run: &UnfinishedRun, width: usize) -> String {
             "indexes and foreign keys are still taken off: {}",
             figures::list(&run.indexes_off)
         );
-        out.push_str(&format!("! {}\n", figures::wrap(&line, width.saturating_sub(2), 2)));
+        out.push_str(&format!(
+            "! {}\n",
+            figures::wrap(&line, width.saturating_sub(2), 2)
+        ));
     }
     out
 }

@@ -20,7 +20,11 @@ pub(crate) fn render(validation: &Validation, width: usize) -> String {
 
 /// The result in one line.
 pub(crate) fn verdict(validation: &Validation) -> String {
-    let checks: usize = validation.entities.iter().map(|entity| entity.checks.len()).sum();
+    let checks: usize = validation
+        .entities
+        .iter()
+        .map(|entity| entity.checks.len())
+        .sum();
     let rows: u64 = validation.entities.iter().map(|entity| entity.rows).sum();
     let failed = validation
         .entities
@@ -36,7 +40,10 @@ pub(crate) fn verdict(validation: &Validation) -> String {
     );
     let time = figures::duration(validation.seconds);
     if validation.passed {
-        format!("{} valid: {scope}, all passed ({time})", paint(style::GOOD, "✓"))
+        format!(
+            "{} valid: {scope}, all passed ({time})",
+            paint(style::GOOD, "✓")
+        )
     } else {
         format!(
             "{} NOT VALID: {scope}, {} failed ({time})",
@@ -80,8 +87,12 @@ fn outcome(entity: &EntityValidation, name: &str) -> (String, Tone) {
 }
 
 fn findings(validation: &Validation, width: usize) -> String {
-    let mut table =
-        Table::new().text("entity").text("check").number("rows").text("finding").text("legacy ids");
+    let mut table = Table::new()
+        .text("entity")
+        .text("check")
+        .number("rows")
+        .text("finding")
+        .text("legacy ids");
     let mut any = false;
     for entity in &validation.entities {
         for check in &entity.checks {
@@ -100,5 +111,9 @@ fn findings(validation: &Validation, width: usize) -> String {
     if !any {
         return String::new();
     }
-    format!("\n{}\n{}", paint(style::HEADING, "findings"), table.render(width, 2))
+    format!(
+        "\n{}\n{}",
+        paint(style::HEADING, "findings"),
+        table.render(width, 2)
+    )
 }

@@ -37,7 +37,11 @@ impl Stage {
             Some(dir) => given_folder(dir)?,
             None => temporary_folder()?,
         };
-        let stage = Self { folder, servers: Vec::new(), kept: false };
+        let stage = Self {
+            folder,
+            servers: Vec::new(),
+            kept: false,
+        };
         bundled::write(bundled::DEMO, &stage.project())
             .map_err(|error| diagnostics::file("writing", &stage.project(), &error))?;
         Ok(stage)
@@ -60,7 +64,10 @@ impl Stage {
             (legacy.join(), modern)
         });
         let legacy = legacy.unwrap_or_else(|_| {
-            Err(Error::new(Kind::Internal, "the thread that started a server panicked"))
+            Err(Error::new(
+                Kind::Internal,
+                "the thread that started a server panicked",
+            ))
         });
         // Whichever did start is ours to stop, also when the other did not.
         let mut failed = None;
@@ -96,7 +103,10 @@ impl Stage {
     fn endpoint(&self, at: usize, side: Side, database: &str) -> Result<Endpoint> {
         match self.servers.get(at) {
             Some(server) => Ok(server.endpoint(side, database)),
-            None => Err(Error::new(Kind::Internal, format!("the {side} server was not started"))),
+            None => Err(Error::new(
+                Kind::Internal,
+                format!("the {side} server was not started"),
+            )),
         }
     }
 
@@ -174,14 +184,21 @@ pub(super) fn stop(dir: Option<&Path>) -> Result<Stopped> {
     let folder = match dir {
         Some(dir) => dir.to_owned(),
         None => demo_of_env(Path::new(".env")).ok_or_else(|| {
-            Error::new(Kind::Usage, "no demo is kept here: there is no .env of one in this directory")
-                .hint("name its folder: `regraft demo --stop --dir DIR`")
+            Error::new(
+                Kind::Usage,
+                "no demo is kept here: there is no .env of one in this directory",
+            )
+            .hint("name its folder: `regraft demo --stop --dir DIR`")
         })?,
     };
     let servers = [LEGACY, MODERN].map(|name| folder.join(name));
-    let ours = demo_of_env(&folder.join(".env")).is_some() || demo_of_env(Path::new(".env")).is_some();
+    let ours =
+        demo_of_env(&folder.join(".env")).is_some() || demo_of_env(Path::new(".env")).is_some();
     if !ours && !servers.iter().any(|server| server.is_dir()) {
-        return Err(Error::new(Kind::Usage, format!("no demo is kept in {}", folder.display())));
+        return Err(Error::new(
+            Kind::Usage,
+            format!("no demo is kept in {}", folder.display()),
+        ));
     }
     for server in servers.iter().filter(|server| server.is_dir()) {
         stop_kept(server)?;
@@ -214,8 +231,14 @@ fn demo_of_env(path: &Path) -> Option<PathBuf> {
 
 fn given_folder(dir: &Path) -> Result<PathBuf> {
     if dir.join(LEGACY).is_dir() && dir.join("project").is_dir() {
-        return Err(Error::new(Kind::Usage, format!("{} holds a kept demo already", dir.display()))
-            .hint(format!("end it first: `regraft demo --stop --dir {}`", dir.display())));
+        return Err(Error::new(
+            Kind::Usage,
+            format!("{} holds a kept demo already", dir.display()),
+        )
+        .hint(format!(
+            "end it first: `regraft demo --stop --dir {}`",
+            dir.display()
+        )));
     }
     let empty = match fs::read_dir(dir) {
         Ok(mut entries) => entries.next().is_none(),
@@ -226,10 +249,13 @@ fn given_folder(dir: &Path) -> Result<PathBuf> {
         Err(error) => return Err(diagnostics::file("reading", dir, &error)),
     };
     if !empty {
-        return Err(Error::new(Kind::Usage, format!("{} is not empty", dir.display()))
-            .hint("name a folder that is empty or does not exist yet"));
+        return Err(
+            Error::new(Kind::Usage, format!("{} is not empty", dir.display()))
+                .hint("name a folder that is empty or does not exist yet"),
+        );
     }
-    dir.canonicalize().map_err(|error| diagnostics::file("reading", dir, &error))
+    dir.canonicalize()
+        .map_err(|error| diagnostics::file("reading", dir, &error))
 }
 
 fn temporary_folder() -> Result<PathBuf> {
@@ -262,7 +288,10 @@ fn remove_project(project: &Path) -> std::io::Result<Vec<PathBuf>> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        let parents = path.ancestors().skip(1).take_while(|parent| *parent != project);
+        let parents = path
+            .ancestors()
+            .skip(1)
+            .take_while(|parent| *parent != project);
         folders.extend(parents.map(Path::to_owned));
     }
     folders.sort_by_key(|folder| std::cmp::Reverse(folder.components().count()));

@@ -32,7 +32,11 @@ fn account(inserted: i64, filtered: i64, quarantined: i64, blocked: i64) -> Acco
 fn reason(entity: &str, code: &str, place: &str, rows: i64, examples: &[&str]) -> ReasonCount {
     ReasonCount {
         entity: entity.to_owned(),
-        bucket: if code == "blocked_parent" { Bucket::Blocked } else { Bucket::Quarantined },
+        bucket: if code == "blocked_parent" {
+            Bucket::Blocked
+        } else {
+            Bucket::Quarantined
+        },
         code: code.to_owned(),
         place: Some(place.to_owned()),
         parent: code.contains("parent").then(|| "doctors".to_owned()),
@@ -72,8 +76,20 @@ fn receipt() -> Receipt {
         entities,
         total,
         quarantine: vec![
-            reason("orders", "unmapped_value", "status", 1_204, &["17", "405", "1877", "9"]),
-            reason("patients", "missing_parent", "doctor_id", 512, &["301", "302", "377"]),
+            reason(
+                "orders",
+                "unmapped_value",
+                "status",
+                1_204,
+                &["17", "405", "1877", "9"],
+            ),
+            reason(
+                "patients",
+                "missing_parent",
+                "doctor_id",
+                512,
+                &["301", "302", "377"],
+            ),
             reason("patients", "blocked_parent", "doctor_id", 17, &["12"]),
         ],
         dry_run: false,
@@ -99,7 +115,10 @@ fn an_account_that_does_not_balance_is_shouted() {
     let mut receipt = receipt();
     receipt.total.inserted += 3;
     let text = plain(&super::render(&receipt, 100));
-    assert!(text.contains("THE ACCOUNT DOES NOT BALANCE, 3 off"), "{text}");
+    assert!(
+        text.contains("THE ACCOUNT DOES NOT BALANCE, 3 off"),
+        "{text}"
+    );
     assert!(!text.contains("accounted for"), "{text}");
 }
 
@@ -109,5 +128,8 @@ fn a_dry_run_says_so_first_and_last() {
     receipt.dry_run = true;
     let text = plain(&super::render(&receipt, 100));
     assert!(text.starts_with("DRY RUN"), "{text}");
-    assert!(text.trim_end().ends_with("DRY RUN: No changes were made"), "{text}");
+    assert!(
+        text.trim_end().ends_with("DRY RUN: No changes were made"),
+        "{text}"
+    );
 }

@@ -69,7 +69,6 @@ pub(super) async fn run(invocation: &Invocation, arguments: &DemoArguments) -> R
 }
 
 async fn perform(invocation: &Invocation, arguments: &DemoArguments) -> Result<ExitStatus> {
-    let printer = &invocation.printer;
     let mut stage = start(invocation, arguments).await?;
     let secret = format!(
         "{}{}",
@@ -78,36 +77,50 @@ async fn perform(invocation: &Invocation, arguments: &DemoArguments) -> Result<E
     );
     let context = context(invocation, &stage, &secret)?;
     generate(invocation, &context, arguments).await?;
-
-    let step = Step::begin(printer, "creating the target schema");
+    let step = Step::begin(&invocation.printer, "creating the target schema");
     let applied = apply_schema(&context).await?;
     step.done(&format!(
         "target schema: {}",
         figures::counted(applied.tables.len() as u64, "table")
     ));
+    if !arguments.keep {
+        return show(invocation, &context, None).await;
+    }
     // From here on there is something worth keeping, whatever happens.
-    let kept = match arguments.keep {
-        true => Some(keep(&mut stage, arguments.dir.as_deref(), &secret)?),
-        false => None,
-    };
+    let kept = keep(&mut stage, arguments.dir.as_deref(), &secret)?;
+    let result = show(invocation, &context, Some(&kept)).await;
+    if result.is_err() && !invocation.printer.is_json() {
+        invocation.printer.note(kept_text(&kept));
+        invocation
+            .printer
+            .next_steps(&next_steps(Some(&kept), false));
+    }
+    result
+}
 
+/// The migration itself, from the check to the receipt.
+async fn show(
+    invocation: &Invocation,
+    context: &Context,
+    kept: Option<&Kept>,
+) -> Result<ExitStatus> {
+    let printer = &invocation.printer;
     let selection = whole_project(&context.project)?;
-    check_and_plan(invocation, &context, &selection).await?;
-    let outcome = migrate(&context, &selection, &MigrateOptions::default()).await?;
+    check_and_plan(invocation, context, &selection).await?;
+    let outcome = migrate(context, &selection, &MigrateOptions::default()).await?;
     let step = Step::begin(printer, "comparing both databases");
-    let validation = validate(&context, &selection).await?;
+    let validation = validate(context, &selection).await?;
     drop(step);
     printer.note(views::validation::verdict(&validation));
-
+    printer.note("");
     let document = Document {
         migration: &outcome,
         validation: &validation,
-        kept: kept.as_ref(),
+        kept,
     };
-    printer.note("");
     let limits = &context.project.manifest().limits;
     printer.report(&document, |width| human(&document, limits, width));
-    printer.next_steps(&next_steps(kept.as_ref(), &outcome));
+    printer.next_steps(&next_steps(kept, outcome.receipt.total.quarantined > 0));
     // The dirt that stayed behind was put there on purpose: it is no finding.
     Ok(if validation.passed {
         ExitStatus::Done
@@ -238,19 +251,23 @@ fn human(document: &Document<'_>, limits: &Limits, width: usize) -> String {
         views::validation::verdict(document.validation)
     ));
     if let Some(kept) = document.kept {
-        text.push_str(&format!(
-            "\n{}\n  legacy   {}\n  modern   {}\n  project  {}\n  .env     {}\n",
-            paint(style::HEADING, "kept"),
-            kept.source_url,
-            kept.target_url,
-            kept.project.display(),
-            kept.env.display(),
-        ));
+        text.push_str(&kept_text(kept));
     }
     text
 }
 
-fn next_steps(kept: Option<&Kept>, outcome: &Outcome) -> Vec<(String, &'static str)> {
+fn kept_text(kept: &Kept) -> String {
+    format!(
+        "\n{}\n  legacy   {}\n  modern   {}\n  project  {}\n  .env     {}\n",
+        paint(style::HEADING, "kept"),
+        kept.source_url,
+        kept.target_url,
+        kept.project.display(),
+        kept.env.display(),
+    )
+}
+
+fn next_steps(kept: Option<&Kept>, quarantined: bool) -> Vec<(String, &'static str)> {
     let Some(kept) = kept else {
         return vec![
             (
@@ -270,13 +287,16 @@ fn next_steps(kept: Option<&Kept>, outcome: &Outcome) -> Vec<(String, &'static s
         steps.push((format!("cd {}", folder.display()), "where its .env is"));
     }
     steps.push(("regraft status".to_owned(), "how far each entity is"));
-    if outcome.receipt.total.quarantined > 0 {
+    if quarantined {
         steps.push((
             "regraft quarantine list".to_owned(),
             "the rows that stayed behind, and why",
         ));
     }
-    steps.push(("regraft migrate".to_owned(), "again: nothing is left to do"));
+    steps.push((
+        "regraft migrate".to_owned(),
+        "again: nothing that is done is done twice",
+    ));
     steps.push(("regraft rollback".to_owned(), "undo it"));
     steps.push((
         "regraft demo --stop".to_owned(),

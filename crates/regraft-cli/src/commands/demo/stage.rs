@@ -4,10 +4,12 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use regraft_engine::{Error, Kind, Result};
 use regraft_pg::managed::{Installation, Server, ServerOptions, stop_kept};
 use regraft_pg::{Endpoint, Side};
+use serde::{Deserialize, Serialize};
 
 use crate::bundled;
 use crate::diagnostics;
@@ -16,6 +18,18 @@ use crate::diagnostics;
 const MARK: &str = "# Written by `regraft demo --keep`, removed by `regraft demo --stop`";
 /// Second line: the demo's folder follows.
 const FOLDER: &str = "# The demo's folder: ";
+
+/// What a kept demo notes about itself, in its folder.
+const NOTES: &str = "regraft-demo.json";
+
+/// What is needed to end a kept demo.
+#[derive(Debug, Serialize, Deserialize)]
+struct Notes {
+    /// The `.env` that belongs to it.
+    env: PathBuf,
+    /// When it was made. A file of the project that is younger is the user's work.
+    made: jiff::Timestamp,
+}
 
 /// The database the legacy data is generated in.
 const LEGACY: &str = "legacy";
@@ -133,6 +147,14 @@ impl Stage {
             .and_then(|mut file| file.write_all(text.as_bytes()))
             .and_then(|()| fs::rename(&incoming, &path));
         written.map_err(|error| diagnostics::file("writing", &path, &error))?;
+        let notes = Notes {
+            env: path.clone(),
+            made: jiff::Timestamp::now(),
+        };
+        let text = serde_json::to_string_pretty(&notes)
+            .map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
+        let notes = self.folder.join(NOTES);
+        fs::write(&notes, text).map_err(|error| diagnostics::file("writing", &notes, &error))?;
         self.kept = true;
         Ok(path)
     }
@@ -166,7 +188,7 @@ impl Drop for Stage {
                 let _ = stop_kept(&folder);
             }
         }
-        let _ = remove_project(&self.project());
+        let _ = remove_project(&self.project(), None);
         let _ = fs::remove_dir(&self.folder);
     }
 }
@@ -184,41 +206,44 @@ pub(super) fn stop(dir: Option<&Path>) -> Result<Stopped> {
     let folder = match dir {
         Some(dir) => dir.to_owned(),
         None => demo_of_env(Path::new(".env")).ok_or_else(|| {
-            Error::new(
-                Kind::Usage,
-                "no demo is kept here: there is no .env of one in this directory",
-            )
-            .hint("name its folder: `regraft demo --stop --dir DIR`")
+            let what = "no demo is kept here: this directory has no .env of one";
+            Error::new(Kind::Usage, what)
+                .hint("name the demo's folder: `regraft demo --stop --dir DIR`")
         })?,
     };
-    let servers = [LEGACY, MODERN].map(|name| folder.join(name));
-    let ours =
-        demo_of_env(&folder.join(".env")).is_some() || demo_of_env(Path::new(".env")).is_some();
-    if !ours && !servers.iter().any(|server| server.is_dir()) {
-        return Err(Error::new(
+    let notes = read_notes(&folder).ok_or_else(|| {
+        Error::new(
             Kind::Usage,
             format!("no demo is kept in {}", folder.display()),
-        ));
-    }
-    for server in servers.iter().filter(|server| server.is_dir()) {
-        stop_kept(server)?;
-    }
-    let left = remove_project(&folder.join("project"))
-        .map_err(|error| diagnostics::file("removing", &folder.join("project"), &error))?;
-    let canonical = folder.canonicalize().unwrap_or_else(|_| folder.clone());
-    for env in [folder.join(".env"), PathBuf::from(".env")] {
-        if demo_of_env(&env).is_some_and(|of| of == canonical || of == folder) {
-            fs::remove_file(&env).map_err(|error| diagnostics::file("removing", &env, &error))?;
+        )
+    })?;
+    for server in [LEGACY, MODERN].map(|name| folder.join(name)) {
+        if server.is_dir() {
+            stop_kept(&server)?;
         }
     }
+    let left = remove_project(&folder.join("project"), Some(notes.made))
+        .map_err(|error| diagnostics::file("removing", &folder.join("project"), &error))?;
+    if demo_of_env(&notes.env)
+        .is_some_and(|of| of == folder || Some(of) == folder.canonicalize().ok())
+    {
+        fs::remove_file(&notes.env)
+            .map_err(|error| diagnostics::file("removing", &notes.env, &error))?;
+    }
+    let path = folder.join(NOTES);
+    fs::remove_file(&path).map_err(|error| diagnostics::file("removing", &path, &error))?;
     // Only goes when nothing of the user's is in it.
     let _ = fs::remove_dir(&folder);
     Ok(Stopped { folder, left })
 }
 
+fn read_notes(folder: &Path) -> Option<Notes> {
+    serde_json::from_str(&fs::read_to_string(folder.join(NOTES)).ok()?).ok()
+}
+
 /// A kept demo that the `.env` in this directory belongs to, if its servers are still there.
 pub(super) fn kept_here() -> Option<PathBuf> {
-    demo_of_env(Path::new(".env")).filter(|folder| folder.join(LEGACY).is_dir())
+    demo_of_env(Path::new(".env")).filter(|folder| folder.join(NOTES).is_file())
 }
 
 /// The folder of the demo that wrote this `.env`; `None` if no demo did.
@@ -230,7 +255,7 @@ fn demo_of_env(path: &Path) -> Option<PathBuf> {
 }
 
 fn given_folder(dir: &Path) -> Result<PathBuf> {
-    if dir.join(LEGACY).is_dir() && dir.join("project").is_dir() {
+    if dir.join(NOTES).is_file() {
         return Err(Error::new(
             Kind::Usage,
             format!("{} holds a kept demo already", dir.display()),
@@ -275,31 +300,42 @@ fn make_folder(folder: &Path) -> Result<()> {
         .map_err(|error| diagnostics::file("making", folder, &error))
 }
 
-/// Removes the files of the demo's project that are as the demo wrote them, and gives those that
-/// are not.
-fn remove_project(project: &Path) -> std::io::Result<Vec<PathBuf>> {
+/// Removes the files of the demo's project, except those that were written after `made`: gives
+/// those.
+fn remove_project(project: &Path, made: Option<jiff::Timestamp>) -> std::io::Result<Vec<PathBuf>> {
     let mut left = Vec::new();
     let mut folders = vec![project.to_owned()];
-    for (relative, text) in bundled::files(bundled::DEMO) {
-        let path = project.join(relative);
-        match fs::read(&path) {
-            Ok(bytes) if bytes == text.as_bytes() => fs::remove_file(&path)?,
-            Ok(_) => left.push(path.clone()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+    while let Some(folder) = folders.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let entry = entry?;
+            let (path, about) = (entry.path(), entry.metadata()?);
+            if about.is_dir() {
+                folders.push(path);
+            } else if made
+                .is_some_and(|made| about.modified().is_ok_and(|at| at > SystemTime::from(made)))
+            {
+                left.push(path);
+            } else {
+                fs::remove_file(&path)?;
+            }
         }
-        let parents = path
-            .ancestors()
-            .skip(1)
-            .take_while(|parent| *parent != project);
-        folders.extend(parents.map(Path::to_owned));
     }
-    folders.sort_by_key(|folder| std::cmp::Reverse(folder.components().count()));
-    folders.dedup();
-    for folder in folders {
-        // Stays where the user put files of their own.
-        let _ = fs::remove_dir(folder);
-    }
+    remove_empty(project);
     left.sort();
     Ok(left)
+}
+
+/// Removes a folder and those in it, as far as they are empty.
+fn remove_empty(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_empty(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(folder);
 }

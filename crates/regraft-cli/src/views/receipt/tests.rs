@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use regraft_engine::{EntityReceipt, Receipt};
+use regraft_engine::{EntityReceipt, Outcome, Receipt};
 use regraft_ledger::{Account, Bucket, Detail, ReasonCount};
+use regraft_project::{Budget, Limits};
 
 fn entity(name: &str, account: Account, seconds: f64) -> EntityReceipt {
     EntityReceipt {
@@ -126,7 +127,18 @@ fn an_account_that_does_not_balance_is_shouted() {
 fn a_dry_run_says_so_first_and_last() {
     let mut receipt = receipt();
     receipt.dry_run = true;
-    let text = plain(&super::render(&receipt, 100));
+    let outcome = Outcome {
+        receipt,
+        nothing_to_do: false,
+        within_budget: false,
+        over_budget: vec!["patients".to_owned()],
+    };
+    let limits = Limits {
+        quarantine: Budget::Fraction(0.001),
+    };
+    let text = plain(&super::outcome(&outcome, &limits, 100));
+    let budget = "budget of 0.1% of the source rows of an entity allows: patients 529 of 249,231";
+    assert!(text.replace("\n  ", " ").contains(budget), "{text}");
     assert!(text.starts_with("DRY RUN"), "{text}");
     assert!(
         text.trim_end().ends_with("DRY RUN: No changes were made"),

@@ -72,6 +72,17 @@ struct Part {
     key_column: String,
     numbers: Vec<i32>,
     dropped: Vec<(i32, Vec<Dropped>)>,
+    /// References from rows that go later, as in a cycle: (table, its key column, column, entity,
+    /// its runs). They are emptied before this part goes.
+    back_references: Vec<BackReference>,
+}
+
+struct BackReference {
+    table: String,
+    key_column: String,
+    column: String,
+    entity: String,
+    numbers: Vec<i32>,
 }
 
 /// What a rollback would do, counted.
@@ -136,7 +147,35 @@ async fn parts(context: &Context, target: &Session, what: &RollbackTarget) -> Re
             ..part
         });
     }
+    let catalog = Catalog::read(&**target, &[]).await?;
+    for at in 0..parts.len() {
+        parts[at].back_references = back_references(&catalog, &parts, at);
+    }
     Ok(parts)
+}
+
+/// The references to a part's rows from parts that are undone after it.
+fn back_references(catalog: &Catalog, parts: &[Part], at: usize) -> Vec<BackReference> {
+    let mut found = Vec::new();
+    for later in &parts[at + 1..] {
+        let Some(table) = catalog.tables.iter().find(|t| t.sql_name() == later.table) else { continue };
+        for key in table.constraints.iter().filter(|c| c.kind == "f" && c.columns.len() == 1) {
+            let to = key.foreign_schema.as_deref().zip(key.foreign_table.as_deref());
+            let to = to.map(|(schema, name)| regraft_pg::quote::qualified(schema, name));
+            let column = &key.columns[0];
+            let nullable = table.column(column).is_some_and(|c| !c.not_null);
+            if nullable && to.as_deref() == Some(parts[at].table.as_str()) {
+                found.push(BackReference {
+                    table: later.table.clone(),
+                    key_column: later.key_column.clone(),
+                    column: column.clone(),
+                    entity: later.step.entity.clone(),
+                    numbers: later.numbers.clone(),
+                });
+            }
+        }
+    }
+    found
 }
 
 async fn part(
@@ -187,6 +226,7 @@ async fn part(
         key_column: String::new(),
         numbers,
         dropped,
+        back_references: Vec::new(),
     })
 }
 
@@ -297,8 +337,7 @@ async fn fence_off(target: &Session, parts: &[Part]) -> Result<()> {
 async fn undo(target: &Session, part: &Part) -> Result<()> {
     let entity = &part.step.entity;
     transaction::run(target, false, async || {
-        // Within one transaction the order of deletes in a cycle doesn't matter only if the keys
-        // are checked at its end; where they can't be, references inside the table go first.
+        empty_back_references(target, part).await?;
         target
             .execute(
                 &format!(
@@ -321,6 +360,28 @@ async fn undo(target: &Session, part: &Part) -> Result<()> {
         failpoints::reach(failpoints::BEFORE_ROLLBACK_COMMIT)
     })
     .await
+}
+
+/// In a cycle no order of deletion suits every foreign key: references from rows that go later are
+/// emptied first.
+async fn empty_back_references(target: &Session, part: &Part) -> Result<()> {
+    for reference in &part.back_references {
+        let column = ident(&reference.column);
+        target
+            .execute(
+                &format!(
+                    "update {} c set {column} = null from regraft.migration_mappings m \
+                     where m.entity = $1 and m.run_no = any ($2) and m.new_id = c.{} \
+                       and c.{column} in (select new_id from regraft.migration_mappings \
+                                          where entity = $3 and run_no = any ($4))",
+                    reference.table,
+                    ident(&reference.key_column)
+                ),
+                &[&reference.entity, &reference.numbers, &part.step.entity, &part.numbers],
+            )
+            .await?;
+    }
+    Ok(())
 }
 
 /// Brings back what an interrupted bulk load took off.

@@ -1,0 +1,252 @@
+//! The program is killed at any moment, and what is there in the end is what would have been there
+//! without.
+//!
+//! `REGRAFT_TEST_KILLS` is the number of kills at random moments (12 if not set),
+//! `REGRAFT_TEST_SEED` the seed that a failed test printed.
+
+mod village;
+
+use regraft_testkit::{Dice, Dump, Finished, Legacy, Program, Rehearsal, Servers, dispatch};
+use village::village;
+
+const REGRAFT: &str = env!("CARGO_BIN_EXE_regraft");
+
+const DIRTY: Legacy = Legacy { scale: 0.05, seed: 7, dirt: 1.0 };
+const CLEAN: Legacy = Legacy { scale: 0.05, seed: 7, dirt: 0.0 };
+
+fn kills() -> u64 {
+    let given = std::env::var("REGRAFT_TEST_KILLS").ok();
+    given.map_or(12, |n| n.parse().expect("REGRAFT_TEST_KILLS is a number"))
+}
+
+fn program(rehearsal: &Rehearsal<'_>) -> Program {
+    Program::on(REGRAFT, rehearsal).with("BATCH_SIZE", "40")
+}
+
+/// What an undisturbed run leaves, and how it ended.
+fn undisturbed(rehearsal: &Rehearsal<'_>, arguments: &[&str]) -> (Dump, Finished) {
+    let other = rehearsal.again();
+    if rehearsal.modern_rows("select 1 from pg_namespace where nspname = 'testkit'").len() == 1 {
+        other.count_attempts();
+    }
+    let finished = program(&other).run(arguments);
+    assert!(matches!(finished.code, Some(0 | 1)), "the undisturbed run failed:\n{finished}");
+    (Dump::of(&other.modern_url()), finished)
+}
+
+/// Runs it until it is done, and holds what is there against `expected`.
+#[track_caller]
+fn finish(rehearsal: &Rehearsal<'_>, arguments: &[&str], expected: &(Dump, Finished), what: &str) {
+    let last = program(rehearsal).run(arguments);
+    assert_eq!(last.code, expected.1.code, "{what}: the last run:\n{last}");
+    Dump::of(&rehearsal.modern_url()).assert_same(&expected.0, what);
+    every_batch_once(rehearsal, what);
+}
+
+/// Every planned batch was committed once: the checkpoint counts commits.
+#[track_caller]
+fn every_batch_once(rehearsal: &Rehearsal<'_>, what: &str) {
+    let wrong = rehearsal.modern_rows(
+        "select p.entity, p.batches_done, c.batches from regraft.migration_checkpoints p
+         join (select run_no, entity, count(*) as batches from regraft.migration_control
+               where batch > 0 group by 1, 2) c using (run_no, entity)
+         where p.batches_done <> c.batches",
+    );
+    assert!(wrong.is_empty(), "{what}: batches committed, batches planned: {wrong:?}");
+}
+
+/// Kills the program at random moments, several times in one migration, and lets it go on.
+fn kill_at_random(legacy: Legacy, mode: &str, kills: u64, dice: &mut Dice, count_attempts: bool) {
+    let arguments = ["migrate", "--mode", mode];
+    let first = Rehearsal::new(Servers::shared(), &dispatch(), legacy);
+    let calm = first.again();
+    if count_attempts {
+        first.count_attempts();
+    }
+    let expected = undisturbed(&first, &arguments);
+    let needed = count_attempts.then(|| {
+        calm.count_attempts();
+        program(&calm).run(&arguments);
+        calm.attempts()
+    });
+    let (mut done, mut round) = (0, 0);
+    while done < kills {
+        round += 1;
+        let rehearsal = first.again();
+        if count_attempts {
+            rehearsal.count_attempts();
+        }
+        let mut here = 0;
+        // Several in a row hit the resuming itself.
+        while here < 4 && done < kills {
+            let moment = dice.moment(expected.1.time);
+            let finished = program(&rehearsal).start(&arguments).kill_after(moment);
+            if finished.code.is_some() {
+                assert_eq!(finished.code, expected.1.code, "round {round}:\n{finished}");
+                break;
+            }
+            (here, done) = (here + 1, done + 1);
+        }
+        let what = format!("{mode}, round {round}, {here} kills, seed {}", dice.seed());
+        finish(&rehearsal, &arguments, &expected, &what);
+        if let Some(needed) = needed {
+            let again = rehearsal.attempts() - needed;
+            let most = 2 * i64::try_from(here).expect("few kills");
+            assert!(again <= most, "{what}: {again} batches were begun again, at most {most} should be");
+        }
+    }
+}
+
+#[test]
+fn killed_at_random_moments_in_place() {
+    let mut dice = Dice::from_environment();
+    eprintln!("REGRAFT_TEST_SEED={}", dice.seed());
+    kill_at_random(DIRTY, "in-place", kills().div_ceil(3), &mut dice, false);
+}
+
+#[test]
+fn killed_at_random_moments_in_bulk() {
+    let mut dice = Dice::from_environment();
+    eprintln!("REGRAFT_TEST_SEED={}", dice.seed());
+    kill_at_random(DIRTY, "bulk", kills().div_ceil(3), &mut dice, false);
+}
+
+/// Without dirt each batch is one COPY, so that those that were begun again can be counted.
+#[test]
+fn a_kill_costs_one_batch_per_worker_at_most() {
+    let mut dice = Dice::from_environment();
+    eprintln!("REGRAFT_TEST_SEED={}", dice.seed());
+    kill_at_random(CLEAN, "in-place", kills().div_ceil(3), &mut dice, true);
+}
+
+/// Ends the process at the `n`th time it comes to `point`; whether it came there.
+fn abort_at(rehearsal: &Rehearsal<'_>, arguments: &[&str], point: &str, n: u64) -> bool {
+    let program = program(rehearsal).with("FAILPOINTS", &format!("{point}={n}*off->return(abort)"));
+    let finished = program.run(arguments);
+    assert!(
+        finished.signal.is_some() || matches!(finished.code, Some(0 | 1)),
+        "{point}, time {n}: neither done nor aborted:\n{finished}"
+    );
+    finished.signal.is_some()
+}
+
+/// Ends the process at every `step`th commit of a migration, and lets another one go on.
+fn abort_at_commits(mode: &str, point: &str, step: usize) {
+    let arguments = ["migrate", "--mode", mode];
+    let village = village();
+    let first = Rehearsal::new(Servers::shared(), village.path(), CLEAN);
+    let expected = undisturbed(&first, &arguments);
+    assert!(expected.0.len_of("ledger: quarantine") > 0, "the village has its troubles");
+    let offset = std::process::id() as usize % step;
+    let mut hit = 0;
+    for n in (offset..).step_by(step) {
+        let rehearsal = first.again();
+        let aborted = abort_at(&rehearsal, &arguments, point, n as u64);
+        let what = format!("{mode}, {point}, time {n}");
+        if !aborted {
+            assert!(hit > 20 / step, "only {hit} {point} were hit");
+            Dump::of(&rehearsal.modern_url()).assert_same(&expected.0, &what);
+            return;
+        }
+        hit += 1;
+        finish(&rehearsal, &arguments, &expected, &what);
+    }
+}
+
+/// Every commit with many kills to spare, else some of them.
+fn step() -> usize {
+    if kills() >= 50 { 1 } else { 7 }
+}
+
+#[test]
+fn aborted_before_commits_in_place() {
+    abort_at_commits("in-place", "before-commit", step());
+}
+
+#[test]
+fn aborted_before_commits_in_bulk() {
+    abort_at_commits("bulk", "before-commit", step());
+}
+
+#[test]
+fn aborted_after_commits_in_place() {
+    abort_at_commits("in-place", "after-commit", step());
+}
+
+#[test]
+fn aborted_after_commits_in_bulk() {
+    abort_at_commits("bulk", "after-commit", step());
+}
+
+/// The commit was carried out, and the program is told that the connection was lost. In a batch it
+/// finds out by itself; elsewhere it stops and the next process does.
+#[test]
+fn the_answer_to_a_commit_is_lost() {
+    for mode in ["in-place", "bulk"] {
+        let arguments = ["migrate", "--mode", mode];
+        let village = village();
+        let first = Rehearsal::new(Servers::shared(), village.path(), CLEAN);
+        let expected = undisturbed(&first, &arguments);
+        let mut went_on = 0;
+        for point in ["commit-answer-lost", "before-commit"] {
+            for n in (0..60).step_by(step()) {
+                let rehearsal = first.again();
+                let lossy = program(&rehearsal).with("FAILPOINTS", &format!("{point}={n}*off->1*return"));
+                let finished = lossy.run(&arguments);
+                let what = format!("{mode}, {point}, time {n}");
+                match finished.code {
+                    Some(0 | 1) => {
+                        went_on += u32::from(finished.stderr.contains("attempt 1"));
+                        Dump::of(&rehearsal.modern_url()).assert_same(&expected.0, &what);
+                        every_batch_once(&rehearsal, &what);
+                    }
+                    Some(3) => finish(&rehearsal, &arguments, &expected, &what),
+                    _ => panic!("{what}:\n{finished}"),
+                }
+            }
+        }
+        assert!(went_on > 0, "{mode}: no batch met a lost answer");
+    }
+}
+
+/// Killed between taking indexes off and bringing them back.
+#[test]
+fn indexes_come_back() {
+    let arguments = ["migrate", "--mode", "bulk"];
+    let village = village();
+    let first = Rehearsal::new(Servers::shared(), village.path(), CLEAN);
+    let before = Dump::of_tables(&first.modern_url()).catalog();
+    let expected = undisturbed(&first, &arguments);
+    let points = [("after-drop", 3), ("before-rebuild", 3), ("during-rebuild", 12), ("before-finish", 1)];
+    for (point, times) in points {
+        for n in (0..times).step_by(if times > 3 { 3 } else { 1 }) {
+            let rehearsal = first.again();
+            let what = format!("{point}, time {n}");
+            assert!(abort_at(&rehearsal, &arguments, point, n), "{what} was not come to");
+            let off = Dump::of_tables(&rehearsal.modern_url()).catalog();
+            if matches!(point, "after-drop" | "before-rebuild") {
+                assert!(!off.difference(&before).is_empty(), "{what}: nothing was taken off");
+                let status = program(&rehearsal).expect(0, &["status"]);
+                assert!(status.says("index"), "the status tells of it:\n{status}");
+            }
+            finish(&rehearsal, &arguments, &expected, &what);
+            Dump::of_tables(&rehearsal.modern_url()).catalog().assert_same(&before, &what);
+        }
+    }
+}
+
+/// Ctrl-C: a clean checkpoint, its own exit code, and the next run goes on.
+#[test]
+fn interrupted_at_a_clean_checkpoint() {
+    let arguments = ["migrate", "--mode", "bulk"];
+    let first = Rehearsal::new(Servers::shared(), &dispatch(), DIRTY);
+    let expected = undisturbed(&first, &arguments);
+    let rehearsal = first.again();
+    let running = program(&rehearsal).start(&arguments);
+    std::thread::sleep(expected.1.time / 2);
+    running.signal(2);
+    let finished = running.wait();
+    assert_eq!(finished.code, Some(6), "{finished}");
+    assert!(finished.says("run the same command again"), "{finished}");
+    finish(&rehearsal, &arguments, &expected, "after Ctrl-C");
+}

@@ -1,33 +1,153 @@
-//! Validation (in progress).
-use crate::{Context, Result};
+//! `validate`: proves from both databases that what was migrated is complete and right.
+//!
+//! It shares no code with the loader. The project's declaration is the specification, and each
+//! check turns it into queries of its own: what the source says now, what the target holds now,
+//! the two met under the legacy ids. Streams are read in key order, so that memory does not grow
+//! with the tables. What can't be compared is named, never passed over.
+
+mod account;
+mod census;
+mod columns;
+mod compare;
+mod databases;
+mod determinism;
+mod edge;
+mod expectation;
+mod json;
+mod mapping;
+mod references;
+mod report;
+mod rows;
+mod subject;
+
+use std::time::Instant;
+
 use regraft_project::Selection;
-/// A validation.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct Validation { /// Passed.
- pub passed: bool, /// Entities.
- pub entities: Vec<EntityValidation>, /// Not checked.
- pub not_checked: Vec<String>, /// Seconds.
- pub seconds: f64, /// Id.
- pub validation_id: String }
-/// An entity.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct EntityValidation { /// Entity.
- pub entity: String, /// Rows.
- pub rows: u64, /// Checks.
- pub checks: Vec<Check>, /// Seconds.
- pub seconds: f64 }
-/// A check.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct Check { /// Name.
- pub name: &'static str, /// Passed.
- pub passed: bool, /// Looked at.
- pub looked_at: u64, /// Findings.
- pub findings: Vec<Finding> }
-/// A finding.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct Finding { /// What.
- pub what: String, /// Rows.
- pub rows: u64, /// Examples.
- pub examples: Vec<String> }
-/// Validates.
-pub async fn validate(_context: &Context, _selection: &Selection) -> Result<Validation> { Err(crate::Error::new(crate::Kind::Internal, "validation is being written")) }
+use uuid::Uuid;
+
+pub use report::{Check, EntityValidation, Finding, Validation};
+
+use account::History;
+use census::Census;
+use databases::{Databases, nothing_migrated};
+use report::Timed;
+use subject::{IdSpaces, Subject};
+
+use crate::context::Context;
+use crate::error::{Error, Kind, Result};
+use crate::events::Event;
+
+/// Validates the selected entities against both databases as they are now, and stores the results
+/// in the ledger. What is found is in the result, not an error.
+///
+/// The source is read in one snapshot, the target in another; while somebody writes to either, the
+/// result is about those moments.
+///
+/// # Errors
+/// [`Kind::Usage`] when none of the entities was migrated; a server that can't be reached;
+/// [`Kind::Interrupted`] when a stop was asked for, and then nothing is stored.
+pub async fn validate(context: &Context, selection: &Selection) -> Result<Validation> {
+    tokio::select! {
+        biased;
+        () = context.cancel.cancelled() => Err(stopped()),
+        validation = run(context, selection) => validation,
+    }
+}
+
+fn stopped() -> Error {
+    Error::new(Kind::Interrupted, "stopped on request: the validation is not finished, and nothing of it was stored")
+        .hint("run the same command again")
+}
+
+async fn run(context: &Context, selection: &Selection) -> Result<Validation> {
+    let started = Instant::now();
+    let databases = Databases::open(context).await?;
+    let spaces = IdSpaces::read(&context.project, &databases).await?;
+    let (mut subjects, mut not_checked) = (Vec::new(), Vec::new());
+    for step in selection.entities() {
+        let Some(entity) = context.project.entity(&step.entity) else { continue };
+        let history = History::read(&databases.target, &entity.name).await?;
+        if history.is_empty() && !has_rows(&databases, &entity.name).await? {
+            not_checked.push(format!("{}: it was not migrated", entity.name));
+            continue;
+        }
+        subjects.push((Subject::new(&context.project, entity, &databases.catalog, &spaces)?, history));
+    }
+    if subjects.is_empty() {
+        return Err(nothing_migrated());
+    }
+    let mut entities: Vec<Timed> = Vec::new();
+    for (subject, history) in &subjects {
+        // Where several entities fill a table, one of them answers for rows that nobody migrated.
+        let first = subjects.iter().find(|(other, _)| other.table_name == subject.table_name);
+        let answers_for_table = first.is_some_and(|(other, _)| other.name() == subject.name());
+        let timed = entity(context, &databases, subject, history, answers_for_table, &mut not_checked);
+        entities.push(timed.await.map_err(|error| error.in_entity(subject.name()))?);
+    }
+    let validation_id = Uuid::new_v4();
+    report::record(&context.connect_target().await?, validation_id, &entities).await?;
+    let entities: Vec<EntityValidation> = entities.into_iter().map(|timed| timed.validation).collect();
+    Ok(Validation {
+        validation_id: validation_id.to_string(),
+        passed: entities.iter().flat_map(|entity| &entity.checks).all(|check| check.passed),
+        entities,
+        not_checked,
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+/// Whether the ledger has anything of an entity.
+async fn has_rows(databases: &Databases<'_>, entity: &str) -> Result<bool> {
+    let row = databases
+        .target
+        .query_one(
+            "select exists (select from regraft.migration_mappings where entity = $1)
+                 or exists (select from regraft.migration_quarantine where entity = $1 and state = 'open')",
+            &[&entity],
+        )
+        .await?;
+    Ok(row.get(0))
+}
+
+/// All checks of one entity.
+async fn entity(
+    context: &Context,
+    databases: &Databases<'_>,
+    subject: &Subject<'_>,
+    history: &History,
+    answers_for_table: bool,
+    not_checked: &mut Vec<String>,
+) -> Result<Timed> {
+    let phase = |phase: &str| {
+        let (entity, phase) = (subject.name().to_owned(), format!("validating {phase}"));
+        context.events.send(Event::PhaseStarted { entity, phase });
+    };
+    let target = &databases.target;
+    let started = Instant::now();
+    phase("completeness");
+    let census = Census::take(databases, &databases.source().await?, subject).await?;
+    let account = account::check(target, subject, &census, history).await?;
+    not_checked.extend(history.not_checked(subject.name()));
+    let counts = mapping::check_counts(target, subject, &census, answers_for_table).await?;
+    let mapping = mapping::check_mapping(target, subject, &census).await?;
+    let completeness = started.elapsed();
+    phase("references");
+    let (references, unseen) = references::check(databases, subject).await?;
+    not_checked.extend(unseen);
+    let relationships = started.elapsed() - completeness;
+    phase("columns");
+    let (columns, unseen) = columns::check(databases, subject).await?;
+    not_checked.extend(unseen);
+    let took = started.elapsed();
+    Ok(Timed {
+        validation: EntityValidation {
+            entity: subject.name().to_owned(),
+            rows: census.source_rows,
+            checks: vec![account, counts, mapping, references, columns],
+            seconds: took.as_secs_f64(),
+        },
+        completeness,
+        relationships,
+        integrity: took - completeness - relationships,
+    })
+}

@@ -1,0 +1,274 @@
+//! The account: the ledger's figures among themselves, and against both databases as they are.
+
+use std::collections::BTreeMap;
+
+use regraft_pg::Session;
+use serde_json::Value;
+
+use super::census::Census;
+use super::report::{Check, Finding, Tally};
+use super::subject::Subject;
+use crate::error::Result;
+
+/// The buckets of an account, as the ledger names them.
+const BUCKETS: [&str; 7] =
+    ["inserted", "updated", "unchanged", "merged", "filtered", "quarantined", "blocked"];
+
+/// An entity of a run, or one of its batches.
+struct Entry {
+    batch: i32,
+    status: String,
+    source_rows: i64,
+    buckets: [i64; 7],
+    filters: BTreeMap<String, i64>,
+}
+
+impl Entry {
+    fn bucket(&self, name: &str) -> i64 {
+        BUCKETS.iter().zip(self.buckets).find(|(bucket, _)| **bucket == name).map_or(0, |(_, rows)| rows)
+    }
+}
+
+/// A run as far as it is about the entity, its account first.
+struct RunEntries {
+    run_no: i32,
+    run_id: String,
+    account: Option<Entry>,
+    batches: Vec<Entry>,
+}
+
+impl RunEntries {
+    fn is_done(&self) -> bool {
+        self.account.as_ref().is_some_and(|entry| entry.status == "done")
+    }
+}
+
+/// The runs that are about an entity and weren't undone, latest first.
+pub(super) struct History(Vec<RunEntries>);
+
+impl History {
+    /// Reads the ledger.
+    pub(super) async fn read(target: &Session, entity: &str) -> Result<Self> {
+        let rows = target
+            .query(
+                &format!(
+                    "select run_no, run_id, batch, status, source_rows, detail, {} from regraft.migration_control
+                     where entity = $1 and command = 'migrate' and status <> 'rolled_back'
+                     order by run_no desc, batch",
+                    BUCKETS.join(", ")
+                ),
+                &[&entity],
+            )
+            .await?;
+        let mut runs: Vec<RunEntries> = Vec::new();
+        for row in &rows {
+            let run_no: i32 = row.get(0);
+            if runs.last().is_none_or(|run| run.run_no != run_no) {
+                runs.push(RunEntries { run_no, run_id: row.get(1), account: None, batches: Vec::new() });
+            }
+            let detail: Value = row.get(5);
+            let entry = Entry {
+                batch: row.get(2),
+                status: row.get(3),
+                source_rows: row.get(4),
+                buckets: std::array::from_fn(|i| row.get(6 + i)),
+                filters: filters(&detail),
+            };
+            if let Some(run) = runs.last_mut() {
+                match entry.batch {
+                    0 => run.account = Some(entry),
+                    _ => run.batches.push(entry),
+                }
+            }
+        }
+        Ok(Self(runs))
+    }
+
+    /// Whether no run is about the entity.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The run whose account must fit the databases as they are: the latest, if it is done.
+    fn current(&self) -> Option<&RunEntries> {
+        self.0.first().filter(|run| run.is_done())
+    }
+
+    /// What can't be said of the account because a run is unfinished.
+    pub(super) fn not_checked(&self, entity: &str) -> Option<String> {
+        let unfinished = self.0.first().filter(|run| !run.is_done())?;
+        let done = self.0.iter().find(|run| run.is_done())?;
+        Some(format!(
+            "{entity}: whether the account of {} fits the databases, because {} has begun and not finished",
+            done.run_id, unfinished.run_id
+        ))
+    }
+}
+
+fn filters(detail: &Value) -> BTreeMap<String, i64> {
+    let Some(filters) = detail.get("filters").and_then(Value::as_object) else {
+        return BTreeMap::new();
+    };
+    filters.iter().filter_map(|(name, rows)| Some((name.clone(), rows.as_i64()?))).collect()
+}
+
+/// The check: the census, then the ledger's figures.
+pub(super) async fn check(
+    target: &Session,
+    subject: &Subject<'_>,
+    census: &Census,
+    history: &History,
+) -> Result<Check> {
+    let mut findings = census.findings(subject);
+    if !history.0.iter().any(RunEntries::is_done) {
+        let what = match history.0.first() {
+            Some(run) => format!("no run has finished this entity; {} has begun", run.run_id),
+            None => "the ledger has mappings or quarantine of this entity, and no run that made them".to_owned(),
+        };
+        findings.extend(Tally::of(census.kept.max(1), Vec::new()).finding(what));
+    }
+    for run in &history.0 {
+        findings.extend(sums(run));
+    }
+    findings.extend(written(target, subject, census, history).await?);
+    if let Some(run) = history.current() {
+        findings.extend(against_now(target, subject, census, run).await?);
+    }
+    Ok(Check::new("account", census.source_rows, findings))
+}
+
+/// A run's figures among themselves: every account balances, the batches are done, and add up.
+fn sums(run: &RunEntries) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let done = run.is_done();
+    for entry in run.account.iter().chain(&run.batches) {
+        let place = match entry.batch {
+            0 => run.run_id.clone(),
+            batch => format!("batch {batch} of {}", run.run_id),
+        };
+        let accounted: i64 = entry.buckets.iter().sum();
+        if entry.status == "done" && entry.source_rows != accounted {
+            let what = format!("{place}: {} source rows, and {accounted} in the buckets", entry.source_rows);
+            findings.extend(difference(entry.source_rows, accounted, what));
+        }
+        if done && entry.status != "done" {
+            let what = format!("{place} is {}, though the entity is done", entry.status);
+            findings.extend(Tally::of(1, Vec::new()).finding(what));
+        }
+    }
+    if let Some(account) = run.account.as_ref().filter(|_| done) {
+        findings.extend(batches_against_account(run, account));
+    }
+    findings
+}
+
+/// One finding for a run whose batches say something else than its account.
+fn batches_against_account(run: &RunEntries, account: &Entry) -> Option<Finding> {
+    let sum = |of: &dyn Fn(&Entry) -> i64| run.batches.iter().map(of).sum::<i64>();
+    let mut figures = vec![("source_rows".to_owned(), sum(&|b| b.source_rows), account.source_rows)];
+    for (i, bucket) in BUCKETS.iter().enumerate() {
+        figures.push(((*bucket).to_owned(), sum(&|b| b.buckets[i]), account.buckets[i]));
+    }
+    let names: std::collections::BTreeSet<&String> =
+        run.batches.iter().chain([account]).flat_map(|entry| entry.filters.keys()).collect();
+    for name in names {
+        let of = |entry: &Entry| entry.filters.get(name).copied().unwrap_or(0);
+        figures.push((format!("filter {name}"), sum(&of), of(account)));
+    }
+    figures.retain(|(_, batches, account)| batches != account);
+    let most = figures.iter().map(|(_, batches, account)| batches.abs_diff(*account)).max()?;
+    let list: Vec<String> =
+        figures.iter().map(|(name, batches, account)| format!("{name} {batches} against {account}")).collect();
+    let what = format!("{}: the batches and the account disagree: {}", run.run_id, list.join(", "));
+    Tally::of(most, Vec::new()).finding(what)
+}
+
+/// Rows that batches say they wrote, against the mappings that name those batches. What the census
+/// has named row by row is not told again.
+async fn written(
+    target: &Session,
+    subject: &Subject<'_>,
+    census: &Census,
+    history: &History,
+) -> Result<Option<Finding>> {
+    let rows = target
+        .query(
+            "select run_no, batch, count(*) from regraft.migration_mappings where entity = $1 group by 1, 2",
+            &[&subject.name()],
+        )
+        .await?;
+    let mut found: BTreeMap<(i32, i32), i64> =
+        rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect();
+    let (mut less, mut more, mut places) = (0, 0, Vec::new());
+    let mut compare = |place: String, said: i64, is: i64| {
+        if said != is {
+            less += (said - is).max(0).unsigned_abs();
+            more += (is - said).max(0).unsigned_abs();
+            places.push(format!("{place} says {said}, {is} mappings name it"));
+        }
+    };
+    for run in &history.0 {
+        for batch in &run.batches {
+            let is = found.remove(&(run.run_no, batch.batch)).unwrap_or(0);
+            compare(format!("batch {} of {}", batch.batch, run.run_id), batch.bucket("inserted"), is);
+        }
+    }
+    for ((run_no, batch), is) in found {
+        compare(format!("batch {batch} of a run {run_no} that is not there"), 0, is);
+    }
+    if less <= census.missing() && more <= census.surplus() {
+        return Ok(None);
+    }
+    places.truncate(3);
+    let what = format!("rows inserted, as the batches have it and as the mappings do: {}", places.join("; "));
+    Ok(Tally::of(less + more, Vec::new()).finding(what))
+}
+
+/// The account of the latest run against what is counted now.
+async fn against_now(
+    target: &Session,
+    subject: &Subject<'_>,
+    census: &Census,
+    run: &RunEntries,
+) -> Result<Vec<Finding>> {
+    let Some(account) = &run.account else { return Ok(Vec::new()) };
+    let (missing, surplus) = (signed(census.missing()), signed(census.surplus()));
+    let mut findings = Vec::new();
+    // `fewer` and `more` bound what the census has named row by row.
+    let mut compare = |what: &str, said: i64, is: i64, fewer: i64, more: i64| {
+        if !(-fewer..=more).contains(&(is - said)) {
+            let what = format!("{what}: {said} by the account of {}, {is} now", run.run_id);
+            findings.extend(difference(said, is, what));
+        }
+    };
+    let kept = account.source_rows - account.bucket("filtered");
+    compare("rows the filters keep", kept, signed(census.kept), surplus, missing);
+    for (filter, now) in subject.entity.source.filters.iter().zip(&census.filtered) {
+        let said = account.filters.get(&filter.name).copied().unwrap_or(0);
+        compare(&format!("rows filter `{}` drops", filter.name), said, signed(*now), missing, surplus);
+    }
+    let rows = target
+        .query(
+            "select bucket, count(*) from regraft.migration_quarantine
+             where entity = $1 and state = 'open' group by 1",
+            &[&subject.name()],
+        )
+        .await?;
+    let open: BTreeMap<String, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    for bucket in ["quarantined", "blocked"] {
+        let is = open.get(bucket).copied().unwrap_or(0);
+        compare(&format!("rows {bucket}"), account.bucket(bucket), is, missing, surplus);
+    }
+    let in_place: i64 =
+        ["inserted", "updated", "unchanged", "merged"].iter().map(|name| account.bucket(name)).sum();
+    compare("rows in place", in_place, signed(census.mapped), missing, surplus);
+    Ok(findings)
+}
+
+fn signed(rows: u64) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
+}
+
+fn difference(a: i64, b: i64, what: String) -> Option<Finding> {
+    Tally::of(a.abs_diff(b), Vec::new()).finding(what)
+}

@@ -1,0 +1,170 @@
+//! What a validation found, and its record in the ledger.
+
+use std::time::Duration;
+
+use regraft_ledger::ValidationRecord;
+use regraft_pg::Session;
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::error::Result;
+
+/// How many legacy ids a finding shows.
+pub(super) const EXAMPLES: usize = 5;
+
+/// The outcome of a validation: what was proven, what was found, and what could not be checked.
+#[derive(Debug, Clone, Serialize)]
+pub struct Validation {
+    /// Its id in `regraft.migration_validation_reports`.
+    pub validation_id: String,
+    /// Entity by entity, parents first.
+    pub entities: Vec<EntityValidation>,
+    /// What nobody looked at, by name and with the reason.
+    pub not_checked: Vec<String>,
+    /// Whether every check of every entity passed.
+    pub passed: bool,
+    /// Seconds it took.
+    pub seconds: f64,
+}
+
+/// The checks of one entity.
+#[derive(Debug, Clone, Serialize)]
+pub struct EntityValidation {
+    /// The entity.
+    pub entity: String,
+    /// Rows of its source query as it is now, before filters.
+    pub rows: u64,
+    /// `account`, `counts`, `mapping`, `references` and `columns`, in this order.
+    pub checks: Vec<Check>,
+    /// Seconds they took.
+    pub seconds: f64,
+}
+
+/// One check of one entity.
+#[derive(Debug, Clone, Serialize)]
+pub struct Check {
+    /// - `account`: every source row is mapped, in quarantine or dropped by a filter, once, and the
+    ///   ledger's figures say the same;
+    /// - `counts`: every mapping leads to a row of the target table, and every row has a mapping;
+    /// - `mapping`: one legacy id, one key, and the row agrees on the legacy id it came from;
+    /// - `references`: every edge of the source goes between the mapped ends;
+    /// - `columns`: every mapped column holds what recomputing it from the source gives.
+    pub name: &'static str,
+    /// Whether nothing was found.
+    pub passed: bool,
+    /// What was looked at: source rows (`account`), rows of the table (`counts`), mappings
+    /// (`mapping`), references that are not NULL (`references`), rows compared (`columns`).
+    pub looked_at: u64,
+    /// What was found.
+    pub findings: Vec<Finding>,
+}
+
+/// One kind of difference.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// What is wrong, with the column, filter or run it is about; never a value of a row.
+    pub what: String,
+    /// How many rows.
+    pub rows: u64,
+    /// Up to five legacy ids; a key of the target, marked as such, where there is none.
+    pub examples: Vec<String>,
+}
+
+impl Check {
+    /// A check with what it found.
+    pub(super) fn new(name: &'static str, looked_at: u64, findings: Vec<Finding>) -> Self {
+        Self { name, passed: findings.is_empty(), looked_at, findings }
+    }
+
+    fn rows_found(&self) -> u64 {
+        self.findings.iter().map(|finding| finding.rows).sum()
+    }
+}
+
+/// Counts rows and keeps the first few of their ids.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tally {
+    /// Rows so far.
+    pub(super) rows: u64,
+    examples: Vec<String>,
+}
+
+impl Tally {
+    /// Rows that were counted elsewhere.
+    pub(super) fn of(rows: u64, examples: Vec<String>) -> Self {
+        Self { rows, examples }
+    }
+
+    /// Counts one more row.
+    pub(super) fn add(&mut self, id: impl FnOnce() -> String) {
+        self.rows += 1;
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(id());
+        }
+    }
+
+    /// The finding, unless nothing was counted.
+    pub(super) fn finding(&self, what: impl Into<String>) -> Option<Finding> {
+        (self.rows > 0).then(|| Finding { what: what.into(), rows: self.rows, examples: self.examples.clone() })
+    }
+}
+
+/// A validated entity with the time that each type of record took.
+pub(super) struct Timed {
+    pub(super) validation: EntityValidation,
+    pub(super) completeness: Duration,
+    pub(super) relationships: Duration,
+    pub(super) integrity: Duration,
+}
+
+impl Timed {
+    /// The records of this entity: type, checks that belong to it, time.
+    fn records(&self) -> [(&'static str, &'static [&'static str], Duration); 3] {
+        [
+            ("completeness_check", &["account", "counts", "mapping"], self.completeness),
+            ("relationship_integrity", &["references"], self.relationships),
+            ("data_integrity", &["columns"], self.integrity),
+        ]
+    }
+}
+
+/// Stores the results, all of them or none.
+pub(super) async fn record(target: &Session, validation_id: Uuid, entities: &[Timed]) -> Result<()> {
+    target.batch_execute("begin").await?;
+    for timed in entities {
+        for (validation_type, names, took) in timed.records() {
+            record_one(target, validation_id, &timed.validation, validation_type, names, took).await?;
+        }
+    }
+    Ok(target.batch_execute("commit").await?)
+}
+
+async fn record_one(
+    target: &Session,
+    validation_id: Uuid,
+    validation: &EntityValidation,
+    validation_type: &str,
+    names: &[&str],
+    took: Duration,
+) -> Result<()> {
+    let checks: Vec<&Check> =
+        validation.checks.iter().filter(|check| names.contains(&check.name)).collect();
+    let details: Vec<_> = checks
+        .iter()
+        .flat_map(|check| check.findings.iter().map(|finding| (check.name, finding)))
+        .map(|(check, f)| json!({ "check": check, "what": f.what, "rows": f.rows, "examples": f.examples }))
+        .collect();
+    let most = checks.iter().map(|check| check.looked_at).max().unwrap_or(0);
+    let found: u64 = checks.iter().map(|check| check.rows_found()).sum();
+    let record = ValidationRecord {
+        validation_id,
+        validation_type,
+        entity: &validation.entity,
+        records_validated: i64::try_from(most).unwrap_or(i64::MAX),
+        discrepancies: i64::try_from(found).unwrap_or(i64::MAX),
+        details: &json!(details),
+        milliseconds: i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
+    };
+    Ok(regraft_ledger::record_validation(&**target, &record).await?)
+}

@@ -1,0 +1,249 @@
+//! An entity as it is validated: the project's declaration, turned into queries of both databases.
+
+use std::collections::BTreeMap;
+
+use regraft_pg::catalog::{Catalog, Table};
+use regraft_pg::{Session, quote};
+use regraft_project::{Entity, Project};
+use tokio_postgres::types::{Kind as TypeKind, Type};
+
+use super::databases::Databases;
+use crate::error::{Error, Kind, Result};
+
+/// Ids of the quarantine that one query leaves out.
+const PART: i64 = 20_000;
+
+/// The id spaces of a project: whether the legacy ids of each entity are numbers.
+pub(super) struct IdSpaces<'a>(BTreeMap<&'a str, Result<bool, String>>);
+
+impl<'a> IdSpaces<'a> {
+    /// Asks the source for the type of every entity's key.
+    pub(super) async fn read(project: &'a Project, databases: &Databases<'_>) -> Result<Self> {
+        let mut spaces = BTreeMap::new();
+        for entity in project.entities() {
+            let query = format!("select ({}\n) from {}\n", entity.source.key.text, entity.source.from.text);
+            let described = databases.describe_source(&query).await?;
+            let numeric = described.map(|d| d.columns().first().is_some_and(|c| is_integer(c.type_())));
+            spaces.insert(entity.name.as_str(), numeric);
+        }
+        Ok(Self(spaces))
+    }
+}
+
+/// An entity with what its queries need.
+pub(super) struct Subject<'a> {
+    /// The declaration.
+    pub(super) entity: &'a Entity,
+    /// Whether legacy ids are numbers.
+    pub(super) numeric: bool,
+    /// The target table as the target declares it; `None` when it isn't there.
+    pub(super) table: Option<&'a Table>,
+    /// The table's quoted name.
+    pub(super) table_name: String,
+    /// Every entity of the project that fills this table, by name.
+    pub(super) fillers: Vec<&'a str>,
+    project: &'a Project,
+    catalog: &'a Catalog,
+    spaces: &'a IdSpaces<'a>,
+}
+
+impl<'a> Subject<'a> {
+    /// Prepares an entity.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] when the source refuses the entity's query.
+    pub(super) fn new(
+        project: &'a Project,
+        entity: &'a Entity,
+        catalog: &'a Catalog,
+        spaces: &'a IdSpaces<'a>,
+    ) -> Result<Self> {
+        let numeric = match spaces.0.get(entity.name.as_str()) {
+            Some(Ok(numeric)) => *numeric,
+            Some(Err(why)) => {
+                return Err(Error::new(Kind::Usage, format!("the source refuses its query: {why}"))
+                    .in_entity(&entity.name)
+                    .hint("see `regraft check`"));
+            }
+            None => return Err(Error::new(Kind::Internal, "the entity has no id space").in_entity(&entity.name)),
+        };
+        let namespace = project.manifest().target.namespace.as_str();
+        let place = entity.target.schema_and_table(namespace);
+        let fills_it = |other: &&Entity| other.target.schema_and_table(namespace) == place;
+        Ok(Self {
+            entity,
+            numeric,
+            table: catalog.table(place.0, place.1),
+            table_name: quote::qualified(place.0, place.1),
+            fillers: project.entities().iter().filter(fills_it).map(|other| other.name.as_str()).collect(),
+            project,
+            catalog,
+            spaces,
+        })
+    }
+
+    /// Whether the legacy ids of another entity are numbers.
+    pub(super) fn is_numeric(&self, entity: &str) -> bool {
+        matches!(self.spaces.0.get(entity), Some(Ok(true)))
+    }
+
+    /// The table and the key column of another entity, quoted; `None` when the table isn't there.
+    pub(super) fn parent_place(&self, entity: &str) -> Option<(String, String)> {
+        let target = &self.project.entity(entity)?.target;
+        let (schema, name) = target.schema_and_table(&self.project.manifest().target.namespace);
+        let table = self.catalog.table(schema, name)?;
+        let key = table.column(&target.key.column.value)?;
+        Some((table.sql_name(), quote::ident(&key.name)))
+    }
+
+    /// The entity's name.
+    pub(super) fn name(&self) -> &'a str {
+        &self.entity.name
+    }
+
+    /// The entity's name as an SQL literal.
+    pub(super) fn literal(&self) -> String {
+        quote::literal(&self.entity.name)
+    }
+
+    /// The quoted key column of the target.
+    pub(super) fn key_column(&self) -> String {
+        quote::ident(&self.entity.target.key.column.value)
+    }
+
+    /// The legacy id as it is selected from the source.
+    fn source_id(&self) -> String {
+        let key = &self.entity.source.key.text;
+        if self.numeric { format!("({key}\n)::int8") } else { format!("({key}\n)::text") }
+    }
+
+    /// The legacy id as the source sorts by it: the bare expression where that can use an index.
+    fn source_order(&self) -> String {
+        let key = &self.entity.source.key.text;
+        if self.numeric { format!("({key}\n)") } else { format!("({key}\n)::text collate \"C\"") }
+    }
+
+    /// The legacy id of a row of the ledger as it is selected and sorted.
+    pub(super) fn ledger_id(&self, alias: &str) -> String {
+        if self.numeric {
+            format!("{alias}.legacy_id::bigint")
+        } else {
+            format!("{alias}.legacy_id collate \"C\"")
+        }
+    }
+
+    /// The number of the filter that drops a row, from 1 in file order; 0 for a row that is kept.
+    /// CASE keeps the order, so that a later condition never sees what an earlier one drops.
+    fn filter_number(&self) -> String {
+        let filters = &self.entity.source.filters;
+        if filters.is_empty() {
+            return "0".to_owned();
+        }
+        let arms: String = filters
+            .iter()
+            .enumerate()
+            .map(|(i, filter)| format!("when ({}\n) is not true then {} ", filter.keep.text, i + 1))
+            .collect();
+        format!("case {arms}else 0 end")
+    }
+
+    /// Every row of the source in key order: legacy id, and which filter drops it.
+    pub(super) fn census_query(&self) -> String {
+        format!(
+            "select {}, ({})::int8 from {}\norder by {}",
+            self.source_id(),
+            self.filter_number(),
+            self.entity.source.from.text,
+            self.source_order()
+        )
+    }
+
+    /// The part of the kept rows after one legacy id and up to another, without those listed.
+    fn kept_query(&self, list: &[String], after: Option<&str>, upto: Option<&str>, without: &[String]) -> String {
+        let (id, order) = (self.source_id(), self.source_order());
+        let of = if self.numeric { "int8" } else { "text" };
+        let bound = |text: &str| format!("{}::{of}", quote::literal(text));
+        let mut conditions = vec![format!("({}) = 0", self.filter_number()), format!("{order} is not null")];
+        conditions.extend(after.map(|text| format!("{order} > {}", bound(text))));
+        conditions.extend(upto.map(|text| format!("{order} <= {}", bound(text))));
+        if !without.is_empty() {
+            // A join, not `<> all`: older servers compare such a list one by one.
+            conditions.push(format!(
+                "not exists (select from unnest({}) as regraft_left (regraft_id) where regraft_left.regraft_id = {id})",
+                quote::array(without.iter().map(String::as_str), of)
+            ));
+        }
+        let mut selected = id.clone();
+        for expression in list {
+            selected.push_str(",\n  ");
+            selected.push_str(expression);
+        }
+        format!(
+            "select {selected}\nfrom {}\nwhere {}\norder by {order}",
+            self.entity.source.from.text,
+            conditions.join("\n  and ")
+        )
+    }
+}
+
+/// The kept rows of the source that are not in quarantine, with the expressions of `list`, in key
+/// order. An expression may fail on a row that is in quarantine for that very reason, so those
+/// are left out by their ids, a part of them at a time.
+pub(super) struct KeptRows<'a> {
+    subject: &'a Subject<'a>,
+    list: Vec<String>,
+    ledger: &'a Session,
+    after: Option<String>,
+    done: bool,
+}
+
+impl<'a> KeptRows<'a> {
+    /// The rows of `subject`; `ledger` is a session in the target's view.
+    pub(super) fn new(subject: &'a Subject<'a>, list: Vec<String>, ledger: &'a Session) -> Self {
+        Self { subject, list, ledger, after: None, done: false }
+    }
+
+    /// The query of the next part.
+    pub(super) async fn next_part(&mut self) -> Result<Option<String>> {
+        if self.done {
+            return Ok(None);
+        }
+        let without = self.quarantined().await?;
+        let full = without.len() as i64 == PART;
+        let upto = if full { without.last().cloned() } else { None };
+        let query = self.subject.kept_query(&self.list, self.after.as_deref(), upto.as_deref(), &without);
+        self.done = !full;
+        self.after = upto;
+        Ok(Some(query))
+    }
+
+    /// The next legacy ids in quarantine, in key order.
+    async fn quarantined(&self) -> Result<Vec<String>> {
+        let id = self.subject.ledger_id("q");
+        let after = match (&self.after, self.subject.numeric) {
+            (None, _) => String::new(),
+            (Some(id_text), true) => format!("and {id} > {}::bigint", quote::literal(id_text)),
+            (Some(id_text), false) => format!("and {id} > {}::text", quote::literal(id_text)),
+        };
+        let rows = self
+            .ledger
+            .query(
+                &format!(
+                    "select q.legacy_id from regraft.migration_quarantine q
+                     where q.entity = {} and q.state = 'open' {after} order by {id} limit {PART}",
+                    self.subject.literal()
+                ),
+                &[],
+            )
+            .await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+}
+
+/// Whether a type is an integer under any number of domains.
+fn is_integer(of: &Type) -> bool {
+    match of.kind() {
+        TypeKind::Domain(inner) => is_integer(inner),
+        _ => matches!(*of, Type::INT2 | Type::INT4 | Type::INT8),
+    }
+}

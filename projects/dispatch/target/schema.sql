@@ -21,7 +21,8 @@
 -- created_at is when the thing came into being as far as that is known: NULL means
 -- that the legacy system does not tell. updated_at is when the row last changed
 -- *here*, and belongs to the trigger; what the legacy system said about its own
--- last change is kept in legacy_updated_at.
+-- last change is kept in legacy_updated_at. The defaults are for rows that the new
+-- application makes.
 
 create type profile_type as enum
     ('patient', 'doctor', 'technician', 'master', 'sales_person', 'agent', 'client');
@@ -136,14 +137,14 @@ create table doctors (
 create index doctors_primary_office_id_idx on doctors (primary_office_id);
 
 create table doctor_offices (
-    id               uuid primary key default gen_random_uuid(),
-    doctor_id        uuid not null references doctors (id),
-    office_id        uuid not null references offices (id),
-    is_primary       boolean not null default false,
-    is_active        boolean not null default true,
-    metadata         jsonb not null default '{}',
-    created_at       timestamptz default now(),
-    updated_at       timestamptz not null default now(),
+    id                      uuid primary key default gen_random_uuid(),
+    doctor_id               uuid not null references doctors (id),
+    office_id               uuid not null references offices (id),
+    is_primary              boolean not null default false,
+    is_active               boolean not null default true,
+    metadata                jsonb not null default '{}',
+    created_at              timestamptz default now(),
+    updated_at              timestamptz not null default now(),
     legacy_office_doctor_id integer unique,
     unique (doctor_id, office_id)
 );

@@ -23,23 +23,33 @@ fn program(rehearsal: &Rehearsal<'_>) -> Program {
     Program::on(REGRAFT, rehearsal).with("BATCH_SIZE", "40")
 }
 
-/// What an undisturbed run leaves, and how it ended.
-fn undisturbed(rehearsal: &Rehearsal<'_>, arguments: &[&str]) -> (Dump, Finished) {
+/// What an undisturbed run leaves, how it ended, and how often it began to write.
+struct Calm {
+    dump: Dump,
+    finished: Finished,
+    attempts: Option<i64>,
+}
+
+fn undisturbed(rehearsal: &Rehearsal<'_>, arguments: &[&str], count_attempts: bool) -> Calm {
     let other = rehearsal.again();
-    if rehearsal.modern_rows("select 1 from pg_namespace where nspname = 'testkit'").len() == 1 {
+    if count_attempts {
         other.count_attempts();
     }
     let finished = program(&other).run(arguments);
     assert!(matches!(finished.code, Some(0 | 1)), "the undisturbed run failed:\n{finished}");
-    (Dump::of(&other.modern_url()), finished)
+    Calm {
+        dump: Dump::of(&other.modern_url()),
+        attempts: count_attempts.then(|| other.attempts()),
+        finished,
+    }
 }
 
 /// Runs it until it is done, and holds what is there against `expected`.
 #[track_caller]
-fn finish(rehearsal: &Rehearsal<'_>, arguments: &[&str], expected: &(Dump, Finished), what: &str) {
+fn finish(rehearsal: &Rehearsal<'_>, arguments: &[&str], expected: &Calm, what: &str) {
     let last = program(rehearsal).run(arguments);
-    assert_eq!(last.code, expected.1.code, "{what}: the last run:\n{last}");
-    Dump::of(&rehearsal.modern_url()).assert_same(&expected.0, what);
+    assert_eq!(last.code, expected.finished.code, "{what}: the last run:\n{last}");
+    Dump::of(&rehearsal.modern_url()).assert_same(&expected.dump, what);
     every_batch_once(rehearsal, what);
 }
 
@@ -59,16 +69,7 @@ fn every_batch_once(rehearsal: &Rehearsal<'_>, what: &str) {
 fn kill_at_random(legacy: Legacy, mode: &str, kills: u64, dice: &mut Dice, count_attempts: bool) {
     let arguments = ["migrate", "--mode", mode];
     let first = Rehearsal::new(Servers::shared(), &dispatch(), legacy);
-    let calm = first.again();
-    if count_attempts {
-        first.count_attempts();
-    }
-    let expected = undisturbed(&first, &arguments);
-    let needed = count_attempts.then(|| {
-        calm.count_attempts();
-        program(&calm).run(&arguments);
-        calm.attempts()
-    });
+    let expected = undisturbed(&first, &arguments, count_attempts);
     let (mut done, mut round) = (0, 0);
     while done < kills {
         round += 1;
@@ -79,17 +80,17 @@ fn kill_at_random(legacy: Legacy, mode: &str, kills: u64, dice: &mut Dice, count
         let mut here = 0;
         // Several in a row hit the resuming itself.
         while here < 4 && done < kills {
-            let moment = dice.moment(expected.1.time);
+            let moment = dice.moment(expected.finished.time);
             let finished = program(&rehearsal).start(&arguments).kill_after(moment);
             if finished.code.is_some() {
-                assert_eq!(finished.code, expected.1.code, "round {round}:\n{finished}");
+                assert_eq!(finished.code, expected.finished.code, "round {round}:\n{finished}");
                 break;
             }
             (here, done) = (here + 1, done + 1);
         }
         let what = format!("{mode}, round {round}, {here} kills, seed {}", dice.seed());
         finish(&rehearsal, &arguments, &expected, &what);
-        if let Some(needed) = needed {
+        if let Some(needed) = expected.attempts {
             let again = rehearsal.attempts() - needed;
             let most = 2 * i64::try_from(here).expect("few kills");
             assert!(again <= most, "{what}: {again} batches were begun again, at most {most} should be");
@@ -135,8 +136,8 @@ fn abort_at_commits(mode: &str, point: &str, step: usize) {
     let arguments = ["migrate", "--mode", mode];
     let village = village();
     let first = Rehearsal::new(Servers::shared(), village.path(), CLEAN);
-    let expected = undisturbed(&first, &arguments);
-    assert!(expected.0.len_of("ledger: quarantine") > 0, "the village has its troubles");
+    let expected = undisturbed(&first, &arguments, false);
+    assert!(expected.dump.len_of("ledger: quarantine") > 0, "the village has its troubles");
     let offset = std::process::id() as usize % step;
     let mut hit = 0;
     for n in (offset..).step_by(step) {
@@ -145,7 +146,7 @@ fn abort_at_commits(mode: &str, point: &str, step: usize) {
         let what = format!("{mode}, {point}, time {n}");
         if !aborted {
             assert!(hit > 20 / step, "only {hit} {point} were hit");
-            Dump::of(&rehearsal.modern_url()).assert_same(&expected.0, &what);
+            Dump::of(&rehearsal.modern_url()).assert_same(&expected.dump, &what);
             return;
         }
         hit += 1;
@@ -186,7 +187,7 @@ fn the_answer_to_a_commit_is_lost() {
         let arguments = ["migrate", "--mode", mode];
         let village = village();
         let first = Rehearsal::new(Servers::shared(), village.path(), CLEAN);
-        let expected = undisturbed(&first, &arguments);
+        let expected = undisturbed(&first, &arguments, false);
         let mut went_on = 0;
         for point in ["commit-answer-lost", "before-commit"] {
             for n in (0..60).step_by(step()) {
@@ -197,7 +198,7 @@ fn the_answer_to_a_commit_is_lost() {
                 match finished.code {
                     Some(0 | 1) => {
                         went_on += u32::from(finished.stderr.contains("attempt 1"));
-                        Dump::of(&rehearsal.modern_url()).assert_same(&expected.0, &what);
+                        Dump::of(&rehearsal.modern_url()).assert_same(&expected.dump, &what);
                         every_batch_once(&rehearsal, &what);
                     }
                     Some(3) => finish(&rehearsal, &arguments, &expected, &what),
@@ -216,7 +217,7 @@ fn indexes_come_back() {
     let village = village();
     let first = Rehearsal::new(Servers::shared(), village.path(), CLEAN);
     let before = Dump::of_tables(&first.modern_url()).catalog();
-    let expected = undisturbed(&first, &arguments);
+    let expected = undisturbed(&first, &arguments, false);
     let points = [("after-drop", 3), ("before-rebuild", 3), ("during-rebuild", 12), ("before-finish", 1)];
     for (point, times) in points {
         for n in (0..times).step_by(if times > 3 { 3 } else { 1 }) {
@@ -240,11 +241,11 @@ fn indexes_come_back() {
 fn interrupted_at_a_clean_checkpoint() {
     let arguments = ["migrate", "--mode", "bulk"];
     let first = Rehearsal::new(Servers::shared(), &dispatch(), DIRTY);
-    let expected = undisturbed(&first, &arguments);
+    let expected = undisturbed(&first, &arguments, false);
     let rehearsal = first.again();
     let running = program(&rehearsal).start(&arguments);
-    std::thread::sleep(expected.1.time / 2);
-    running.signal(2);
+    std::thread::sleep(expected.finished.time / 2);
+    running.signal(libc::SIGINT);
     let finished = running.wait();
     assert_eq!(finished.code, Some(6), "{finished}");
     assert!(finished.says("run the same command again"), "{finished}");

@@ -61,6 +61,14 @@ impl Dump {
         Self { parts }
     }
 
+    /// All but runs, batches and checkpoints: what a run that has nothing to do leaves alone.
+    #[must_use]
+    pub fn without_runs(&self) -> Self {
+        let mut parts = self.parts.clone();
+        parts.retain(|name, _| !matches!(name.as_str(), "ledger: control" | "ledger: checkpoints"));
+        Self { parts }
+    }
+
     /// The number of lines of a part, such as `table public.orders`.
     pub fn len_of(&self, part: &str) -> usize {
         self.parts.get(part).map_or(0, Vec::len)

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use regraft_ledger::{Phase, Quarantined};
-use regraft_pg::catalog::{Catalog, Table};
+use regraft_pg::catalog::{Catalog, Constraint, Index, Table};
 use regraft_pg::quote::{self, ident};
 use regraft_pg::{ErrorKind, Session};
 use serde::{Deserialize, Serialize};
@@ -26,13 +26,38 @@ use crate::model::EntityModel;
 use crate::transaction;
 
 /// Something that was taken off a table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Dropped {
     pub(crate) kind: DroppedKind,
     /// Its name.
     pub(crate) name: String,
     /// The statements that bring it back, in order.
     pub(crate) restore: Vec<String>,
+    /// The index as the catalog had it: a process that resumes finds it there no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) index: Option<Index>,
+    /// The constraint as the catalog had it, also the one that rests on the index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) constraint: Option<Constraint>,
+}
+
+/// Adds to what the catalog says of a table what an interrupted load took off it, so that whoever
+/// goes on knows the table as it was.
+pub(crate) fn complete(table: &mut Table, dropped: &[Dropped]) {
+    for object in dropped {
+        if let Some(index) = &object.index
+            && !table.indexes.iter().any(|i| i.name == index.name)
+        {
+            table.indexes.push(index.clone());
+        }
+        if let Some(constraint) = &object.constraint
+            && !table.constraints.iter().any(|c| c.name == constraint.name)
+        {
+            table.constraints.push(constraint.clone());
+        }
+    }
+    table.indexes.sort_by(|a, b| a.name.cmp(&b.name));
+    table.constraints.sort_by(|a, b| a.name.cmp(&b.name));
 }
 
 /// What kind of thing it is; they come back in this order.
@@ -79,7 +104,13 @@ fn plan(table: &Table) -> (Vec<Dropped>, Vec<String>) {
             vec![format!("alter table {name} add constraint {} {}", ident(&constraint.name), constraint.definition)];
         restore.extend(constraint_comment(&name, &constraint.name, constraint.comment.as_deref()));
         drops.push(format!("alter table {name} drop constraint {}", ident(&constraint.name)));
-        dropped.push(Dropped { kind, name: constraint.name.clone(), restore });
+        dropped.push(Dropped {
+            kind,
+            name: constraint.name.clone(),
+            restore,
+            index: None,
+            constraint: Some(constraint.clone()),
+        });
     }
     for index in &table.indexes {
         let stays = index.primary
@@ -123,7 +154,14 @@ fn plan(table: &Table) -> (Vec<Dropped>, Vec<String>) {
         for (column, goal) in &index.statistics {
             restore.push(format!("alter index {index_name} alter column {column} set statistics {goal}"));
         }
-        dropped.push(Dropped { kind: DroppedKind::Index, name: index.name.clone(), restore });
+        let constraint = table.constraints.iter().find(|c| Some(&c.name) == index.constraint.as_ref());
+        dropped.push(Dropped {
+            kind: DroppedKind::Index,
+            name: index.name.clone(),
+            restore,
+            index: Some(index.clone()),
+            constraint: constraint.cloned(),
+        });
     }
     dropped.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
     (dropped, drops)

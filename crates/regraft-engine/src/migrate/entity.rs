@@ -137,12 +137,16 @@ async fn open(
     };
     let quarantined: HashSet<String> =
         regraft_ledger::open_ids(&***target, &model.name).await?.into_iter().collect();
+    let mut model = model.clone();
+    let off: Vec<Dropped> = serde_json::from_value(checkpoint.dropped.clone())
+        .map_err(|_| unreadable_record())?;
+    bulk::complete(&mut model.table, &off);
     let load = Arc::new(EntityLoad {
-        model: Arc::new(model.clone()),
         run_no: run.run_no,
         run_id: run.run_id.clone(),
         command: "migrate",
         deriver: engine.context.settings.secret.as_ref().map(|s| Deriver::new(s, &model.name)),
+        model: Arc::new(model),
         parents,
         losers: Arc::new(losers),
         has_existing,
@@ -155,6 +159,10 @@ async fn open(
         bulk::take_off(target, &load).await?;
     }
     Ok(load)
+}
+
+fn unreadable_record() -> Error {
+    Error::new(Kind::Internal, "the record of what was taken off can't be read")
 }
 
 /// Whether earlier runs moved rows of this entity.
@@ -252,7 +260,7 @@ async fn settle(engine: &Engine<'_>, load: &Arc<EntityLoad>, workers: &[Worker])
         .find(|c| c.entity == load.model.name);
     let dropped: Vec<Dropped> = row
         .and_then(|c| serde_json::from_value(c.dropped).ok())
-        .ok_or_else(|| Error::new(Kind::Internal, "the record of what was taken off can't be read"))?;
+        .ok_or_else(unreadable_record)?;
     let mut sessions = vec![Arc::clone(&engine.target)];
     sessions.extend(workers.iter().skip(1).map(|w| Arc::clone(&w.target)));
     bulk::bring_back(engine.context, &engine.snapshot.session, &sessions, load, &dropped).await?;

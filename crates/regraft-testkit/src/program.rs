@@ -26,9 +26,11 @@ pub struct Program {
 
 impl Program {
     /// The program at `binary`, with an environment that holds nothing of the caller's.
+    /// `REGRAFT_TEST_BINARY` names another one, such as an optimised build (with fail points).
     pub fn new(binary: impl Into<PathBuf>) -> Self {
+        let given = std::env::var_os("REGRAFT_TEST_BINARY");
         Self {
-            binary: binary.into(),
+            binary: given.map_or_else(|| binary.into(), PathBuf::from),
             folder: std::env::temp_dir(),
             environment: Vec::new(),
             limit: LIMIT,

@@ -61,7 +61,8 @@ create table pets (
   id uuid primary key, person_id uuid not null references people, name text not null,
   kind text references species, weight numeric(6, 2) constraint heavy check (weight > 0),
   tag text, legacy_id integer unique);
-create unique index pets_tag on pets (lower(tag));
+create unique index pets_tag on pets (tag);
+create unique index pets_name on pets (lower(name)) where name <> '';
 create index pets_person on pets (person_id);
 ";
 
@@ -114,7 +115,7 @@ tag = "t.tag"
 "#;
 
 /// The project.
-pub fn village() -> ProjectFolder {
+pub(crate) fn village() -> ProjectFolder {
     ProjectFolder::new(&[
         ("regraft.toml", MANIFEST),
         ("source/schema.sql", SOURCE),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use crate::terminal::{self, Span};
 use crate::workspace::{cargo, output, root};
@@ -32,21 +33,25 @@ pub(crate) fn draw() -> Result<(), String> {
         "--package",
         "regraft-cli",
     ]))?;
-    let line = "cargo run --release -- demo";
-    let screen = terminal::run(
-        &format!("printf '$ {line}\\n'; cd '{}' && {line}", root().display()),
+    // The program is called by its name alone, as where it is installed: no path of this machine
+    // gets into the picture.
+    let lines = terminal::run(
+        &format!(
+            "printf '$ regraft demo\\n'; PATH='{}':\"$PATH\" regraft demo",
+            release()?.display()
+        ),
         COLUMNS,
     )?;
-    let lines: Vec<Vec<Span>> = screen.into_iter().filter(|line| !is_cargo(line)).collect();
     fs::write(root().join(FILE), svg(&lines)).map_err(|error| format!("{FILE}: {error}"))
 }
 
-/// Whether cargo said this, not the program.
-fn is_cargo(line: &[Span]) -> bool {
-    let text: String = line.iter().map(|span| span.text.as_str()).collect();
-    ["Finished ", "Running ", "Blocking "]
-        .iter()
-        .any(|word| text.trim_start().starts_with(word))
+/// The folder of the optimised programs, beside that of this one.
+fn release() -> Result<PathBuf, String> {
+    let this = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
+    let target = this.parent().and_then(Path::parent);
+    target
+        .map(|target| target.join("release"))
+        .ok_or_else(|| format!("{} is in no target folder", this.display()))
 }
 
 fn svg(lines: &[Vec<Span>]) -> String {

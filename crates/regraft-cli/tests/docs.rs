@@ -53,7 +53,10 @@ impl Drop for Demo {
 
 #[test]
 fn the_commands_in_the_documents_work() {
-    let shown = documents().iter().flat_map(|path| commands(path)).collect::<Vec<_>>();
+    let shown = documents()
+        .iter()
+        .flat_map(|path| commands(path))
+        .collect::<Vec<_>>();
     assert!(shown.len() > 10, "only {} commands were found", shown.len());
     let demo = Demo::start();
     demo.allow_any_dirt();
@@ -66,7 +69,11 @@ fn run(demo: &Demo, line: &Shown) -> Option<String> {
     let arguments: Vec<&str> = line.arguments.iter().map(String::as_str).collect();
     let finished = demo.program.run(&arguments);
     (finished.code != Some(line.code)).then(|| {
-        format!("{}: regraft {}\n{finished}", line.place, line.arguments.join(" "))
+        format!(
+            "{}: regraft {}\n{finished}",
+            line.place,
+            line.arguments.join(" ")
+        )
     })
 }
 
@@ -96,7 +103,11 @@ fn documents() -> Vec<PathBuf> {
 /// The lines of a document that begin with `$ regraft`, in blocks that are shell.
 fn commands(path: &Path) -> Vec<Shown> {
     let text = fs::read_to_string(path).unwrap();
-    let name = path.strip_prefix(repository()).unwrap().display().to_string();
+    let name = path
+        .strip_prefix(repository())
+        .unwrap()
+        .display()
+        .to_string();
     let mut block: Option<&str> = None;
     let mut found = Vec::new();
     for (at, line) in text.lines().enumerate() {
@@ -115,8 +126,14 @@ fn shown(place: String, command: &str) -> Shown {
     let (command, remark) = command.split_once(" # ").unwrap_or((command, ""));
     let code = remark.trim().strip_prefix("exits ").map_or(0, |rest| {
         let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        digits.parse().unwrap_or_else(|_| panic!("{place}: `# {remark}` names no exit code"))
+        digits
+            .parse()
+            .unwrap_or_else(|_| panic!("{place}: `# {remark}` names no exit code"))
     });
     let arguments = command.split_whitespace().map(str::to_owned).collect();
-    Shown { place, arguments, code }
+    Shown {
+        place,
+        arguments,
+        code,
+    }
 }

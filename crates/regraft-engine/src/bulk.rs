@@ -41,6 +41,40 @@ pub(crate) struct Dropped {
     pub(crate) constraint: Option<Constraint>,
 }
 
+impl Dropped {
+    /// The statements that are still to be run to have it back as it was.
+    pub(crate) fn missing(&self, present: &Present) -> &[String] {
+        let there = |names: &HashSet<String>, name: &str| names.contains(name);
+        match (self.kind, &self.constraint) {
+            (DroppedKind::Index, _) if !there(&present.indexes, &self.name) => &self.restore,
+            (DroppedKind::Index, Some(c)) if there(&present.constraints, &c.name) => &[],
+            // The index is there; what rests on it, and comments, may not be.
+            (DroppedKind::Index, _) => self.restore.get(1..).unwrap_or_default(),
+            _ if there(&present.constraints, &self.name) => &[],
+            _ => &self.restore,
+        }
+    }
+}
+
+/// The names of what a table has.
+pub(crate) struct Present {
+    indexes: HashSet<String>,
+    constraints: HashSet<String>,
+}
+
+impl Present {
+    pub(crate) async fn read(target: &Session, schema: &str, name: &str) -> Result<Self> {
+        let catalog = Catalog::read(&**target, &[schema]).await?;
+        let Some(table) = catalog.table(schema, name) else {
+            return Err(Error::new(Kind::Data, format!("table {name} is gone")));
+        };
+        Ok(Self {
+            indexes: table.indexes.iter().filter(|i| i.valid).map(|i| i.name.clone()).collect(),
+            constraints: table.constraints.iter().map(|c| c.name.clone()).collect(),
+        })
+    }
+}
+
 /// Adds to what the catalog says of a table what an interrupted load took off it, so that whoever
 /// goes on knows the table as it was.
 pub(crate) fn complete(table: &mut Table, dropped: &[Dropped]) {
@@ -186,21 +220,37 @@ pub(crate) async fn bring_back(
     failpoints::reach(failpoints::BEFORE_REBUILD)?;
     regraft_ledger::set_phase(&***first, &load.checkpoint, Phase::Settling).await?;
     let model = &load.model;
-    let present = present(first, &model.table).await?;
-    let missing: Vec<&Dropped> = dropped.iter().filter(|d| !present.contains(&d.name)).collect();
+    let present = Present::read(first, &model.table.schema, &model.table.name).await?;
     context.events.send(Event::PhaseStarted {
         entity: model.name.clone(),
         phase: "indexes".to_owned(),
     });
     let mut builds: Vec<Vec<String>> = vec![vec![regraft_ledger::key_index_statement(&model.name, model.numeric)]];
-    builds.extend(missing.iter().filter(|d| d.kind == DroppedKind::Index).map(|d| d.restore.clone()));
+    let indexes: Vec<(&Dropped, &[String])> = dropped
+        .iter()
+        .filter(|d| d.kind == DroppedKind::Index)
+        .map(|d| (d, d.missing(&present)))
+        .collect();
+    // Only building goes side by side. A constraint that rests on an index locks the whole table:
+    // two sessions that build and then attach would wait for each other.
+    builds.extend(
+        indexes.iter().filter(|(d, missing)| missing.len() == d.restore.len()).map(|(d, _)| d.restore[..1].to_vec()),
+    );
     let refused = build_side_by_side(sessions, builds).await?;
     for restore in refused {
         settle_unique(first, source, load, &restore).await?;
         restore_one(first, &restore).await?;
     }
+    for (object, missing) in &indexes {
+        let built = usize::from(missing.len() == object.restore.len());
+        if missing.len() > built {
+            restore_one(first, &missing[built..]).await?;
+            failpoints::reach(failpoints::DURING_REBUILD)?;
+        }
+    }
     for kind in [DroppedKind::Check, DroppedKind::ForeignKey] {
-        let of_kind: Vec<&&Dropped> = missing.iter().filter(|d| d.kind == kind).collect();
+        let of_kind: Vec<&Dropped> =
+            dropped.iter().filter(|d| d.kind == kind && !d.missing(&present).is_empty()).collect();
         if of_kind.is_empty() {
             continue;
         }
@@ -221,22 +271,6 @@ pub(crate) async fn bring_back(
         }
     }
     Ok(())
-}
-
-/// The names of the table's indexes and constraints.
-async fn present(target: &Session, table: &Table) -> Result<HashSet<String>> {
-    let catalog = Catalog::read(&**target, &[&table.schema]).await?;
-    let Some(table) = catalog.table(&table.schema, &table.name) else {
-        return Err(Error::new(Kind::Data, format!("table {} is gone", table.name)));
-    };
-    // An index whose constraint is missing still has to get it, so only complete pairs count.
-    Ok(table
-        .indexes
-        .iter()
-        .filter(|i| i.valid)
-        .map(|i| i.name.clone())
-        .chain(table.constraints.iter().map(|c| c.name.clone()))
-        .collect())
 }
 
 /// Runs groups of statements, one group per session at a time; the groups that met duplicates.

@@ -10,7 +10,7 @@ use regraft_project::Selection;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::bulk::Dropped;
+use crate::bulk::{Dropped, Present};
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
@@ -68,6 +68,7 @@ pub struct RollbackDone {
 /// One entity's part, with what the deletion needs.
 struct Part {
     step: RollbackStep,
+    schema: String,
     table: String,
     key_column: String,
     numbers: Vec<i32>,
@@ -142,6 +143,7 @@ async fn parts(context: &Context, target: &Session, what: &RollbackTarget) -> Re
         let (schema, table) = entity.target.schema_and_table(namespace);
         let part = part(target, &step.entity, table, only, &numbers).await?;
         parts.push(Part {
+            schema: schema.to_owned(),
             table: regraft_pg::quote::qualified(schema, table),
             key_column: entity.target.key.column.value.clone(),
             ..part
@@ -222,6 +224,7 @@ async fn part(
             restores_indexes: !dropped.is_empty(),
             runs: written.iter().filter_map(|(n, _)| names.get(n).cloned()).collect(),
         },
+        schema: String::new(),
         table: String::new(),
         key_column: String::new(),
         numbers,
@@ -387,21 +390,11 @@ async fn empty_back_references(target: &Session, part: &Part) -> Result<()> {
 /// Brings back what an interrupted bulk load took off.
 async fn restore(target: &Session, part: &Part) -> Result<()> {
     for (_, dropped) in &part.dropped {
+        let present = Present::read(target, &part.schema, &part.step.table).await?;
         for object in dropped {
-            let present: bool = target
-                .query_one(
-                    "select to_regclass($1) is not null or exists (select 1 from pg_constraint
-                       where conname = $2 and conrelid = $3::text::regclass)",
-                    &[
-                        &format!("{}.{}", part.table.split('.').next().unwrap_or_default(), ident(&object.name)),
-                        &object.name,
-                        &part.table,
-                    ],
-                )
-                .await?
-                .get(0);
-            if !present {
-                target.batch_execute(&object.restore.join("; ")).await?;
+            let missing = object.missing(&present);
+            if !missing.is_empty() {
+                target.batch_execute(&missing.join("; ")).await?;
             }
         }
     }

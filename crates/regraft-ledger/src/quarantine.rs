@@ -68,7 +68,8 @@ pub struct QuarantineRow {
 }
 
 /// Puts rows into quarantine. A row that is there already with the same reasons is left as it is,
-/// so that a repeated run writes nothing.
+/// so that a repeated run writes nothing, or only opened again: it stays the finding of the run
+/// that found it first.
 pub async fn put(
     client: &impl GenericClient,
     run_no: i32,
@@ -86,8 +87,10 @@ pub async fn put(
                  from jsonb_array_elements($4::jsonb) with ordinality e(r, ord) order by ord
                  on conflict (entity, legacy_id) do update set
                    bucket = excluded.bucket, reasons = excluded.reasons, source_row = excluded.source_row,
-                   state = 'open', run_no = excluded.run_no, batch = excluded.batch,
-                   tries = q.tries + 1, last_tried_at = now()
+                   state = 'open',
+                   run_no = case when q.reasons = excluded.reasons then q.run_no else excluded.run_no end,
+                   batch = case when q.reasons = excluded.reasons then q.batch else excluded.batch end,
+                   tries = q.tries + (q.reasons <> excluded.reasons)::integer, last_tried_at = now()
                  where q.state <> 'open' or q.reasons <> excluded.reasons or q.bucket <> excluded.bucket",
                 &[&entity, &run_no, &batch, &document],
             )

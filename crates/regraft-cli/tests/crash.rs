@@ -11,8 +11,16 @@ use village::village;
 
 const REGRAFT: &str = env!("CARGO_BIN_EXE_regraft");
 
-const DIRTY: Legacy = Legacy { scale: 0.05, seed: 7, dirt: 1.0 };
-const CLEAN: Legacy = Legacy { scale: 0.05, seed: 7, dirt: 0.0 };
+const DIRTY: Legacy = Legacy {
+    scale: 0.05,
+    seed: 7,
+    dirt: 1.0,
+};
+const CLEAN: Legacy = Legacy {
+    scale: 0.05,
+    seed: 7,
+    dirt: 0.0,
+};
 
 fn kills() -> u64 {
     let given = std::env::var("REGRAFT_TEST_KILLS").ok();
@@ -36,7 +44,10 @@ fn undisturbed(rehearsal: &Rehearsal<'_>, arguments: &[&str], count_attempts: bo
         other.count_attempts();
     }
     let finished = program(&other).run(arguments);
-    assert!(matches!(finished.code, Some(0 | 1)), "the undisturbed run failed:\n{finished}");
+    assert!(
+        matches!(finished.code, Some(0 | 1)),
+        "the undisturbed run failed:\n{finished}"
+    );
     Calm {
         dump: Dump::of(&other.modern_url()),
         attempts: count_attempts.then(|| other.attempts()),
@@ -48,7 +59,10 @@ fn undisturbed(rehearsal: &Rehearsal<'_>, arguments: &[&str], count_attempts: bo
 #[track_caller]
 fn finish(rehearsal: &Rehearsal<'_>, arguments: &[&str], expected: &Calm, what: &str) {
     let last = program(rehearsal).run(arguments);
-    assert_eq!(last.code, expected.finished.code, "{what}: the last run:\n{last}");
+    assert_eq!(
+        last.code, expected.finished.code,
+        "{what}: the last run:\n{last}"
+    );
     Dump::of(&rehearsal.modern_url()).assert_same(&expected.dump, what);
     every_batch_once(rehearsal, what);
 }
@@ -62,7 +76,10 @@ fn every_batch_once(rehearsal: &Rehearsal<'_>, what: &str) {
                where batch > 0 group by 1, 2) c using (run_no, entity)
          where p.batches_done <> c.batches",
     );
-    assert!(wrong.is_empty(), "{what}: batches committed, batches planned: {wrong:?}");
+    assert!(
+        wrong.is_empty(),
+        "{what}: batches committed, batches planned: {wrong:?}"
+    );
 }
 
 /// Kills the program at random moments, several times in one migration, and lets it go on.
@@ -83,7 +100,10 @@ fn kill_at_random(legacy: Legacy, mode: &str, kills: u64, dice: &mut Dice, count
             let moment = dice.moment(expected.finished.time);
             let finished = program(&rehearsal).start(&arguments).kill_after(moment);
             if finished.code.is_some() {
-                assert_eq!(finished.code, expected.finished.code, "round {round}:\n{finished}");
+                assert_eq!(
+                    finished.code, expected.finished.code,
+                    "round {round}:\n{finished}"
+                );
                 completed = true;
             } else {
                 (here, done) = (here + 1, done + 1);
@@ -98,7 +118,10 @@ fn kill_at_random(legacy: Legacy, mode: &str, kills: u64, dice: &mut Dice, count
         if let Some(needed) = expected.attempts {
             let again = rehearsal.attempts() - needed;
             let most = 2 * i64::try_from(here).expect("few kills");
-            assert!(again <= most, "{what}: {again} batches were begun again, at most {most} should be");
+            assert!(
+                again <= most,
+                "{what}: {again} batches were begun again, at most {most} should be"
+            );
         }
     }
 }
@@ -142,7 +165,10 @@ fn abort_at_commits(mode: &str, point: &str, step: usize) {
     let village = village();
     let first = Rehearsal::new(Servers::shared(), village.path(), CLEAN);
     let expected = undisturbed(&first, &arguments, false);
-    assert!(expected.dump.len_of("ledger: quarantine") > 0, "the village has its troubles");
+    assert!(
+        expected.dump.len_of("ledger: quarantine") > 0,
+        "the village has its troubles"
+    );
     let offset = std::process::id() as usize % step;
     let mut hit = 0;
     for n in (offset..).step_by(step) {
@@ -197,7 +223,8 @@ fn the_answer_to_a_commit_is_lost() {
         for point in ["commit-answer-lost", "before-commit"] {
             for n in (0..60).step_by(step()) {
                 let rehearsal = first.again();
-                let lossy = program(&rehearsal).with("FAILPOINTS", &format!("{point}={n}*off->1*return"));
+                let lossy =
+                    program(&rehearsal).with("FAILPOINTS", &format!("{point}={n}*off->1*return"));
                 let finished = lossy.run(&arguments);
                 let what = format!("{mode}, {point}, time {n}");
                 match finished.code {
@@ -223,20 +250,33 @@ fn indexes_come_back() {
     let first = Rehearsal::new(Servers::shared(), village.path(), CLEAN);
     let before = Dump::of_tables(&first.modern_url()).catalog();
     let expected = undisturbed(&first, &arguments, false);
-    let points = [("after-drop", 3), ("before-rebuild", 3), ("during-rebuild", 12), ("before-finish", 1)];
+    let points = [
+        ("after-drop", 3),
+        ("before-rebuild", 3),
+        ("during-rebuild", 12),
+        ("before-finish", 1),
+    ];
     for (point, times) in points {
         for n in (0..times).step_by(if times > 3 { 3 } else { 1 }) {
             let rehearsal = first.again();
             let what = format!("{point}, time {n}");
-            assert!(abort_at(&rehearsal, &arguments, point, n), "{what} was not come to");
+            assert!(
+                abort_at(&rehearsal, &arguments, point, n),
+                "{what} was not come to"
+            );
             let off = Dump::of_tables(&rehearsal.modern_url()).catalog();
             if matches!(point, "after-drop" | "before-rebuild") {
-                assert!(!off.difference(&before).is_empty(), "{what}: nothing was taken off");
+                assert!(
+                    !off.difference(&before).is_empty(),
+                    "{what}: nothing was taken off"
+                );
                 let status = program(&rehearsal).expect(0, &["status"]);
                 assert!(status.says("index"), "the status tells of it:\n{status}");
             }
             finish(&rehearsal, &arguments, &expected, &what);
-            Dump::of_tables(&rehearsal.modern_url()).catalog().assert_same(&before, &what);
+            Dump::of_tables(&rehearsal.modern_url())
+                .catalog()
+                .assert_same(&before, &what);
         }
     }
 }

@@ -51,7 +51,9 @@ fn collect(rows: Vec<Vec<String>>) -> Findings {
     let mut findings = Findings::new();
     for row in rows {
         let [entity, id, bucket, reason] = <[String; 4]>::try_from(row).expect("four columns");
-        let finding = findings.entry((entity, id)).or_insert((bucket, BTreeSet::new()));
+        let finding = findings
+            .entry((entity, id))
+            .or_insert((bucket, BTreeSet::new()));
         finding.1.insert(reason);
     }
     findings
@@ -67,9 +69,20 @@ fn assert_found(expected: &Findings, found: &Findings, what: &str) {
         }
     }
     let clean = found.iter().filter(|(row, _)| !expected.contains_key(row));
-    wrong.extend(clean.map(|(row, finding)| format!("{row:?}: nothing injected, found {finding:?}")));
-    let shown = wrong.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
-    assert!(wrong.is_empty(), "{what}: {} rows are wrong:\n{shown}", wrong.len());
+    wrong.extend(
+        clean.map(|(row, finding)| format!("{row:?}: nothing injected, found {finding:?}")),
+    );
+    let shown = wrong
+        .iter()
+        .take(20)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join("\n");
+    assert!(
+        wrong.is_empty(),
+        "{what}: {} rows are wrong:\n{shown}",
+        wrong.len()
+    );
 }
 
 /// Every kind of fault that keeps a row of the core out.
@@ -82,12 +95,23 @@ fn kinds(rehearsal: &Rehearsal<'_>) -> usize {
 #[test]
 fn every_fault_is_named_and_no_clean_row_is() {
     for (seed, dirt, mode) in [(1, 1.0, "in-place"), (2, 6.0, "bulk")] {
-        let legacy = Legacy { scale: 0.04, seed, dirt };
+        let legacy = Legacy {
+            scale: 0.04,
+            seed,
+            dirt,
+        };
         let rehearsal = Rehearsal::new(Servers::shared(), &dispatch(), legacy);
         let expected = injected(&rehearsal);
-        assert!(kinds(&rehearsal) > 25, "the generator injects what it should");
+        assert!(
+            kinds(&rehearsal) > 25,
+            "the generator injects what it should"
+        );
         migrate(&rehearsal, mode);
-        assert_found(&expected, &found(&rehearsal), &format!("{legacy:?}, {mode}"));
+        assert_found(
+            &expected,
+            &found(&rehearsal),
+            &format!("{legacy:?}, {mode}"),
+        );
         every_other_row_is_there(&rehearsal);
     }
 }
@@ -111,7 +135,11 @@ fn every_other_row_is_there(rehearsal: &Rehearsal<'_>) {
 
 #[test]
 fn without_dirt_nothing_stays_behind() {
-    let legacy = Legacy { scale: 0.04, seed: 3, dirt: 0.0 };
+    let legacy = Legacy {
+        scale: 0.04,
+        seed: 3,
+        dirt: 0.0,
+    };
     for mode in ["in-place", "bulk"] {
         let rehearsal = Rehearsal::new(Servers::shared(), &dispatch(), legacy);
         program(&rehearsal).expect(0, &["migrate", "--mode", mode]);
@@ -129,8 +157,14 @@ fn predicted(plan: &Value) -> BTreeMap<String, i64> {
     let mut counts = BTreeMap::new();
     for entity in plan["entities"].as_array().expect("entities") {
         let name = entity["entity"].as_str().expect("a name");
-        counts.insert(format!("{name} to move"), entity["to_move"].as_i64().expect("a number"));
-        counts.insert(format!("{name} rows"), entity["source_rows"].as_i64().expect("a number"));
+        counts.insert(
+            format!("{name} to move"),
+            entity["to_move"].as_i64().expect("a number"),
+        );
+        counts.insert(
+            format!("{name} rows"),
+            entity["source_rows"].as_i64().expect("a number"),
+        );
         for filter in entity["filters"].as_array().expect("filters") {
             let key = format!("{name} filter {}", filter["name"].as_str().expect("a name"));
             let rows = filter["rows"].as_i64().expect("a number");
@@ -140,7 +174,10 @@ fn predicted(plan: &Value) -> BTreeMap<String, i64> {
         }
         for prediction in entity["predictions"].as_array().expect("predictions") {
             let code = prediction["code"].as_str().expect("a code");
-            let place = prediction["place"].as_str().map(|p| format!(":{p}")).unwrap_or_default();
+            let place = prediction["place"]
+                .as_str()
+                .map(|p| format!(":{p}"))
+                .unwrap_or_default();
             let rows = prediction["rows"].as_i64().expect("a number");
             *counts.entry(format!("{name} {code}{place}")).or_default() += rows;
         }
@@ -154,11 +191,20 @@ fn done(outcome: &Value) -> BTreeMap<String, i64> {
     for entity in outcome["receipt"]["entities"].as_array().expect("entities") {
         let name = entity["entity"].as_str().expect("a name");
         let account = &entity["account"];
-        counts.insert(format!("{name} to move"), account["inserted"].as_i64().expect("a number"));
-        counts.insert(format!("{name} rows"), account["source_rows"].as_i64().expect("a number"));
+        counts.insert(
+            format!("{name} to move"),
+            account["inserted"].as_i64().expect("a number"),
+        );
+        counts.insert(
+            format!("{name} rows"),
+            account["source_rows"].as_i64().expect("a number"),
+        );
         for (kind, prefix) in [("filters", "filter "), ("reasons", "")] {
             for (key, rows) in account["detail"][kind].as_object().into_iter().flatten() {
-                counts.insert(format!("{name} {prefix}{key}"), rows.as_i64().expect("a number"));
+                counts.insert(
+                    format!("{name} {prefix}{key}"),
+                    rows.as_i64().expect("a number"),
+                );
             }
         }
     }
@@ -171,17 +217,30 @@ fn assert_counts(plan: &BTreeMap<String, i64>, done: &BTreeMap<String, i64>, wha
     let wrong: Vec<String> = keys
         .iter()
         .filter(|key| plan.get(**key) != done.get(**key))
-        .map(|key| format!("{key}: planned {:?}, done {:?}", plan.get(*key), done.get(*key)))
+        .map(|key| {
+            format!(
+                "{key}: planned {:?}, done {:?}",
+                plan.get(*key),
+                done.get(*key)
+            )
+        })
         .collect();
     assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
 }
 
 #[test]
 fn the_plan_says_what_then_happens() {
-    let legacy = Legacy { scale: 0.04, seed: 2, dirt: 6.0 };
+    let legacy = Legacy {
+        scale: 0.04,
+        seed: 2,
+        dirt: 6.0,
+    };
     let dispatch = dispatch();
     let village = village();
-    for (project, name) in [(dispatch.as_path(), "dispatch"), (village.path(), "village")] {
+    for (project, name) in [
+        (dispatch.as_path(), "dispatch"),
+        (village.path(), "village"),
+    ] {
         for mode in ["in-place", "bulk"] {
             let rehearsal = Rehearsal::new(Servers::shared(), project, legacy);
             let program = program(&rehearsal);
@@ -197,7 +256,11 @@ fn the_plan_says_what_then_happens() {
 /// A dry run gives the same account and leaves nothing, not even a ledger.
 #[test]
 fn a_dry_run_says_what_then_happens_and_leaves_nothing() {
-    let legacy = Legacy { scale: 0.04, seed: 2, dirt: 6.0 };
+    let legacy = Legacy {
+        scale: 0.04,
+        seed: 2,
+        dirt: 6.0,
+    };
     let rehearsal = Rehearsal::new(Servers::shared(), &dispatch(), legacy);
     let before = regraft_testkit::Dump::of(&rehearsal.modern_url());
     let run = |arguments: &[&str]| {
@@ -215,7 +278,11 @@ fn a_dry_run_says_what_then_happens_and_leaves_nothing() {
 #[test]
 fn both_modes_leave_the_same_rows_behind() {
     let village = village();
-    let legacy = Legacy { scale: 1.0, seed: 1, dirt: 1.0 };
+    let legacy = Legacy {
+        scale: 1.0,
+        seed: 1,
+        dirt: 1.0,
+    };
     let mut by_mode = Vec::new();
     for mode in ["in-place", "bulk"] {
         let rehearsal = Rehearsal::new(Servers::shared(), village.path(), legacy);
@@ -223,15 +290,41 @@ fn both_modes_leave_the_same_rows_behind() {
         let found = found(&rehearsal);
         let reason = |entity: &str, id: &str| {
             let finding = found.get(&(entity.to_owned(), id.to_owned()));
-            finding.map(|(_, reasons)| reasons.iter().cloned().collect::<Vec<_>>().join(" ")).unwrap_or_default()
+            finding
+                .map(|(_, reasons)| reasons.iter().cloned().collect::<Vec<_>>().join(" "))
+                .unwrap_or_default()
         };
-        assert_eq!(reason("people", "17"), "quarantined:missing_parent:boss_id", "{mode}");
+        assert_eq!(
+            reason("people", "17"),
+            "quarantined:missing_parent:boss_id",
+            "{mode}"
+        );
         assert_eq!(reason("people", "48"), "blocked:people", "{mode}");
-        assert_eq!(reason("people", "120"), "quarantined:unique_violation:one_email", "{mode}");
-        assert_eq!(reason("houses", "40"), "quarantined:missing_parent:owner_id", "{mode}");
-        assert_eq!(reason("pets", "97"), "quarantined:foreign_key_violation:pets_kind_fkey", "{mode}");
-        assert_eq!(reason("pets", "89"), "quarantined:check_violation:heavy", "{mode}");
-        assert_eq!(reason("pets", "101"), "quarantined:unique_violation:pets_tag", "{mode}");
+        assert_eq!(
+            reason("people", "120"),
+            "quarantined:unique_violation:one_email",
+            "{mode}"
+        );
+        assert_eq!(
+            reason("houses", "40"),
+            "quarantined:missing_parent:owner_id",
+            "{mode}"
+        );
+        assert_eq!(
+            reason("pets", "97"),
+            "quarantined:foreign_key_violation:pets_kind_fkey",
+            "{mode}"
+        );
+        assert_eq!(
+            reason("pets", "89"),
+            "quarantined:check_violation:heavy",
+            "{mode}"
+        );
+        assert_eq!(
+            reason("pets", "101"),
+            "quarantined:unique_violation:pets_tag",
+            "{mode}"
+        );
         assert_eq!(reason("pets", "333"), "quarantined:not_null:name", "{mode}");
         assert_eq!(reason("pets", "16"), "blocked:people", "{mode}");
         by_mode.push(found);

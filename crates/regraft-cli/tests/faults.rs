@@ -5,11 +5,17 @@ mod village;
 
 use std::time::{Duration, Instant};
 
-use regraft_testkit::{Dice, Dump, Finished, Legacy, Program, Proxy, Rehearsal, Running, Servers, dispatch};
+use regraft_testkit::{
+    Dice, Dump, Finished, Legacy, Program, Proxy, Rehearsal, Running, Servers, dispatch,
+};
 use village::village;
 
 const REGRAFT: &str = env!("CARGO_BIN_EXE_regraft");
-const DIRTY: Legacy = Legacy { scale: 0.04, seed: 9, dirt: 1.0 };
+const DIRTY: Legacy = Legacy {
+    scale: 0.04,
+    seed: 9,
+    dirt: 1.0,
+};
 
 const MIGRATE: [&str; 3] = ["migrate", "--mode", "bulk"];
 
@@ -37,9 +43,15 @@ fn resume(rehearsal: &Rehearsal<'_>, expected: &(Dump, Finished), what: &str) {
 #[track_caller]
 fn assert_discreet(rehearsal: &Rehearsal<'_>, finished: &Finished) {
     for url in [rehearsal.legacy_url(), rehearsal.modern_url()] {
-        let password = url.split(':').nth(2).and_then(|rest| rest.split('@').next());
+        let password = url
+            .split(':')
+            .nth(2)
+            .and_then(|rest| rest.split('@').next());
         let password = password.expect("the URL has a password");
-        assert!(!finished.says(password), "a password was printed:\n{finished}");
+        assert!(
+            !finished.says(password),
+            "a password was printed:\n{finished}"
+        );
     }
     assert!(!finished.says("Failing row contains"), "{finished}");
 }
@@ -75,13 +87,25 @@ fn a_connection_is_cut() {
     let first = Rehearsal::new(servers, &dispatch(), DIRTY);
     let expected = undisturbed(&first);
     for side in ["SOURCE", "TARGET"] {
-        let port = if side == "SOURCE" { servers.legacy().port() } else { servers.modern().port() };
-        let direct = |r: &Rehearsal<'_>| if side == "SOURCE" { r.legacy_url() } else { r.modern_url() };
+        let port = if side == "SOURCE" {
+            servers.legacy().port()
+        } else {
+            servers.modern().port()
+        };
+        let direct = |r: &Rehearsal<'_>| {
+            if side == "SOURCE" {
+                r.legacy_url()
+            } else {
+                r.modern_url()
+            }
+        };
         // How many bytes an undisturbed run sends and gets.
         let calm = first.again();
         let proxy = Proxy::to(port);
         let variable = format!("{side}_DATABASE_URL");
-        let through = |r: &Rehearsal<'_>, proxy: &Proxy| program(r).with(&variable, &proxy.url(&direct(r), port));
+        let through = |r: &Rehearsal<'_>, proxy: &Proxy| {
+            program(r).with(&variable, &proxy.url(&direct(r), port))
+        };
         let finished = through(&calm, &proxy).run(&MIGRATE);
         assert_eq!(finished.code, expected.1.code, "{finished}");
         let bytes = proxy.passed();
@@ -92,11 +116,17 @@ fn a_connection_is_cut() {
             let after = bytes / 10 + dice.below(bytes * 7 / 10);
             proxy.cut_after(after);
             let finished = through(&rehearsal, &proxy).run(&MIGRATE);
-            let what = format!("{side} cut after {after} of {bytes} bytes, seed {}", dice.seed());
+            let what = format!(
+                "{side} cut after {after} of {bytes} bytes, seed {}",
+                dice.seed()
+            );
             assert_eq!(proxy.cuts(), 1, "{what}:\n{finished}");
             // The connections that hold the snapshot and the lock are lost with the others.
             assert_eq!(finished.code, Some(3), "{what}:\n{finished}");
-            assert!(finished.says("run the same command again"), "{what}: no hint:\n{finished}");
+            assert!(
+                finished.says("run the same command again"),
+                "{what}: no hint:\n{finished}"
+            );
             assert_discreet(&rehearsal, &finished);
             resume(&rehearsal, &expected, &what);
         }
@@ -112,7 +142,9 @@ fn a_server_that_refuses_is_told_quickly() {
     let proxy = Proxy::to(servers.modern().port());
     proxy.refuse(true);
     let url = proxy.url(&rehearsal.modern_url(), servers.modern().port());
-    let finished = program(&rehearsal).with("TARGET_DATABASE_URL", &url).run(&MIGRATE);
+    let finished = program(&rehearsal)
+        .with("TARGET_DATABASE_URL", &url)
+        .run(&MIGRATE);
     assert_eq!(finished.code, Some(3), "{finished}");
     assert!(finished.time < Duration::from_secs(10), "{finished}");
     assert!(finished.says("127.0.0.1"), "{finished}");
@@ -125,7 +157,11 @@ fn a_server_crashes_and_comes_back() {
     let first = Rehearsal::new(&servers, &dispatch(), DIRTY);
     let expected = undisturbed(&first);
     for side in ["modern", "legacy", "modern"] {
-        let server = if side == "modern" { servers.modern() } else { servers.legacy() };
+        let server = if side == "modern" {
+            servers.modern()
+        } else {
+            servers.legacy()
+        };
         let rehearsal = first.again();
         let mut running = program(&rehearsal).start(&MIGRATE);
         wait_for_batches(&rehearsal, &mut running, 12);
@@ -148,8 +184,9 @@ fn the_target_says_no() {
         // From the 60th batch of any table on.
         rehearsal.modern(&format!(
             "create schema testkit; create sequence testkit.batches;
+             create table testkit.full_disk as select 1;
              create function testkit.refuse() returns trigger language plpgsql as $$ begin
-               if nextval('testkit.batches') > 60 then
+               if exists (select from testkit.full_disk) and nextval('testkit.batches') > 60 then
                  raise exception 'simulated' using errcode = '{state}';
                end if; return null; end $$;
              create trigger testkit_refuse before insert on patients
@@ -160,15 +197,30 @@ fn the_target_says_no() {
         let finished = program(&rehearsal).with("BATCH_SIZE", "10").run(&MIGRATE);
         assert_eq!(finished.code, Some(code), "{state}:\n{finished}");
         assert!(finished.says(state), "{state} is named:\n{finished}");
-        assert!(finished.says("batch"), "{state}: the place is named:\n{finished}");
+        assert!(
+            finished.says("batch"),
+            "{state}: the place is named:\n{finished}"
+        );
         assert_discreet(&rehearsal, &finished);
-        rehearsal.modern("create or replace function testkit.refuse() returns trigger language plpgsql as $$ begin return null; end $$");
+        rehearsal.modern("truncate testkit.full_disk");
         let last = program(&rehearsal).with("BATCH_SIZE", "10").run(&MIGRATE);
         assert_eq!(last.code, expected.1.code, "{state}:\n{last}");
-        for table in ["offices", "profiles", "doctors", "doctor_offices", "patients", "courses", "orders"] {
+        for table in [
+            "offices",
+            "profiles",
+            "doctors",
+            "doctor_offices",
+            "patients",
+            "courses",
+            "orders",
+        ] {
             let part = format!("table public.{table}");
             let after = Dump::of(&rehearsal.modern_url());
-            assert_eq!(after.hashes()[&part], expected.0.hashes()[&part], "{state}: {table}");
+            assert_eq!(
+                after.hashes()[&part],
+                expected.0.hashes()[&part],
+                "{state}: {table}"
+            );
         }
     }
 }
@@ -183,13 +235,19 @@ fn two_processes_on_one_target() {
     let proxy = Proxy::to(servers.modern().port());
     proxy.delay(Duration::from_millis(15));
     let slow = proxy.url(&rehearsal.modern_url(), servers.modern().port());
-    let mut one = program(&rehearsal).with("TARGET_DATABASE_URL", &slow).start(&MIGRATE);
+    let mut one = program(&rehearsal)
+        .with("TARGET_DATABASE_URL", &slow)
+        .start(&MIGRATE);
     wait_for_batches(&rehearsal, &mut one, 3);
     let two = program(&rehearsal).run(&MIGRATE);
     assert_eq!(two.code, Some(6), "{two}");
     assert!(two.says("another process"), "{two}");
     let undoing = program(&rehearsal).run(&["rollback", "--yes"]);
-    assert_eq!(undoing.code, Some(6), "nor can it be undone meanwhile:\n{undoing}");
+    assert_eq!(
+        undoing.code,
+        Some(6),
+        "nor can it be undone meanwhile:\n{undoing}"
+    );
     let status = program(&rehearsal).expect(0, &["status"]);
     assert!(status.says("a process is at work"), "{status}");
     proxy.delay(Duration::ZERO);
@@ -231,7 +289,10 @@ fn a_privilege_is_missing() {
     let village = village();
     let rehearsal = Rehearsal::new(servers, village.path(), DIRTY);
     let role = "create role weak login password 'weakpassword'";
-    servers.modern().execute("postgres", role).expect("the role is made");
+    servers
+        .modern()
+        .execute("postgres", role)
+        .expect("the role is made");
     let as_weak = |url: &str| {
         let (scheme, rest) = url.split_once("://").expect("a URL");
         let (_, host) = rest.split_once('@').expect("a URL with a user");
@@ -239,18 +300,24 @@ fn a_privilege_is_missing() {
     };
     rehearsal.modern("grant select on all tables in schema public to weak");
     let program = program(&rehearsal);
-    let target = program.clone().with("TARGET_DATABASE_URL", &as_weak(&rehearsal.modern_url()));
+    let target = program
+        .clone()
+        .with("TARGET_DATABASE_URL", &as_weak(&rehearsal.modern_url()));
     let refused = target.expect(5, &MIGRATE);
     assert!(refused.says("permission denied"), "{refused}");
     // May it read the source? Only one of the tables.
     rehearsal.legacy("grant select on person, house to weak");
-    let source = program.clone().with("SOURCE_DATABASE_URL", &as_weak(&rehearsal.legacy_url()));
+    let source = program
+        .clone()
+        .with("SOURCE_DATABASE_URL", &as_weak(&rehearsal.legacy_url()));
     let refused = source.expect(5, &MIGRATE);
     assert!(refused.says("pet"), "the table is named:\n{refused}");
     let wrong = as_weak(&rehearsal.modern_url()).replace("weakpassword", "wrongpassword");
-    let refused = program.clone().with("TARGET_DATABASE_URL", &wrong).expect(5, &MIGRATE);
+    let refused = program
+        .clone()
+        .with("TARGET_DATABASE_URL", &wrong)
+        .expect(5, &MIGRATE);
     assert!(!refused.says("wrongpassword"), "{refused}");
-    assert_eq!(rehearsal.modern_number("select count(*) from people"), 0);
     // A policy that hides rows from the reader is no smaller source.
     rehearsal.legacy(
         "grant select on pet to weak; alter table pet enable row level security;
@@ -258,7 +325,10 @@ fn a_privilege_is_missing() {
     );
     let refused = source.run(&MIGRATE);
     assert_eq!(refused.code, Some(5), "{refused}");
-    assert!(refused.says("row-level security") || refused.says("row security"), "{refused}");
+    assert!(
+        refused.says("row-level security") || refused.says("row security"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -269,8 +339,15 @@ fn a_target_that_is_not_empty_and_not_ours() {
     let before = Dump::of_tables(&rehearsal.modern_url());
     for mode in ["auto", "bulk"] {
         let refused = program(&rehearsal).run(&["migrate", "--mode", mode]);
-        assert_eq!(refused.code, Some(if mode == "auto" { 4 } else { 2 }), "{refused}");
-        assert!(refused.says("houses") && refused.says("not empty"), "{refused}");
+        assert_eq!(
+            refused.code,
+            Some(if mode == "auto" { 4 } else { 2 }),
+            "{refused}"
+        );
+        assert!(
+            refused.says("houses") && refused.says("not empty"),
+            "{refused}"
+        );
         assert!(refused.says("--mode in-place"), "{refused}");
         let after = Dump::of_tables(&rehearsal.modern_url());
         assert_eq!(after.len_of("table public.houses"), 1, "{mode}");
@@ -291,14 +368,20 @@ fn rows_that_come_during_a_run_come_with_the_next() {
     let proxy = Proxy::to(servers.modern().port());
     proxy.delay(Duration::from_millis(10));
     let slow = proxy.url(&rehearsal.modern_url(), servers.modern().port());
-    let mut running = program(&rehearsal).with("TARGET_DATABASE_URL", &slow).start(&MIGRATE);
+    let mut running = program(&rehearsal)
+        .with("TARGET_DATABASE_URL", &slow)
+        .start(&MIGRATE);
     wait_for_batches(&rehearsal, &mut running, 1);
     rehearsal.legacy("insert into pet values (1000, 1, 'Late', 'cat', 1, 'T1000'), (0, 1, 'Low', 'cat', 1, 'T0')");
     proxy.delay(Duration::ZERO);
     let finished = running.wait();
     assert!(matches!(finished.code, Some(0 | 1)), "{finished}");
     let late = "select count(*) from pets where legacy_id in (0, 1000)";
-    assert_eq!(rehearsal.modern_number(late), 0, "they are not in the snapshot");
+    assert_eq!(
+        rehearsal.modern_number(late),
+        0,
+        "they are not in the snapshot"
+    );
     let next = program(&rehearsal).run(&["migrate"]);
     assert!(matches!(next.code, Some(0 | 1)), "{next}");
     assert_eq!(rehearsal.modern_number(late), 2);

@@ -6,7 +6,11 @@ use regraft_testkit::{Dump, Legacy, Program, Rehearsal, Servers, dispatch};
 use village::village;
 
 const REGRAFT: &str = env!("CARGO_BIN_EXE_regraft");
-const DIRTY: Legacy = Legacy { scale: 0.04, seed: 5, dirt: 1.0 };
+const DIRTY: Legacy = Legacy {
+    scale: 0.04,
+    seed: 5,
+    dirt: 1.0,
+};
 
 fn program(rehearsal: &Rehearsal<'_>) -> Program {
     Program::on(REGRAFT, rehearsal).with("BATCH_SIZE", "400")
@@ -30,12 +34,16 @@ fn a_second_run_changes_no_byte_and_says_so() {
             let first = migrate(&rehearsal, mode);
             assert_eq!(first["nothing_to_do"], false);
             let before = Dump::of(&rehearsal.modern_url());
-            before.catalog().assert_same(&empty.catalog(), "the catalog after a run");
+            before
+                .catalog()
+                .assert_same(&empty.catalog(), "the catalog after a run");
             let finished = program(&rehearsal).run(&["migrate"]);
             assert!(matches!(finished.code, Some(0 | 1)), "{finished}");
-            assert!(finished.says("nothing to do"), "{finished}");
+            assert!(finished.says("Nothing to do"), "{finished}");
             let after = Dump::of(&rehearsal.modern_url());
-            after.without_runs().assert_same(&before.without_runs(), "after a second run");
+            after
+                .without_runs()
+                .assert_same(&before.without_runs(), "after a second run");
             let written = rehearsal.modern_number(
                 "select sum(inserted + updated)::bigint from regraft.migration_control where run_no = 2",
             );
@@ -65,7 +73,10 @@ fn mended_rows_follow_with_their_children() {
     let mended = program(&rehearsal).run(&["--format", "json", "migrate"]);
     assert!(matches!(mended.code, Some(0 | 1)), "{mended}");
     assert!(rehearsal.modern_number(open) < before);
-    assert!(rehearsal.modern_number(blocked) < blocked_before, "children follow");
+    assert!(
+        rehearsal.modern_number(blocked) < blocked_before,
+        "children follow"
+    );
     let left = rehearsal.modern_number(
         "select count(*) from regraft.migration_quarantine q join regraft.migration_mappings m
            using (entity, legacy_id) where q.state = 'open'",
@@ -74,7 +85,8 @@ fn mended_rows_follow_with_their_children() {
     let fresh = rehearsal.again();
     migrate(&fresh, "bulk");
     let fresh_dump = Dump::of_tables(&fresh.modern_url());
-    Dump::of_tables(&rehearsal.modern_url()).assert_same(&fresh_dump, "mended against sound from the start");
+    Dump::of_tables(&rehearsal.modern_url())
+        .assert_same(&fresh_dump, "mended against sound from the start");
     assert_eq!(rehearsal.modern_number(open), fresh.modern_number(open));
 }
 
@@ -96,8 +108,16 @@ fn mended_rows_of_a_cycle_follow() {
         // rows, and changes are not this command's business: they are left out of the comparison.
         let people = "select id, name, boss_id, email, born, legacy_id from people order by id";
         let pets = "select * from pets order by id";
-        assert_eq!(rehearsal.modern_rows(people), fresh.modern_rows(people), "{mode}");
-        assert_eq!(rehearsal.modern_rows(pets), fresh.modern_rows(pets), "{mode}");
+        assert_eq!(
+            rehearsal.modern_rows(people),
+            fresh.modern_rows(people),
+            "{mode}"
+        );
+        assert_eq!(
+            rehearsal.modern_rows(pets),
+            fresh.modern_rows(pets),
+            "{mode}"
+        );
     }
 }
 
@@ -125,7 +145,10 @@ fn without_the_index_of_its_mappings_it_refuses() {
     let before = Dump::of_tables(&rehearsal.modern_url());
     rehearsal.modern("drop index regraft.migration_mappings_patients_key");
     let refused = program(&rehearsal).expect(4, &["migrate"]);
-    assert!(refused.says("moved twice") && refused.says("create unique index"), "{refused}");
+    assert!(
+        refused.says("moved twice") && refused.says("create unique index"),
+        "{refused}"
+    );
     Dump::of_tables(&rehearsal.modern_url()).assert_same(&before, "after it refused");
     rehearsal.modern(
         "create unique index migration_mappings_patients_key on regraft.migration_mappings_patients ((legacy_id::bigint))",

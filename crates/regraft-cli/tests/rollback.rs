@@ -8,7 +8,11 @@ use regraft_testkit::{Dice, Dump, Legacy, Program, Rehearsal, Servers, dispatch}
 use village::village;
 
 const REGRAFT: &str = env!("CARGO_BIN_EXE_regraft");
-const DIRTY: Legacy = Legacy { scale: 0.04, seed: 5, dirt: 1.0 };
+const DIRTY: Legacy = Legacy {
+    scale: 0.04,
+    seed: 5,
+    dirt: 1.0,
+};
 
 fn program(rehearsal: &Rehearsal<'_>) -> Program {
     Program::on(REGRAFT, rehearsal).with("BATCH_SIZE", "50")
@@ -30,7 +34,11 @@ fn run_id(rehearsal: &Rehearsal<'_>, number: i32) -> String {
 /// Nothing of any run is left in the ledger's mappings and quarantine.
 #[track_caller]
 fn assert_forgotten(rehearsal: &Rehearsal<'_>) {
-    for table in ["migration_mappings", "migration_quarantine", "migration_checkpoints"] {
+    for table in [
+        "migration_mappings",
+        "migration_quarantine",
+        "migration_checkpoints",
+    ] {
         let rows = rehearsal.modern_number(&format!("select count(*) from regraft.{table}"));
         assert_eq!(rows, 0, "{table}");
     }
@@ -51,7 +59,8 @@ fn the_target_is_what_it_was() {
             Dump::of_tables(&rehearsal.modern_url()).assert_same(&before, "after the rollback");
             assert_forgotten(&rehearsal);
             migrate(&rehearsal, &["--mode", mode]);
-            Dump::of_tables(&rehearsal.modern_url()).assert_same(&migrated, "after migrating again");
+            Dump::of_tables(&rehearsal.modern_url())
+                .assert_same(&migrated, "after migrating again");
         }
     }
 }
@@ -79,11 +88,16 @@ fn only_the_named_run_is_undone() {
          insert into pet values (1000, 1000, 'New', 'cat', 1, 'T1000'), (1001, 3, 'Other', 'dog', 1, 'T1001')",
     );
     migrate(&rehearsal, &[]);
-    assert_eq!(rehearsal.modern_number("select count(*) from pets where legacy_id >= 1000"), 2);
+    assert_eq!(
+        rehearsal.modern_number("select count(*) from pets where legacy_id >= 1000"),
+        2
+    );
     let second = run_id(&rehearsal, 2);
     program(&rehearsal).expect(0, &["rollback", "--run", &second, "--yes"]);
     let after = Dump::of(&rehearsal.modern_url());
-    after.without_runs().assert_same(&first.without_runs(), "after undoing the second run");
+    after
+        .without_runs()
+        .assert_same(&first.without_runs(), "after undoing the second run");
     // What one run of an entity wrote goes by the entity's name as well, its children with it.
     program(&rehearsal).expect(0, &["rollback", "pets", "--yes"]);
     assert_eq!(rehearsal.modern_number("select count(*) from pets"), 0);
@@ -100,7 +114,10 @@ fn children_of_others_stand_in_the_way() {
     let before = Dump::of(&rehearsal.modern_url());
     let first = run_id(&rehearsal, 1);
     let refused = program(&rehearsal).expect(4, &["rollback", "--run", &first, "--yes"]);
-    assert!(refused.says("pets") && refused.says("would stay"), "{refused}");
+    assert!(
+        refused.says("pets") && refused.says("would stay"),
+        "{refused}"
+    );
     Dump::of(&rehearsal.modern_url()).assert_same(&before, "after it refused");
     program(&rehearsal).expect(0, &["rollback", "pets", "--yes"]);
     rehearsal.modern(
@@ -120,7 +137,9 @@ fn undo_what_was_cut(project: &Path, failpoint: Option<&str>, dice: &mut Dice) {
     let arguments = ["migrate", "--mode", "bulk"];
     let what = match failpoint {
         Some(point) => {
-            let finished = program(&rehearsal).with("FAILPOINTS", point).run(&arguments);
+            let finished = program(&rehearsal)
+                .with("FAILPOINTS", point)
+                .run(&arguments);
             assert!(finished.signal.is_some(), "{point}:\n{finished}");
             point.to_owned()
         }
@@ -130,7 +149,10 @@ fn undo_what_was_cut(project: &Path, failpoint: Option<&str>, dice: &mut Dice) {
             format!("killed after {moment:?}, seed {}", dice.seed())
         }
     };
-    if rehearsal.modern_rows("select 1 from pg_namespace where nspname = 'regraft'").is_empty() {
+    if rehearsal
+        .modern_rows("select 1 from pg_namespace where nspname = 'regraft'")
+        .is_empty()
+    {
         return;
     }
     let finished = program(&rehearsal).expect(0, &["rollback", "--yes"]);
@@ -140,7 +162,8 @@ fn undo_what_was_cut(project: &Path, failpoint: Option<&str>, dice: &mut Dice) {
     migrate(&rehearsal, &["--mode", "bulk"]);
     let fresh = rehearsal.again();
     migrate(&fresh, &["--mode", "bulk"]);
-    Dump::of_tables(&rehearsal.modern_url()).assert_same(&Dump::of_tables(&fresh.modern_url()), &what);
+    Dump::of_tables(&rehearsal.modern_url())
+        .assert_same(&Dump::of_tables(&fresh.modern_url()), &what);
 }
 
 #[test]
@@ -171,7 +194,9 @@ fn a_rollback_that_was_killed_is_finished_by_the_next() {
         let before = Dump::of_tables(&rehearsal.modern_url());
         migrate(&rehearsal, &["--mode", "bulk"]);
         let point = format!("before-rollback-commit={n}*off->return(abort)");
-        let cut = program(&rehearsal).with("FAILPOINTS", &point).run(&["rollback", "--yes"]);
+        let cut = program(&rehearsal)
+            .with("FAILPOINTS", &point)
+            .run(&["rollback", "--yes"]);
         assert!(cut.signal.is_some(), "{point}:\n{cut}");
         program(&rehearsal).expect(0, &["rollback", "--yes"]);
         Dump::of_tables(&rehearsal.modern_url()).assert_same(&before, &point);

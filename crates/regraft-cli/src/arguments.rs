@@ -204,10 +204,10 @@ pub(crate) struct MigrateArguments {
     #[arg(long, value_name = "HASH")]
     pub(crate) plan: Option<String>,
     /// Source rows per transaction
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", value_parser = rows)]
     pub(crate) batch_size: Option<u32>,
     /// Batches at work side by side
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, value_name = "N", value_parser = workers)]
     pub(crate) workers: Option<u16>,
     /// How rows are loaded
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
@@ -257,7 +257,7 @@ pub(crate) struct StatusArguments {
 #[derive(Debug, Args)]
 pub(crate) struct RunsArguments {
     /// How many to list, latest first
-    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = limit)]
     pub(crate) limit: i64,
 }
 
@@ -294,7 +294,7 @@ pub(crate) struct QuarantineListArguments {
     #[arg(long)]
     pub(crate) resolved: bool,
     /// How many rows to list
-    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = limit)]
     pub(crate) limit: i64,
 }
 
@@ -325,6 +325,28 @@ fn scale(text: &str) -> Result<f64, String> {
 
 fn dirt(text: &str) -> Result<f64, String> {
     factor(text, 0.0, 50.0)
+}
+
+fn rows(text: &str) -> Result<u32, String> {
+    whole(text, 1, 1_000_000)
+}
+
+fn workers(text: &str) -> Result<u16, String> {
+    whole(text, 1, 64)
+}
+
+fn limit(text: &str) -> Result<i64, String> {
+    whole(text, 1, 1_000_000)
+}
+
+fn whole<N>(text: &str, low: N, high: N) -> Result<N, String>
+where
+    N: std::str::FromStr + PartialOrd + std::fmt::Display,
+{
+    match text.parse::<N>() {
+        Ok(number) if (&low..=&high).contains(&&number) => Ok(number),
+        _ => Err(format!("a whole number from {low} to {high} is needed")),
+    }
 }
 
 fn factor(text: &str, low: f64, high: f64) -> Result<f64, String> {

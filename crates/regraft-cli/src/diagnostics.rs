@@ -103,9 +103,22 @@ fn push_hint(text: &mut String, printer: &Printer, hint: Option<&str>) {
 }
 
 fn hint(error: &Error) -> Option<&str> {
+    let database = error.database().and_then(|database| database.hint());
     error
         .hint_text()
-        .or_else(|| error.database().and_then(|database| database.hint()))
+        .or(database)
+        .or_else(|| by_kind(error.kind()))
+}
+
+/// What to do next where nothing closer is known.
+fn by_kind(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Permission => Some(
+            "the source's user needs SELECT on the tables it reads; the target's user must own the \
+             target tables, and needs CREATE on the database for the schema `regraft`",
+        ),
+        _ => None,
+    }
 }
 
 /// The error of names that are neither entities nor groups.

@@ -44,7 +44,16 @@ fn a_project_goes_from_plan_to_rollback() {
         "{again}"
     );
     assert!(again.contains("Nothing to do"), "{again}");
-    assert!(again.contains("every row is accounted for"), "{again}");
+    let unwrapped = again.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(unwrapped.contains("every row is accounted for"), "{again}");
+
+    let validation = json(&shop, "validate", 0);
+    assert_eq!(validation["passed"], true);
+    shop.in_target("update purchases set price = price + 1 where legacy_id = 7");
+    let text = shop.run("validate");
+    assert!(text.contains("exit code: 1"), "{text}");
+    assert!(text.contains("NOT VALID"), "{text}");
+    shop.in_target("update purchases set price = price - 1 where legacy_id = 7");
 
     let listed = json(&shop, "quarantine list", 0);
     assert_eq!(listed["rows"].as_array().unwrap().len(), 5);

@@ -111,7 +111,6 @@ async fn show(
     let step = Step::begin(printer, "comparing both databases");
     let validation = validate(context, &selection).await?;
     drop(step);
-    printer.note(views::validation::verdict(&validation));
     printer.note("");
     let document = Document {
         migration: &outcome,

@@ -45,7 +45,7 @@ pub(crate) fn render(checked: &Checked, colours: bool, width: usize) -> String {
         let line = figures::wrap(&line, width.saturating_sub(2), 2);
         out.push_str(&format!("{} {line}\n", paint(style::CAUTION, "!")));
     }
-    out.push_str(&verdict(checked));
+    out.push_str(&figures::wrap(&verdict(checked), width, 2));
     out
 }
 

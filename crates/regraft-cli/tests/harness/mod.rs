@@ -230,7 +230,7 @@ pub(crate) fn transcript(command: &mut Command, line: &str, folder: &Path) -> St
 pub(crate) fn filters() -> Vec<(&'static str, &'static str)> {
     vec![
         (r"127\.0\.0\.1:\d{4,5}", "127.0.0.1:[PORT]"),
-        (r"(migrate|rollback)_\d{8}_\d{6}_[0-9a-f]{4}", "$1_[RUN]"),
+        (r"(migrate|rollback)_\d{8}_\d{6}_[0-9a-f]{4}", "${1}_[RUN]"),
         (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "[TIME]"),
         (r"shop_target_\d+", "shop_target"),
         (r" +\d+(\.\d+)? (ms|s)\b", " [SPAN]"),

@@ -155,11 +155,16 @@ impl From<regraft_pg::Error> for Error {
             K::Unreachable | K::ConnectionLost | K::Tls => Kind::Unreachable,
             K::Authentication | K::Permission => Kind::Permission,
             K::LockNotAvailable => Kind::Busy,
-            K::QueryCanceled => Kind::Interrupted,
+            // This program cancels no statement: a time limit of the server or somebody else did,
+            // which is no stop on request.
+            K::QueryCanceled => Kind::Data,
             K::Serialization | K::Constraint | K::Data | K::Resource | K::Query => Kind::Data,
             K::Io | K::Protocol => Kind::Internal,
         };
         let mut error = Self::new(kind, source.to_string());
+        if source.kind() == K::ConnectionLost {
+            error = error.hint("when the server is back, run the same command again: what was committed stays");
+        }
         error.0.source = Some(source);
         error
     }

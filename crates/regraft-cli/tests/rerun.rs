@@ -65,8 +65,9 @@ fn mended_rows_follow_with_their_children() {
     rehearsal.legacy(
         "update auth_user set last_name = 'Short' where id in
            (select legacy_id from regraft_generator.regraft_dirt where kind = 'doctor_name_too_long');
-         update dispatch_office set tax_rate = 8.25 where id in
-           (select legacy_id from regraft_generator.regraft_dirt where kind = 'tax_rate_without_point');
+         update dispatch_patient set suffix = 'X1' where id in
+           (select legacy_id from regraft_generator.regraft_dirt
+            where kind = 'suffix_too_long' and entity = 'patients');
          update dispatch_instruction set price = 1 where id in
            (select legacy_id from regraft_generator.regraft_dirt where kind = 'price_negative')",
     );

@@ -197,29 +197,40 @@ pub(crate) async fn load_keys(
 ) -> Result<KeyMap> {
     let mut builder = KeyMapBuilder::new(numeric, budget);
     if regraft_ledger::partition_exists(&**target, entity).await? {
-        let sql = format!(
-            "copy ({}) to stdout (format binary)",
-            regraft_ledger::mapping_select(entity, numeric)
-        );
-        let stream = target.copy_out(&sql).await?;
-        pin_mut!(stream);
-        let (mut reader, mut tuple) = (Reader::default(), Tuple::default());
-        while let Some(chunk) = stream.next().await {
-            let payload = reader.payload(&chunk?)?;
-            let mut rest: &[u8] = &payload;
-            while !rest.is_empty() {
-                let Some(used) = tuple.parse(rest, 2)? else { break };
-                if let (Some(id), Some(key)) = (tuple.field(rest, 0), tuple.field(rest, 1)) {
-                    builder.add(&ledger_id(numeric, id)?, ledger_key(key)?)?;
-                }
-                rest = &rest[used..];
-            }
-        }
+        add_mapped(target, entity, numeric, &mut builder).await?;
     }
     for id in regraft_ledger::open_ids(&**target, entity).await? {
         builder.add_stopped(&ledger_id_text(numeric, id)?);
     }
     builder.finish()
+}
+
+/// Adds the keys of an entity's mapped rows to a map that is being built.
+pub(crate) async fn add_mapped(
+    target: &Session,
+    entity: &str,
+    numeric: bool,
+    builder: &mut KeyMapBuilder,
+) -> Result<()> {
+    let sql = format!(
+        "copy ({}) to stdout (format binary)",
+        regraft_ledger::mapping_select(entity, numeric)
+    );
+    let stream = target.copy_out(&sql).await?;
+    pin_mut!(stream);
+    let (mut reader, mut tuple) = (Reader::default(), Tuple::default());
+    while let Some(chunk) = stream.next().await {
+        let payload = reader.payload(&chunk?)?;
+        let mut rest: &[u8] = &payload;
+        while !rest.is_empty() {
+            let Some(used) = tuple.parse(rest, 2)? else { break };
+            if let (Some(id), Some(key)) = (tuple.field(rest, 0), tuple.field(rest, 1)) {
+                builder.add(&ledger_id(numeric, id)?, ledger_key(key)?)?;
+            }
+            rest = &rest[used..];
+        }
+    }
+    Ok(())
 }
 
 fn unreadable() -> Error {

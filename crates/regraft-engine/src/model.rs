@@ -1,7 +1,9 @@
 //! The project resolved against both catalogs: what is read from the source, and how each byte of
 //! it becomes a byte of the target.
 
+mod columns;
 mod constants;
+mod describe;
 mod fields;
 mod resolve;
 mod transfer;

@@ -181,11 +181,9 @@ struct Planner<'a> {
 /// What reading an entity came to.
 #[derive(Default)]
 struct Reading {
-    moved: Vec<LegacyId>,
     to_move: u64,
     in_place: u64,
     predictions: BTreeMap<(Bucket, String, Option<String>, Option<String>), Prediction>,
-    stopped: Vec<LegacyId>,
 }
 
 impl Planner<'_> {
@@ -206,7 +204,9 @@ impl Planner<'_> {
         let wanted = selection.entities().iter().any(|step| {
             self.model.entities.get(&step.entity).is_some_and(|m| m.parents().contains(&name))
         });
-        let reading = self.read(model, &ranges, has_existing, wanted).await?;
+        let mut keys = wanted
+            .then(|| KeyMapBuilder::new(model.numeric, self.context.settings.key_memory));
+        let reading = self.read(model, &ranges, has_existing, keys.as_mut()).await?;
         let mut filters: BTreeMap<&String, u64> = BTreeMap::new();
         for range in &ranges {
             for (filter, count) in &range.filtered {
@@ -232,8 +232,8 @@ impl Planner<'_> {
             seconds_estimate: started.elapsed().as_secs_f64() * WRITE_FACTOR
                 / self.context.settings.workers.max(1) as f64,
         };
-        if wanted {
-            self.remember(model, reading).await?;
+        if let Some(keys) = keys {
+            self.remember(model, keys).await?;
         }
         Ok(plan)
     }
@@ -256,7 +256,7 @@ impl Planner<'_> {
         model: &EntityModel,
         ranges: &[crate::load::BatchRange],
         has_existing: bool,
-        remember: bool,
+        mut keys: Option<&mut KeyMapBuilder>,
     ) -> Result<Reading> {
         let mut parents = HashMap::new();
         for parent in model.parents() {
@@ -278,14 +278,16 @@ impl Planner<'_> {
                 .await?;
             reading.to_move += progress.written.len() as u64;
             reading.in_place += progress.in_place.unsigned_abs();
-            if remember {
-                reading.moved.extend(progress.written.into_iter().map(|row| row.id));
-            }
-            for (id, reasons) in progress.faults.rows {
-                reading.note(&id, &reasons);
-                if remember {
-                    reading.stopped.push(id);
+            if let Some(keys) = keys.as_deref_mut() {
+                for row in &progress.written {
+                    keys.add(&row.id, row.key)?;
                 }
+                for (id, _) in &progress.faults.rows {
+                    keys.add_stopped(id);
+                }
+            }
+            for (id, reasons) in &progress.faults.rows {
+                reading.note(id, reasons);
             }
         }
         Ok(reading)
@@ -309,29 +311,13 @@ impl Planner<'_> {
     }
 
     /// Keeps which rows of an entity would be in the target, for those that refer to it.
-    async fn remember(&mut self, model: &EntityModel, reading: Reading) -> Result<()> {
-        let mut builder = KeyMapBuilder::new(model.numeric, self.context.settings.key_memory);
+    async fn remember(&mut self, model: &EntityModel, mut keys: KeyMapBuilder) -> Result<()> {
         if self.has_existing(&model.name).await? {
-            for id in existing_ids(&self.target, model).await? {
-                builder.add(&id, uuid::Uuid::max())?;
-            }
+            crate::migrate::add_mapped(&self.target, &model.name, model.numeric, &mut keys).await?;
         }
-        for id in &reading.moved {
-            builder.add(id, uuid::Uuid::max())?;
-        }
-        for id in &reading.stopped {
-            builder.add_stopped(id);
-        }
-        self.keys.insert(model.name.clone(), Arc::new(builder.finish()?));
+        self.keys.insert(model.name.clone(), Arc::new(keys.finish()?));
         Ok(())
     }
-}
-
-async fn existing_ids(target: &Session, model: &EntityModel) -> Result<Vec<LegacyId>> {
-    let rows = target
-        .query("select legacy_id from regraft.migration_mappings where entity = $1", &[&model.name])
-        .await?;
-    rows.iter().map(|row| crate::load::parse_id(model, row.get(0))).collect()
 }
 
 impl Reading {

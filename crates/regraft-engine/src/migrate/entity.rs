@@ -263,7 +263,18 @@ async fn settle(engine: &Engine<'_>, load: &Arc<EntityLoad>, workers: &[Worker])
         .ok_or_else(unreadable_record)?;
     let mut sessions = vec![Arc::clone(&engine.target)];
     sessions.extend(workers.iter().skip(1).map(|w| Arc::clone(&w.target)));
-    bulk::bring_back(engine.context, &engine.snapshot.session, &sessions, load, &dropped).await?;
+    tokio::select! {
+        // A large index takes minutes: what is being built is cancelled, and built again by the
+        // process that goes on.
+        () = engine.context.cancel.cancelled() => {
+            for session in &sessions {
+                session.cancel_token().cancel().await?;
+            }
+            engine.target.batch_execute("rollback").await?;
+            return Err(crate::context::interrupted());
+        }
+        done = bulk::bring_back(engine.context, &engine.snapshot.session, &sessions, load, &dropped) => done?,
+    }
     let target = &engine.target;
     transaction::run(target, load.nested, async || {
         Ok(regraft_ledger::set_dropped(&***target, &load.checkpoint, &serde_json::json!([])).await?)

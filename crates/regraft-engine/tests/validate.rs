@@ -3,6 +3,8 @@
 
 #[path = "validate/fixture.rs"]
 mod fixture;
+#[path = "validate/odd.rs"]
+mod odd;
 
 use fixture::{Pair, assert_found, findings};
 use regraft_engine::{Kind, MigrateOptions, migrate, validate};

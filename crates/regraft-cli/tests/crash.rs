@@ -2,7 +2,9 @@
 //! without.
 //!
 //! `REGRAFT_TEST_KILLS` is the number of kills at random moments (12 if not set),
-//! `REGRAFT_TEST_SEED` the seed that a failed test printed.
+//! `REGRAFT_TEST_SEED` the seed that a failed test printed. From 1000 kills on, every single commit
+//! of a migration is cut, and not only some.
+#![allow(clippy::print_stderr, reason = "a failed test tells its seed")]
 
 mod village;
 
@@ -160,7 +162,9 @@ fn abort_at(rehearsal: &Rehearsal<'_>, arguments: &[&str], point: &str, n: u64) 
 }
 
 /// Ends the process at every `step`th commit of a migration, and lets another one go on.
-fn abort_at_commits(mode: &str, point: &str, step: usize) {
+fn abort_at_commits(mode: &str, point: &str) {
+    let (mut dice, step) = (Dice::from_environment(), step());
+    eprintln!("REGRAFT_TEST_SEED={}", dice.seed());
     let arguments = ["migrate", "--mode", mode];
     let village = village();
     let first = Rehearsal::new(Servers::shared(), village.path(), CLEAN);
@@ -169,11 +173,11 @@ fn abort_at_commits(mode: &str, point: &str, step: usize) {
         expected.dump.len_of("ledger: quarantine") > 0,
         "the village has its troubles"
     );
-    let offset = std::process::id() as usize % step;
     let mut hit = 0;
-    for n in (offset..).step_by(step) {
+    let first_time = dice.below(step as u64);
+    for n in (first_time..).step_by(step) {
         let rehearsal = first.again();
-        let aborted = abort_at(&rehearsal, &arguments, point, n as u64);
+        let aborted = abort_at(&rehearsal, &arguments, point, n);
         let what = format!("{mode}, {point}, time {n}");
         if !aborted {
             assert!(hit > 20 / step, "only {hit} {point} were hit");
@@ -187,27 +191,31 @@ fn abort_at_commits(mode: &str, point: &str, step: usize) {
 
 /// Every commit with many kills to spare, else some of them.
 fn step() -> usize {
-    if kills() >= 50 { 1 } else { 7 }
+    match kills() {
+        1_000.. => 1,
+        50.. => 4,
+        _ => 9,
+    }
 }
 
 #[test]
 fn aborted_before_commits_in_place() {
-    abort_at_commits("in-place", "before-commit", step());
+    abort_at_commits("in-place", "before-commit");
 }
 
 #[test]
 fn aborted_before_commits_in_bulk() {
-    abort_at_commits("bulk", "before-commit", step());
+    abort_at_commits("bulk", "before-commit");
 }
 
 #[test]
 fn aborted_after_commits_in_place() {
-    abort_at_commits("in-place", "after-commit", step());
+    abort_at_commits("in-place", "after-commit");
 }
 
 #[test]
 fn aborted_after_commits_in_bulk() {
-    abort_at_commits("bulk", "after-commit", step());
+    abort_at_commits("bulk", "after-commit");
 }
 
 /// The commit was carried out, and the program is told that the connection was lost. In a batch it
@@ -288,8 +296,8 @@ fn interrupted_at_a_clean_checkpoint() {
     let first = Rehearsal::new(Servers::shared(), &dispatch(), DIRTY);
     let expected = undisturbed(&first, &arguments, false);
     let rehearsal = first.again();
-    let running = program(&rehearsal).start(&arguments);
-    std::thread::sleep(expected.finished.time / 2);
+    let mut running = program(&rehearsal).start(&arguments);
+    rehearsal.wait_for_batches(&mut running, 15);
     running.signal(libc::SIGINT);
     let finished = running.wait();
     assert_eq!(finished.code, Some(6), "{finished}");

@@ -1,12 +1,14 @@
 //! Servers and networks that fail, privileges that are missing, and somebody else at work: a clear
 //! error, the right exit code, and a run that goes on when the cause is gone.
 
+#![allow(clippy::print_stderr, reason = "a failed test tells its seed")]
+
 mod village;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use regraft_testkit::{
-    Dice, Dump, Finished, Legacy, Program, Proxy, Rehearsal, Running, Servers, dispatch,
+    Dice, Dump, Finished, Legacy, Program, Proxy, Rehearsal, Servers, dispatch,
 };
 use village::village;
 
@@ -54,29 +56,6 @@ fn assert_discreet(rehearsal: &Rehearsal<'_>, finished: &Finished) {
         );
     }
     assert!(!finished.says("Failing row contains"), "{finished}");
-}
-
-/// Waits until `condition` holds, 30 seconds at most.
-#[track_caller]
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !condition() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Waits until so many batches are committed.
-#[track_caller]
-fn wait_for_batches(rehearsal: &Rehearsal<'_>, running: &mut Running, batches: i64) {
-    wait_until("the batches", || {
-        assert!(running.is_running(), "ended too early:\n{}", running.said());
-        let installed = "select 1 from pg_class where relname = 'migration_checkpoints'";
-        !rehearsal.modern_rows(installed).is_empty()
-            && rehearsal.modern_number(
-                "select coalesce(sum(batches_done), 0) from regraft.migration_checkpoints",
-            ) >= batches
-    });
 }
 
 #[test]
@@ -164,7 +143,7 @@ fn a_server_crashes_and_comes_back() {
         };
         let rehearsal = first.again();
         let mut running = program(&rehearsal).start(&MIGRATE);
-        wait_for_batches(&rehearsal, &mut running, 12);
+        rehearsal.wait_for_batches(&mut running, 12);
         server.stop_immediate().expect("the server stops");
         let finished = running.wait();
         server.start_again().expect("the server starts");
@@ -233,12 +212,12 @@ fn two_processes_on_one_target() {
     let expected = undisturbed(&first);
     let rehearsal = first.again();
     let proxy = Proxy::to(servers.modern().port());
-    proxy.delay(Duration::from_millis(15));
+    proxy.delay(Duration::from_millis(25));
     let slow = proxy.url(&rehearsal.modern_url(), servers.modern().port());
     let mut one = program(&rehearsal)
         .with("TARGET_DATABASE_URL", &slow)
         .start(&MIGRATE);
-    wait_for_batches(&rehearsal, &mut one, 3);
+    rehearsal.wait_for_batches(&mut one, 3);
     let two = program(&rehearsal).run(&MIGRATE);
     assert_eq!(two.code, Some(6), "{two}");
     assert!(two.says("another process"), "{two}");
@@ -263,7 +242,7 @@ fn a_process_that_comes_back_from_the_dead_writes_nothing() {
     let expected = undisturbed(&first);
     let rehearsal = first.again();
     let mut one = program(&rehearsal).start(&MIGRATE);
-    wait_for_batches(&rehearsal, &mut one, 5);
+    rehearsal.wait_for_batches(&mut one, 5);
     one.signal(libc::SIGSTOP);
     // Its server processes go, as after a network that was gone for long; it doesn't know yet.
     Servers::shared()
@@ -371,7 +350,7 @@ fn rows_that_come_during_a_run_come_with_the_next() {
     let mut running = program(&rehearsal)
         .with("TARGET_DATABASE_URL", &slow)
         .start(&MIGRATE);
-    wait_for_batches(&rehearsal, &mut running, 1);
+    rehearsal.wait_for_batches(&mut running, 1);
     rehearsal.legacy("insert into pet values (1000, 1, 'Late', 'cat', 1, 'T1000'), (0, 1, 'Low', 'cat', 1, 'T0')");
     proxy.delay(Duration::ZERO);
     let finished = running.wait();

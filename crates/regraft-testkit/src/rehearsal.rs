@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use regraft_engine::{Context, Events, GenerateOptions, KeySecret, Settings};
 use regraft_pg::Side;
 use regraft_project::Project;
 use tokio_util::sync::CancellationToken;
 
+use crate::program::Running;
 use crate::servers::{Servers, block_on, session};
 
 /// What the legacy data is like.
@@ -140,6 +143,19 @@ impl<'a> Rehearsal<'a> {
         let rows = self.modern_rows(query);
         let value = rows.first().and_then(|row| row.first());
         value.and_then(|v| v.parse().ok()).unwrap_or_else(|| panic!("no number: {query}"))
+    }
+
+    /// Waits until a migration at work has committed so many batches, 30 seconds at most.
+    #[track_caller]
+    pub fn wait_for_batches(&self, running: &mut Running, batches: i64) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let installed = "select 1 from pg_class where relname = 'migration_checkpoints'";
+        let done = "select coalesce(sum(batches_done), 0) from regraft.migration_checkpoints";
+        while self.modern_rows(installed).is_empty() || self.modern_number(done) < batches {
+            assert!(running.is_running(), "ended too early:\n{}", running.said());
+            assert!(Instant::now() < deadline, "too slow:\n{}", running.said());
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Counts, from now on, how often rows were begun to be written to each of the project's

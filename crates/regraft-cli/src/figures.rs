@@ -59,6 +59,14 @@ pub(crate) fn duration(seconds: f64) -> String {
     format!("{} h {:02} min", whole / 3600, whole % 3600 / 60)
 }
 
+/// A time span to come, which nobody knows to the tenth: `4 s`, `2 min 05 s`.
+pub(crate) fn span(seconds: f64) -> String {
+    if (0.0..60.0).contains(&seconds) {
+        return format!("{:.0} s", seconds.ceil());
+    }
+    duration(seconds)
+}
+
 /// Rows per second, in as many digits as mean something: `87`, `1,250`, `482,000`.
 pub(crate) fn rate(rows_per_second: f64) -> String {
     if !rows_per_second.is_finite() || rows_per_second < 0.0 {

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{self, BufRead as _, IsTerminal as _, Write};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use anstream::{AutoStream, ColorChoice};
@@ -26,6 +27,8 @@ pub(crate) struct Printer {
     stdout: ColorChoice,
     stderr: ColorChoice,
     bars: MultiProgress,
+    /// What a command to type begins with.
+    program: String,
     failed: Mutex<Option<io::Error>>,
 }
 
@@ -50,6 +53,7 @@ impl Printer {
             stdout: choice(AutoStream::choice(&io::stdout())),
             stderr: choice(AutoStream::choice(&io::stderr())),
             bars: MultiProgress::with_draw_target(target),
+            program: program(options.project.as_deref()),
             failed: Mutex::new(None),
         }
     }
@@ -104,7 +108,7 @@ impl Printer {
         if steps.is_empty() || self.is_json() {
             return;
         }
-        let program = program();
+        let program = &self.program;
         let steps: Vec<(String, &str)> = steps
             .iter()
             .map(|(command, why)| {
@@ -240,13 +244,18 @@ impl Printer {
     }
 }
 
-/// What to type to run this program again: as it was typed, because it need not be in PATH.
-fn program() -> String {
+/// What to type to run this program again on the same project: as it was typed, because it need
+/// not be in PATH.
+fn program(project: Option<&Path>) -> String {
     let typed = std::env::args().next().unwrap_or_default();
-    if typed.contains('/') {
+    let program = if typed.contains('/') {
         typed
     } else {
         "regraft".to_owned()
+    };
+    match project {
+        Some(project) => format!("{program} --project {}", project.display()),
+        None => program,
     }
 }
 

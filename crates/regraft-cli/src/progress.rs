@@ -226,7 +226,7 @@ fn bar_style() -> ProgressStyle {
             |state: &ProgressState, out: &mut dyn std::fmt::Write| {
                 let rows = state.len().unwrap_or(0).saturating_sub(state.pos());
                 if rows > 0 && state.pos() > 0 {
-                    let _ = write!(out, "{} left", figures::duration(state.eta().as_secs_f64()));
+                    let _ = write!(out, "{} left", figures::span(state.eta().as_secs_f64()));
                 }
             },
         )
@@ -241,7 +241,7 @@ fn per_second(rows: u64, span: Duration) -> f64 {
 fn left(rows: u64, rate: f64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "an estimate for people")]
     let seconds = rows as f64 / rate.max(0.001);
-    format!("about {} left", figures::duration(seconds))
+    format!("about {} left", figures::span(seconds))
 }
 
 /// One step of a longer undertaking: a spinner while it lasts, a line with its time when it is done.
@@ -272,6 +272,19 @@ impl Step {
             bar,
             started: Instant::now(),
         }
+    }
+
+    /// A sink of events that shows the phases of entities beside the spinner.
+    pub(crate) fn events(&self) -> Events {
+        let (printer, bar) = (self.printer.clone(), self.bar.clone());
+        Events::new(move |event| match event {
+            Event::PhaseStarted { entity, phase } => {
+                printer.detail(format!("{entity}: {phase}"));
+                bar.set_message(format!("{entity}: {phase}"));
+            }
+            Event::Note(text) => printer.note(text),
+            _ => {}
+        })
     }
 
     /// Ends it well; `what` says what is there now.

@@ -109,7 +109,11 @@ async fn show(
     check_and_plan(invocation, context, &selection).await?;
     let outcome = migrate(context, &selection, &MigrateOptions::default()).await?;
     let step = Step::begin(printer, "comparing both databases");
-    let validation = validate(context, &selection).await?;
+    let watched = Context {
+        events: step.events(),
+        ..context.clone()
+    };
+    let validation = validate(&watched, &selection).await?;
     drop(step);
     printer.note("");
     let document = Document {

@@ -55,7 +55,10 @@ pub(super) async fn run(
         return Ok(ExitStatus::Done);
     }
     if !arguments.yes && !confirmed(invocation, &preview)? {
-        return Err(Error::new(Kind::Usage, "not confirmed; nothing was undone"));
+        return Err(Error::new(
+            Kind::Interrupted,
+            "not confirmed; nothing was undone",
+        ));
     }
     let step = Step::begin(printer, "undoing");
     let done = rollback(&context, &target).await?;

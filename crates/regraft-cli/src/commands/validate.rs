@@ -15,8 +15,9 @@ pub(super) async fn run(
 ) -> Result<ExitStatus> {
     let opened = invocation.open()?;
     let selection = select(&opened.project, &arguments.entities, false)?;
-    let context = invocation.context(&opened, Needs::Both)?;
+    let mut context = invocation.context(&opened, Needs::Both)?;
     let step = Step::begin(&invocation.printer, "comparing both databases");
+    context.events = step.events();
     let found = validate(&context, &selection).await?;
     drop(step);
     invocation

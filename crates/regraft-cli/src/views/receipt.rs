@@ -15,6 +15,10 @@ const REASONS: usize = 15;
 /// The receipt for people, in lines of at most `width` characters.
 pub(crate) fn render(receipt: &Receipt, width: usize) -> String {
     let mut out = head(receipt);
+    if receipt.entities.is_empty() && receipt.total.source_rows == 0 {
+        out.push_str("\nthis run read no source rows: there is nothing to account for\n");
+        return out;
+    }
     out.push('\n');
     out.push_str(&entities(receipt, width));
     out.push('\n');
@@ -77,10 +81,11 @@ fn head(receipt: &Receipt) -> String {
     } else {
         format!("receipt of {}", paint(style::HEADING, &receipt.run_id))
     };
-    let mut facts = vec![
-        format!("project {}", receipt.project),
-        figures::moment(&receipt.started_at),
-    ];
+    let mut facts = Vec::new();
+    if !receipt.project.is_empty() {
+        facts.push(format!("project {}", receipt.project));
+    }
+    facts.push(figures::moment(&receipt.started_at));
     if let Some(seconds) = receipt.seconds {
         facts.push(figures::duration(seconds));
     }

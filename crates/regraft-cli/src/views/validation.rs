@@ -39,7 +39,10 @@ pub(crate) fn verdict(validation: &Validation) -> String {
         figures::counted(validation.entities.len() as u64, "entity"),
     );
     let time = figures::duration(validation.seconds);
-    if validation.passed {
+    if validation.passed && !validation.not_checked.is_empty() {
+        let mark = paint(style::GOOD, "✓");
+        format!("{mark} valid as far as was checked: {scope}, all passed ({time})")
+    } else if validation.passed {
         format!(
             "{} valid: {scope}, all passed ({time})",
             paint(style::GOOD, "✓")

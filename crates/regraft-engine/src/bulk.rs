@@ -358,25 +358,31 @@ async fn settle_unique(
         .hint("a join in `source.from` multiplies rows, or `source.key` is not the row's own id"));
     };
     let name = index.constraint.as_deref().unwrap_or(&index.name);
-    let keys: Vec<String> =
-        index.keys.iter().enumerate().map(|(i, key)| format!("({key}) as regraft_key_{i}")).collect();
-    let names: Vec<String> = (0..keys.len()).map(|i| format!("t.regraft_key_{i}")).collect();
-    let present = if index.nulls_not_distinct {
-        "true".to_owned()
+    let list: Vec<String> =
+        index.keys.iter().enumerate().map(|(i, key)| format!("({key}) as k{i}")).collect();
+    let names: Vec<String> = (0..list.len()).map(|i| format!("k{i}")).collect();
+    let (operator, present) = if index.nulls_not_distinct {
+        ("is not distinct from", "true".to_owned())
     } else {
-        names.iter().map(|n| format!("{n} is not null")).collect::<Vec<_>>().join(" and ")
+        ("=", names.iter().map(|n| format!("{n} is not null")).collect::<Vec<_>>().join(" and "))
     };
+    let same: Vec<String> = names.iter().map(|n| format!("r.{n} {operator} t.{n}")).collect();
     let order = if model.numeric { "m.legacy_id::bigint" } else { "m.legacy_id" };
+    // Which keys occur twice is found by hashing alone; only their rows are put in order.
     let rows = format!(
-        "select regraft_id from (select t.regraft_id, row_number() over (partition by {} order by {order}) as place \
-         from (select {} as regraft_id, {} from {} where {}) t \
-         join regraft.migration_mappings m on m.entity = {} and m.new_id = t.regraft_id where {present}) d where place > 1",
-        names.join(", "),
-        ident(&model.key_column),
-        keys.join(", "),
-        model.table.sql_name(),
-        index.predicate.as_deref().unwrap_or("true"),
-        quote::literal(&model.name)
+        "with rows as not materialized (select {key} as regraft_id, {list} from {table} where {condition}), \
+         twice as materialized (select {names} from rows where {present} group by {names} having count(*) > 1), \
+         candidates as materialized (select r.* from rows r join twice t on {same}) \
+         select regraft_id from (select c.regraft_id, row_number() over (partition by {names} order by {order}) as place \
+           from candidates c join regraft.migration_mappings m on m.entity = {entity} and m.new_id = c.regraft_id) d \
+         where place > 1",
+        key = ident(&model.key_column),
+        list = list.join(", "),
+        names = names.join(", "),
+        table = model.table.sql_name(),
+        condition = index.predicate.as_deref().unwrap_or("true"),
+        same = same.join(" and "),
+        entity = quote::literal(&model.name)
     );
     remove(target, source, load, &rows, &Reason::constraint("unique_violation", name)).await
 }
@@ -391,13 +397,14 @@ async fn remove(
     reason: &Reason,
 ) -> Result<()> {
     let model = &load.model;
+    // In two steps: the server would join before it knows how few rows there are.
+    let keys: Vec<Uuid> =
+        target.query(rows, &[]).await?.iter().map(|row| row.get(0)).collect();
     let found = target
         .query(
-            &format!(
-                "select m.legacy_id, m.batch, m.new_id from ({rows}) r \
-                 join regraft.migration_mappings m on m.entity = $1 and m.new_id = r.regraft_id"
-            ),
-            &[&model.name],
+            "select legacy_id, batch, new_id from regraft.migration_mappings \
+             where entity = $1 and new_id = any ($2)",
+            &[&model.name, &keys],
         )
         .await?;
     if found.is_empty() {

@@ -1,9 +1,12 @@
 //! Quarantine: rows that could not be moved, each with every reason and its raw values.
 
+use bytes::Bytes;
+use futures_util::{SinkExt, pin_mut};
 use regraft_pg::Result;
+use regraft_pg::copy::Writer;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use tokio_postgres::GenericClient;
+use serde_json::Value;
+use tokio_postgres::{Client, GenericClient};
 
 /// Why a row stays behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -26,16 +29,16 @@ impl Bucket {
 }
 
 /// A row to be put into quarantine.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub struct Quarantined {
     /// Its legacy id.
     pub legacy_id: String,
     /// Its bucket.
     pub bucket: Bucket,
-    /// Every reason, as JSON objects with at least `code`.
-    pub reasons: Value,
-    /// The values the source query gave, by column.
-    pub source_row: Option<Value>,
+    /// Every reason: a JSON list of objects with at least `code`, as text.
+    pub reasons: String,
+    /// The values the source query gave, by column: a JSON object as text.
+    pub source_row: Option<String>,
 }
 
 /// A row in quarantine as it is listed.
@@ -71,38 +74,82 @@ pub struct QuarantineRow {
 /// so that a repeated run writes nothing, or only opened again: it stays the finding of the run
 /// that found it first.
 pub async fn put(
-    client: &impl GenericClient,
+    client: &Client,
     run_no: i32,
     batch: i32,
     entity: &str,
     rows: &[Quarantined],
 ) -> Result<()> {
-    for part in rows.chunks(2_000) {
-        let document = json!(part);
-        client
-            .execute(
-                "insert into regraft.migration_quarantine as q
-                   (entity, legacy_id, bucket, reasons, source_row, run_no, batch)
-                 select $1, r ->> 'legacy_id', r ->> 'bucket', r -> 'reasons', nullif(r -> 'source_row', 'null'), $2, $3
-                 from jsonb_array_elements($4::jsonb) with ordinality e(r, ord) order by ord
-                 on conflict (entity, legacy_id) do update set
-                   bucket = excluded.bucket, reasons = excluded.reasons, source_row = excluded.source_row,
-                   state = 'open',
-                   run_no = case when q.reasons = excluded.reasons then q.run_no else excluded.run_no end,
-                   batch = case when q.reasons = excluded.reasons then q.batch else excluded.batch end,
-                   tries = q.tries + (q.reasons <> excluded.reasons)::integer, last_tried_at = now()
-                 where q.state <> 'open' or q.reasons <> excluded.reasons or q.bucket <> excluded.bucket",
-                &[&entity, &run_no, &batch, &document],
-            )
-            .await?;
+    if rows.is_empty() {
+        return Ok(());
     }
+    client
+        .batch_execute(
+            "set local client_min_messages = warning;
+             create temp table if not exists regraft_quarantine
+               (place integer, legacy_id text, bucket text, reasons jsonb, source_row jsonb);
+             truncate pg_temp.regraft_quarantine",
+        )
+        .await?;
+    copy_rows(client, rows).await?;
+    client
+        .execute(
+            "insert into regraft.migration_quarantine as q
+               (entity, legacy_id, bucket, reasons, source_row, run_no, batch)
+             select $1, r.legacy_id, r.bucket, r.reasons, r.source_row, $2, $3
+             from pg_temp.regraft_quarantine r order by r.place
+             on conflict (entity, legacy_id) do update set
+               bucket = excluded.bucket, reasons = excluded.reasons, source_row = excluded.source_row,
+               state = 'open',
+               run_no = case when q.reasons = excluded.reasons then q.run_no else excluded.run_no end,
+               batch = case when q.reasons = excluded.reasons then q.batch else excluded.batch end,
+               tries = q.tries + (q.reasons <> excluded.reasons)::integer, last_tried_at = now()
+             where q.state <> 'open' or q.reasons <> excluded.reasons or q.bucket <> excluded.bucket",
+            &[&entity, &run_no, &batch],
+        )
+        .await?;
     Ok(())
+}
+
+async fn copy_rows(client: &Client, rows: &[Quarantined]) -> Result<()> {
+    let sink = client
+        .copy_in::<_, Bytes>("copy pg_temp.regraft_quarantine from stdin (format binary)")
+        .await?;
+    pin_mut!(sink);
+    let mut block = Writer::new();
+    let mut document = Vec::new();
+    for (place, row) in rows.iter().enumerate() {
+        block.tuple(5);
+        block.field(&i32::try_from(place).unwrap_or(i32::MAX).to_be_bytes());
+        block.field(row.legacy_id.as_bytes());
+        block.field(row.bucket.as_str().as_bytes());
+        block.field(jsonb(&row.reasons, &mut document));
+        match &row.source_row {
+            Some(values) => block.field(jsonb(values, &mut document)),
+            None => block.null(),
+        }
+        if block.len() >= 128 << 10 {
+            sink.send(block.take()).await?;
+        }
+    }
+    block.end();
+    sink.send(block.take()).await?;
+    sink.finish().await?;
+    Ok(())
+}
+
+/// The binary form of jsonb: a version byte, then the text.
+fn jsonb<'a>(text: &str, buffer: &'a mut Vec<u8>) -> &'a [u8] {
+    buffer.clear();
+    buffer.push(1);
+    buffer.extend_from_slice(text.as_bytes());
+    buffer
 }
 
 /// Moves rows of a finished batch from `inserted` into quarantine: their constraint came back and
 /// refused them.
 pub async fn move_inserted(
-    client: &impl GenericClient,
+    client: &Client,
     run_no: i32,
     batch: i32,
     entity: &str,
@@ -114,7 +161,8 @@ pub async fn move_inserted(
         let mut count = 0;
         for row in rows.iter().filter(|row| row.bucket == bucket) {
             count += 1;
-            for reason in reason_keys(&row.reasons) {
+            let list = serde_json::from_str(&row.reasons).unwrap_or_default();
+            for reason in reason_keys(&list) {
                 *reasons.entry(reason).or_insert(0) += 1;
             }
         }
@@ -273,7 +321,7 @@ pub async fn summary(client: &impl GenericClient) -> Result<Vec<ReasonCount>> {
     let rows = client
         .query(
             "select entity, bucket, r ->> 'code', coalesce(r ->> 'constraint', r ->> 'column'),
-                    r ->> 'parent', count(*), (array_agg(legacy_id order by id))[1:5]
+                    r ->> 'parent', count(*), (array_agg(legacy_id))[1:5]
              from regraft.migration_quarantine, jsonb_array_elements(reasons) r
              where state = 'open'
              group by 1, 2, 3, 4, 5 order by 1, 6 desc, 3, 4",

@@ -36,7 +36,6 @@ impl World {
                 ("maintenance_work_mem", "256MB"),
                 ("checkpoint_timeout", "30min"),
                 ("autovacuum", "off"),
-                ("log_min_duration_statement", "25"),
             ]
             .map(|(k, v)| (k.to_owned(), v.to_owned()))
             .to_vec();

@@ -505,7 +505,7 @@ pub(crate) async fn quarantined_rows(
             source_row: values.remove(&id),
             legacy_id: id.to_string(),
             bucket: Faults::bucket(&reasons),
-            reasons: json!(reasons),
+            reasons: json!(reasons).to_string(),
         })
         .collect())
 }

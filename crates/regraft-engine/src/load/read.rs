@@ -255,12 +255,12 @@ pub(crate) async fn keys_of_range(
         .collect()
 }
 
-/// The raw values of rows, as JSON by column, for the quarantine.
+/// The raw values of rows, as JSON by column in text form, for the quarantine.
 pub(crate) async fn raw_values(
     source: &Session,
     model: &EntityModel,
     ids: &[LegacyId],
-) -> Result<BTreeMap<LegacyId, serde_json::Value>> {
+) -> Result<BTreeMap<LegacyId, String>> {
     let pairs: Vec<String> = model
         .fields
         .iter()
@@ -279,7 +279,7 @@ pub(crate) async fn raw_values(
         let texts: Vec<String> = ids.iter().map(LegacyId::to_string).collect();
         let of = if model.numeric { "int8" } else { "text" };
         let sql = format!(
-            "select {}, {object} from {}\nwhere {order} = any ({})",
+            "select {}, ({object})::text from {}\nwhere {order} = any ({})",
             model.key_value(),
             model.from,
             quote::array(texts.iter().map(String::as_str), of)

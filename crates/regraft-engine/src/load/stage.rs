@@ -30,11 +30,8 @@ pub(crate) async fn fill(
 ) -> Result<Progress> {
     let target: &Session = &worker.target;
     let (mut progress, mut bad) = stage(&worker.source, target, model, range, transformer).await?;
-    if !bad.is_empty() {
-        let numbers: Vec<i64> = bad.keys().copied().collect();
-        delete(target, model, &numbers).await?;
-    }
-    insert(target, model, progress.written.len() as i64, &mut bad).await?;
+    delete(target, model, &bad).await?;
+    insert_explained(target, model, progress.written.len() as i64, &mut bad).await?;
     target.batch_execute(&format!("truncate {}", staging_table(model))).await?;
     take_out(&mut progress, &mut bad, 4 * model.fingerprinted().count());
     Ok(progress)
@@ -50,14 +47,12 @@ pub(crate) async fn examine(
     transformer: &mut Transformer,
 ) -> Result<Progress> {
     let (mut progress, mut bad) = stage(source, target, model, range, transformer).await?;
-    for reasons in bad.values_mut() {
-        reasons.retain(|reason| reason.code != "foreign_key_violation");
-    }
-    bad.retain(|_, reasons| !reasons.is_empty());
+    find_duplicates(target, model, &mut bad).await?;
     take_out(&mut progress, &mut bad, 4 * model.fingerprinted().count());
     Ok(progress)
 }
 
+/// Stages a range and finds the rows that violate a check.
 async fn stage(
     source: &Session,
     target: &Session,
@@ -68,8 +63,50 @@ async fn stage(
     create(target, model).await?;
     let mut progress = Progress::default();
     copy_to_stage(source, target, model, range, transformer, &mut progress).await?;
-    let bad = faults_of_stage(target, model).await?;
+    let mut bad = BTreeMap::new();
+    find_by_condition(target, model, "check_violation", &mut bad).await?;
     Ok((progress, bad))
+}
+
+/// Inserts what is staged. Foreign keys and unique keys are held against every row only when the
+/// server says that some row violates one: looking rows up in indexes costs as much as the insert
+/// that follows.
+async fn insert_explained(
+    target: &Session,
+    model: &EntityModel,
+    rows: i64,
+    bad: &mut BTreeMap<i64, Vec<Reason>>,
+) -> Result<()> {
+    let (mut keys_explained, mut parents_explained) = (false, false);
+    loop {
+        target.batch_execute("savepoint regraft_insert").await?;
+        let refused = match target.execute(&insert_statement(model), &[&0_i64, &rows]).await {
+            Ok(_) => {
+                target.batch_execute("release savepoint regraft_insert").await?;
+                return Ok(());
+            }
+            Err(error) => crate::error::Error::from(target.error(error)),
+        };
+        if !is_about_rows(&refused) {
+            return Err(refused);
+        }
+        target.batch_execute("rollback to savepoint regraft_insert").await?;
+        let known = bad.len();
+        match refused.database().and_then(regraft_pg::Error::sqlstate) {
+            Some("23505") if !keys_explained => {
+                keys_explained = true;
+                find_duplicates(target, model, bad).await?;
+            }
+            Some("23503") if !parents_explained => {
+                parents_explained = true;
+                find_by_condition(target, model, "foreign_key_violation", bad).await?;
+            }
+            _ => return insert_by_halves(target, model, rows, bad).await,
+        }
+        if bad.len() > known {
+            delete(target, model, bad).await?;
+        }
+    }
 }
 
 /// Takes rows that turned out faulty out of the written ones.
@@ -231,28 +268,42 @@ async fn copy_once(
     }
 }
 
-/// Every fault of every staged row that the catalog can explain: checks, foreign keys, then
-/// unique keys among the rows that are left, the earliest row winning.
-async fn faults_of_stage(
+/// Finds the staged rows that violate a check or a foreign key (`code` says which).
+async fn find_by_condition(
     target: &Session,
     model: &EntityModel,
-) -> Result<BTreeMap<i64, Vec<Reason>>> {
+    code: &str,
+    bad: &mut BTreeMap<i64, Vec<Reason>>,
+) -> Result<()> {
     let stage = staging_table(model);
     let written: BTreeSet<&str> = model.outputs.iter().map(|o| o.column.as_str()).collect();
-    let mut bad: BTreeMap<i64, Vec<Reason>> = BTreeMap::new();
     for (reason, condition) in row_conditions(&model.table, &written) {
-        let sql = format!("select {NUMBER} from {stage} s where {condition}");
-        collect(target, &sql, &reason, &mut bad).await?;
+        if reason.code == code {
+            let sql = format!("select {NUMBER} from {stage} s where {condition}");
+            collect(target, &sql, &[], &reason, bad).await?;
+        }
     }
+    Ok(())
+}
+
+/// Finds the staged rows that lose under a unique index, to a row of the table or to an earlier
+/// one of the stage. Rows that are out already win against nobody.
+async fn find_duplicates(
+    target: &Session,
+    model: &EntityModel,
+    bad: &mut BTreeMap<i64, Vec<Reason>>,
+) -> Result<()> {
+    let stage = staging_table(model);
+    let written: BTreeSet<&str> = model.outputs.iter().map(|o| o.column.as_str()).collect();
     for index in unique_indexes(&model.table, &written) {
-        let excluded: Vec<i64> = bad.keys().copied().collect();
         let name = index.constraint.as_deref().unwrap_or(&index.name);
         let reason = Reason::constraint("unique_violation", name);
         for sql in unique_queries(&model.table, index, &stage) {
-            collect_with(target, &sql, &excluded, &reason, &mut bad).await?;
+            let excluded: Vec<i64> = bad.keys().copied().collect();
+            collect(target, &sql, &[&excluded], &reason, bad).await?;
         }
     }
-    Ok(bad)
+    Ok(())
 }
 
 /// The conditions under which a row violates a check or a foreign key of a table, over a relation
@@ -360,24 +411,11 @@ fn unique_queries(table: &Table, index: &Index, stage: &str) -> [String; 2] {
 async fn collect(
     target: &Session,
     sql: &str,
+    parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
     reason: &Reason,
     bad: &mut BTreeMap<i64, Vec<Reason>>,
 ) -> Result<()> {
-    let rows = attempt(target, sql, &[]).await?;
-    for number in rows {
-        bad.entry(number).or_default().push(reason.clone());
-    }
-    Ok(())
-}
-
-async fn collect_with(
-    target: &Session,
-    sql: &str,
-    excluded: &[i64],
-    reason: &Reason,
-    bad: &mut BTreeMap<i64, Vec<Reason>>,
-) -> Result<()> {
-    for number in attempt(target, sql, &[&excluded]).await? {
+    for number in attempt(target, sql, parameters).await? {
         let reasons = bad.entry(number).or_default();
         if !reasons.contains(reason) {
             reasons.push(reason.clone());
@@ -410,7 +448,15 @@ async fn attempt(
     }
 }
 
-async fn delete(target: &Session, model: &EntityModel, numbers: &[i64]) -> Result<()> {
+async fn delete(
+    target: &Session,
+    model: &EntityModel,
+    bad: &BTreeMap<i64, Vec<Reason>>,
+) -> Result<()> {
+    if bad.is_empty() {
+        return Ok(());
+    }
+    let numbers: Vec<i64> = bad.keys().copied().collect();
     target
         .execute(
             &format!("delete from {} where {NUMBER} = any ($1)", staging_table(model)),
@@ -420,25 +466,30 @@ async fn delete(target: &Session, model: &EntityModel, numbers: &[i64]) -> Resul
     Ok(())
 }
 
-/// Moves the staged rows into the table; a part that the server refuses is halved until single
-/// rows are left, and those are noted with what the server says of them.
-async fn insert(
-    target: &Session,
-    model: &EntityModel,
-    rows: i64,
-    bad: &mut BTreeMap<i64, Vec<Reason>>,
-) -> Result<()> {
+/// Moves the staged rows numbered from `$1` to `$2` into the table.
+fn insert_statement(model: &EntityModel) -> String {
     let overriding = model
         .outputs
         .iter()
         .any(|o| model.table.column(&o.column).is_some_and(|c| c.identity == "a"));
     let columns = idents(model.outputs.iter().map(|o| o.column.as_str()));
-    let statement = format!(
+    format!(
         "insert into {} ({columns}) {}select {columns} from {} where {NUMBER} between $1 and $2 order by {NUMBER}",
         model.table.sql_name(),
         if overriding { "overriding system value " } else { "" },
         staging_table(model)
-    );
+    )
+}
+
+/// Inserts what is staged a part at a time: a part that the server refuses is halved until single
+/// rows are left, and those are noted with what the server says of them.
+async fn insert_by_halves(
+    target: &Session,
+    model: &EntityModel,
+    rows: i64,
+    bad: &mut BTreeMap<i64, Vec<Reason>>,
+) -> Result<()> {
+    let statement = insert_statement(model);
     let mut waiting = vec![(0, rows - 1)];
     while let Some((first, last)) = waiting.pop() {
         if first > last {

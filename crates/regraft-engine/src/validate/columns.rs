@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 pub(super) async fn check(databases: &Databases<'_>, subject: &Subject<'_>) -> Result<(Check, Vec<String>)> {
     let mut plan = Plan::default();
     if subject.table.is_none() {
-        plan.not_checked.push(format!("{}: its columns, because its table is not there", subject.name()));
+        plan.not_checked.push(format!("{}: its columns, because the table or its key is not there", subject.name()));
         return Ok((Check::new("columns", 0, Vec::new()), plan.not_checked));
     }
     plan.fill(databases, subject).await?;

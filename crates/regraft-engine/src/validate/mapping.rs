@@ -18,7 +18,8 @@ pub(super) async fn check_counts(
 ) -> Result<Check> {
     let (table, key) = (&subject.table_name, subject.key_column());
     if subject.table.is_none() {
-        let gone = Tally::of(census.mapped.max(1), Vec::new()).finding(format!("there is no table {table}"));
+        let what = format!("there is no table {} with a key {key}", plain_table_name(subject));
+        let gone = Tally::of(census.mapped.max(1), Vec::new()).finding(what);
         return Ok(Check::new("counts", 0, gone.into_iter().collect()));
     }
     let name = plain_table_name(subject);

@@ -30,7 +30,7 @@ pub(super) async fn check(databases: &Databases<'_>, subject: &Subject<'_>) -> R
                     reference.column
                 )),
                 None if subject.table.is_none() => {
-                    not_checked.push(format!("{}.{}: its table is not there", subject.name(), reference.column));
+                    not_checked.push(format!("{}.{}: the table or its key is not there", subject.name(), reference.column));
                 }
                 None => {
                     let what = format!("the table has no column `{}`", reference.column);

@@ -36,7 +36,7 @@ pub(super) struct Subject<'a> {
     pub(super) entity: &'a Entity,
     /// Whether legacy ids are numbers.
     pub(super) numeric: bool,
-    /// The target table as the target declares it; `None` when it isn't there.
+    /// The target table as the target declares it; `None` when it, or its key, isn't there.
     pub(super) table: Option<&'a Table>,
     /// The table's quoted name.
     pub(super) table_name: String,
@@ -73,7 +73,9 @@ impl<'a> Subject<'a> {
         Ok(Self {
             entity,
             numeric,
-            table: catalog.table(place.0, place.1),
+            table: catalog
+                .table(place.0, place.1)
+                .filter(|table| table.column(&entity.target.key.column.value).is_some()),
             table_name: quote::qualified(place.0, place.1),
             fillers: project.entities().iter().filter(fills_it).map(|other| other.name.as_str()).collect(),
             project,

@@ -22,7 +22,7 @@ pub(crate) enum Part {
     Database,
     /// How a migration works.
     Work,
-    /// The program's surroundings. Not looked up in `.env`.
+    /// The program's surroundings.
     Program,
 }
 

@@ -9,8 +9,9 @@ use regraft_engine::{
     Context, Error, GenerateOptions, Kind, MigrateOptions, ModeChoice, Outcome, Result, Settings,
     Validation, apply_schema, check, generate_source, migrate, plan, validate,
 };
-use regraft_pg::Environment;
+use regraft_pg::catalog::Catalog;
 use regraft_pg::managed::Installation;
+use regraft_pg::{Endpoint, Environment, Session, SessionOptions};
 use regraft_project::{Limits, Project, Selection};
 use serde::Serialize;
 
@@ -185,8 +186,29 @@ async fn generate(
         dirt: arguments.dirt,
     };
     generate_source(context, &options).await?;
-    step.done("legacy database");
+    step.done(&format!(
+        "legacy database: {}",
+        size(&context.source).await?
+    ));
     Ok(())
+}
+
+/// How large a database that was just analysed is, in words.
+async fn size(endpoint: &Endpoint) -> Result<String> {
+    let session = Session::connect(endpoint, &SessionOptions::reading("regraft demo")).await?;
+    let catalog = Catalog::read(&*session, &[]).await?;
+    session.close().await;
+    let tables = figures::counted(catalog.tables.len() as u64, "table");
+    #[expect(clippy::cast_possible_truncation, reason = "an estimate for people")]
+    let rows = catalog
+        .tables
+        .iter()
+        .map(|table| table.rows.max(0.0))
+        .sum::<f64>() as i64;
+    Ok(match rows {
+        0 => tables,
+        rows => format!("{tables}, about {}", figures::counted(rows, "row")),
+    })
 }
 
 fn keep(stage: &mut Stage, dir: Option<&Path>, secret: &str) -> Result<Kept> {

@@ -7,9 +7,7 @@ mod village;
 
 use std::time::Duration;
 
-use regraft_testkit::{
-    Dice, Dump, Finished, Legacy, Program, Proxy, Rehearsal, Servers, dispatch,
-};
+use regraft_testkit::{Dice, Dump, Finished, Legacy, Program, Proxy, Rehearsal, Servers, dispatch};
 use village::village;
 
 const REGRAFT: &str = env!("CARGO_BIN_EXE_regraft");

@@ -14,7 +14,8 @@ impl Dice {
     pub fn from_environment() -> Self {
         let given = std::env::var("REGRAFT_TEST_SEED").ok();
         let seed = given.map_or_else(clock, |text| {
-            text.parse().unwrap_or_else(|_| panic!("REGRAFT_TEST_SEED is not a number"))
+            text.parse()
+                .unwrap_or_else(|_| panic!("REGRAFT_TEST_SEED is not a number"))
         });
         Self { seed, state: seed }
     }
@@ -46,6 +47,8 @@ impl Dice {
 }
 
 fn clock() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     u64::from(now.subsec_nanos()) ^ now.as_secs() << 20
 }

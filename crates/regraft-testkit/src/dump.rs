@@ -29,13 +29,17 @@ impl Dump {
             let session = session(url).await;
             let mut dump = tables_of(&session).await;
             let installed: bool = session
-                .query_one("select to_regclass('regraft.migration_control') is not null", &[])
+                .query_one(
+                    "select to_regclass('regraft.migration_control') is not null",
+                    &[],
+                )
                 .await
                 .expect("the catalog can be read")
                 .get(0);
             if installed {
                 for (part, query) in LEDGER {
-                    dump.parts.insert((*part).to_owned(), lines(&session, query).await);
+                    dump.parts
+                        .insert((*part).to_owned(), lines(&session, query).await);
                 }
             }
             session.close().await;
@@ -84,7 +88,10 @@ impl Dump {
             }
             hex::encode(hasher.finalize())
         };
-        self.parts.iter().map(|(name, lines)| (name.clone(), hash(lines))).collect()
+        self.parts
+            .iter()
+            .map(|(name, lines)| (name.clone(), hash(lines)))
+            .collect()
     }
 
     /// Fails the test unless both are the same, and shows where they differ.
@@ -101,11 +108,19 @@ impl Dump {
             self.parts.keys().chain(other.parts.keys()).collect();
         for name in names {
             let empty = Vec::new();
-            let (mine, theirs) = (self.parts.get(name).unwrap_or(&empty), other.parts.get(name).unwrap_or(&empty));
+            let (mine, theirs) = (
+                self.parts.get(name).unwrap_or(&empty),
+                other.parts.get(name).unwrap_or(&empty),
+            );
             if mine == theirs {
                 continue;
             }
-            let _ = writeln!(text, "{name}: {} lines against {}", mine.len(), theirs.len());
+            let _ = writeln!(
+                text,
+                "{name}: {} lines against {}",
+                mine.len(),
+                theirs.len()
+            );
             describe(&mut text, '-', mine, theirs);
             describe(&mut text, '+', theirs, mine);
         }
@@ -162,17 +177,26 @@ const LEDGER: &[(&str, &str)] = &[
 ];
 
 async fn tables_of(session: &Session) -> Dump {
-    let mut catalog = Catalog::read(&**session, &[]).await.expect("the catalog can be read");
+    let mut catalog = Catalog::read(&**session, &[])
+        .await
+        .expect("the catalog can be read");
     catalog.tables.retain(|table| table.schema != "testkit");
     let mut parts = BTreeMap::new();
     for table in &mut catalog.tables {
-        let query = format!("select * from {} order by {}", table.sql_name(), order(table));
+        let query = format!(
+            "select * from {} order by {}",
+            table.sql_name(),
+            order(table)
+        );
         parts.insert(
             format!("table {}.{}", table.schema, table.name),
             lines(session, &query).await,
         );
         table.forget_statistics();
-        parts.insert(format!("catalog {}.{}", table.schema, table.name), declared(table));
+        parts.insert(
+            format!("catalog {}.{}", table.schema, table.name),
+            declared(table),
+        );
     }
     parts.insert("catalog hash".to_owned(), vec![catalog.hash()]);
     Dump { parts }
@@ -180,15 +204,28 @@ async fn tables_of(session: &Session) -> Dump {
 
 fn order(table: &Table) -> String {
     match table.primary_key() {
-        Some(key) => key.columns.iter().map(|c| ident(c)).collect::<Vec<_>>().join(", "),
-        None => (1..=table.columns.len()).map(|n| n.to_string()).collect::<Vec<_>>().join(", "),
+        Some(key) => key
+            .columns
+            .iter()
+            .map(|c| ident(c))
+            .collect::<Vec<_>>()
+            .join(", "),
+        None => (1..=table.columns.len())
+            .map(|n| n.to_string())
+            .collect::<Vec<_>>()
+            .join(", "),
     }
 }
 
 fn declared(table: &Table) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     lines.extend(table.columns.iter().map(|c| format!("column {c:?}")));
-    lines.extend(table.constraints.iter().map(|c| format!("constraint {c:?}")));
+    lines.extend(
+        table
+            .constraints
+            .iter()
+            .map(|c| format!("constraint {c:?}")),
+    );
     lines.extend(table.indexes.iter().map(|i| format!("index {i:?}")));
     lines.extend(table.triggers.iter().map(|t| format!("trigger {t:?}")));
     lines.extend(table.policies.iter().map(|p| format!("policy {p:?}")));
@@ -205,5 +242,8 @@ async fn lines(session: &Session, query: &str) -> Vec<String> {
         bytes.extend_from_slice(&chunk.expect("the rows can be read"));
     }
     // A text COPY escapes line ends inside of values.
-    String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
+    String::from_utf8_lossy(&bytes)
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }

@@ -46,7 +46,10 @@ impl Program {
         Self::new(binary)
             .with("SOURCE_DATABASE_URL", &rehearsal.legacy_url())
             .with("TARGET_DATABASE_URL", &rehearsal.modern_url())
-            .with("REGRAFT_PROJECT", &rehearsal.project().display().to_string())
+            .with(
+                "REGRAFT_PROJECT",
+                &rehearsal.project().display().to_string(),
+            )
             .with("REGRAFT_KEY_SECRET", SECRET)
             .with("REGRAFT_WORKERS", "2")
             .with("MAX_RETRY_ATTEMPTS", "1")
@@ -75,7 +78,11 @@ impl Program {
     /// Runs it and expects it to end with this code.
     pub fn expect(&self, code: i32, arguments: &[&str]) -> Finished {
         let finished = self.run(arguments);
-        assert_eq!(finished.code, Some(code), "{arguments:?} ended otherwise:\n{finished}");
+        assert_eq!(
+            finished.code,
+            Some(code),
+            "{arguments:?} ended otherwise:\n{finished}"
+        );
         finished
     }
 
@@ -104,7 +111,13 @@ impl Program {
             .stderr(copy(&stderr))
             .spawn()
             .unwrap_or_else(|e| panic!("{} does not start: {e}", self.binary.display()));
-        Running { child, stdout, stderr, started: Instant::now(), limit: self.limit }
+        Running {
+            child,
+            stdout,
+            stderr,
+            started: Instant::now(),
+            limit: self.limit,
+        }
     }
 }
 
@@ -161,7 +174,11 @@ impl Running {
                 }
                 Ok(None) => {
                     let _ = self.child.kill();
-                    panic!("still at work after {:?}:\n{}", self.limit, content(&self.stderr));
+                    panic!(
+                        "still at work after {:?}:\n{}",
+                        self.limit,
+                        content(&self.stderr)
+                    );
                 }
                 Err(error) => panic!("the program can't be waited for: {error}"),
             }

@@ -46,16 +46,33 @@ impl Proxy {
             cut: Notify::new(),
         });
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        listener.set_nonblocking(true).expect("the listener can be made non-blocking");
-        let own_port = listener.local_addr().expect("the listener has an address").port();
+        listener
+            .set_nonblocking(true)
+            .expect("the listener can be made non-blocking");
+        let own_port = listener
+            .local_addr()
+            .expect("the listener has an address")
+            .port();
         let (end, ended) = watch::channel(false);
         let shared = Arc::clone(&state);
         let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
             let runtime = runtime.expect("a runtime starts");
-            runtime.block_on(serve(listener, SocketAddr::from(([127, 0, 0, 1], port)), shared, ended));
+            runtime.block_on(serve(
+                listener,
+                SocketAddr::from(([127, 0, 0, 1], port)),
+                shared,
+                ended,
+            ));
         });
-        Self { port: own_port, state, end, thread: Some(thread) }
+        Self {
+            port: own_port,
+            state,
+            end,
+            thread: Some(thread),
+        }
     }
 
     /// The URL of a database behind the proxy, from its URL without.
@@ -118,7 +135,8 @@ impl State {
         let bytes = bytes as i64;
         let before = self.left.fetch_sub(bytes, Ordering::Relaxed);
         if before >= ENDLESS / 2 || before > bytes {
-            self.passed.fetch_add(bytes.unsigned_abs(), Ordering::Relaxed);
+            self.passed
+                .fetch_add(bytes.unsigned_abs(), Ordering::Relaxed);
             return true;
         }
         self.left.store(ENDLESS, Ordering::Relaxed);
@@ -150,7 +168,9 @@ async fn serve(
 }
 
 async fn connect(client: TcpStream, upstream: SocketAddr, state: Arc<State>) {
-    let Ok(server) = TcpStream::connect(upstream).await else { return };
+    let Ok(server) = TcpStream::connect(upstream).await else {
+        return;
+    };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     // Registered before the first byte passes, so that no cut is missed.
     let cut = state.cut.notified();
@@ -168,7 +188,9 @@ async fn connect(client: TcpStream, upstream: SocketAddr, state: Arc<State>) {
 async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: &State) {
     let mut block = vec![0; 1 << 16];
     loop {
-        let Ok(read @ 1..) = from.read(&mut block).await else { return };
+        let Ok(read @ 1..) = from.read(&mut block).await else {
+            return;
+        };
         let delay = state.delay_ms.load(Ordering::Relaxed);
         if delay > 0 {
             tokio::time::sleep(Duration::from_millis(delay)).await;

@@ -108,7 +108,10 @@ impl<'a> Rehearsal<'a> {
 
     /// The legacy database, with the password.
     pub fn legacy_url(&self) -> String {
-        self.servers.legacy().endpoint(Side::Source, &self.legacy).url()
+        self.servers
+            .legacy()
+            .endpoint(Side::Source, &self.legacy)
+            .url()
     }
 
     /// The modern database, with the password.
@@ -142,7 +145,9 @@ impl<'a> Rehearsal<'a> {
     pub fn modern_number(&self, query: &str) -> i64 {
         let rows = self.modern_rows(query);
         let value = rows.first().and_then(|row| row.first());
-        value.and_then(|v| v.parse().ok()).unwrap_or_else(|| panic!("no number: {query}"))
+        value
+            .and_then(|v| v.parse().ok())
+            .unwrap_or_else(|| panic!("no number: {query}"))
     }
 
     /// Waits until a migration at work has committed so many batches, 30 seconds at most.
@@ -175,7 +180,9 @@ impl<'a> Rehearsal<'a> {
 
     /// How often that was.
     pub fn attempts(&self) -> i64 {
-        self.modern_number("select case when is_called then last_value else 0 end from testkit.attempts")
+        self.modern_number(
+            "select case when is_called then last_value else 0 end from testkit.attempts",
+        )
     }
 }
 
@@ -206,7 +213,9 @@ fn rows(url: &str, query: &str) -> Vec<Vec<String>> {
             .iter()
             .filter_map(|message| match message {
                 tokio_postgres::SimpleQueryMessage::Row(row) => Some(
-                    (0..row.len()).map(|i| row.get(i).unwrap_or_default().to_owned()).collect(),
+                    (0..row.len())
+                        .map(|i| row.get(i).unwrap_or_default().to_owned())
+                        .collect(),
                 ),
                 _ => None,
             })
@@ -229,22 +238,32 @@ fn templates(servers: &Servers, project: &Path, legacy: Legacy) -> (String, Stri
     }
     let names = (unique("legacy_template"), unique("modern_template"));
     let made = |side: &str, e: regraft_pg::Error| panic!("{side} template: {}", e.message());
-    servers.legacy().create_database(&names.0, None).unwrap_or_else(|e| made("legacy", e));
-    servers.modern().create_database(&names.1, None).unwrap_or_else(|e| made("modern", e));
+    servers
+        .legacy()
+        .create_database(&names.0, None)
+        .unwrap_or_else(|e| made("legacy", e));
+    servers
+        .modern()
+        .create_database(&names.1, None)
+        .unwrap_or_else(|e| made("modern", e));
     fill(servers, project, legacy, &names);
     known.insert(key, names.clone());
     names
 }
 
 fn fill(servers: &Servers, project: &Path, legacy: Legacy, names: &(String, String)) {
-    let loaded = Project::load(project)
-        .unwrap_or_else(|problems| panic!("the project has problems:\n{}", problems.render(false, 100)));
+    let loaded = Project::load(project).unwrap_or_else(|problems| {
+        panic!("the project has problems:\n{}", problems.render(false, 100))
+    });
     let secret = KeySecret::new(SECRET).expect("the secret is long enough");
     let context = Context {
         project: Arc::new(loaded),
         source: servers.legacy().endpoint(Side::Source, &names.0),
         target: servers.modern().endpoint(Side::Target, &names.1),
-        settings: Settings { secret: Some(secret), ..Settings::default() },
+        settings: Settings {
+            secret: Some(secret),
+            ..Settings::default()
+        },
         cancel: CancellationToken::new(),
         events: Events::none(),
     };
@@ -265,6 +284,8 @@ fn fill(servers: &Servers, project: &Path, legacy: Legacy, names: &(String, Stri
               exit when not exists (select from pg_stat_activity where datname ~ 'template_[0-9]+$');
               perform pg_sleep(0.01), pg_stat_clear_snapshot();
             end loop; end $$";
-        server.execute("postgres", wait).unwrap_or_else(|e| panic!("{}", e.message()));
+        server
+            .execute("postgres", wait)
+            .unwrap_or_else(|e| panic!("{}", e.message()));
     }
 }

@@ -14,8 +14,10 @@ pub struct Servers {
     modern: Option<Server>,
 }
 
-static SHARED: LazyLock<Servers> =
-    LazyLock::new(|| Servers { legacy: start("testkit"), modern: None });
+static SHARED: LazyLock<Servers> = LazyLock::new(|| Servers {
+    legacy: start("testkit"),
+    modern: None,
+});
 
 impl Servers {
     /// One server for both sides and for every test of this binary. It is never dropped: its
@@ -29,7 +31,10 @@ impl Servers {
         thread::scope(|scope| {
             let legacy = scope.spawn(|| start("legacy"));
             let modern = start("modern");
-            Self { legacy: legacy.join().expect("the server starts"), modern: Some(modern) }
+            Self {
+                legacy: legacy.join().expect("the server starts"),
+                modern: Some(modern),
+            }
         })
     }
 
@@ -48,7 +53,9 @@ fn start(name: &str) -> Server {
     let installation = Installation::find(None, &Environment::from_process())
         .unwrap_or_else(|e| panic!("PostgreSQL is needed for tests: {}", e.message()));
     let mut options = ServerOptions::new(installation, name);
-    options.settings.push(("max_connections".to_owned(), "200".to_owned()));
+    options
+        .settings
+        .push(("max_connections".to_owned(), "200".to_owned()));
     Server::start(options).unwrap_or_else(|e| panic!("a server does not start: {}", e.message()))
 }
 
@@ -62,7 +69,9 @@ pub fn block_on<T: Send>(work: impl Future<Output = T> + Send) -> T {
                 .expect("a runtime starts")
                 .block_on(work)
         });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 

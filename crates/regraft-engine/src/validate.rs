@@ -125,7 +125,7 @@ async fn entity(
     let target = &databases.target;
     let started = Instant::now();
     phase("completeness");
-    let census = Census::take(databases, &databases.source().await?, subject).await?;
+    let census = Census::take(databases, subject).await?;
     let account = account::check(target, subject, &census, history).await?;
     not_checked.extend(history.not_checked(subject.name()));
     let counts = mapping::check_counts(target, subject, &census, answers_for_table).await?;

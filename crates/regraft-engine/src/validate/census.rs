@@ -40,12 +40,15 @@ pub(super) struct Census {
 }
 
 impl Census {
-    /// Counts.
-    pub(super) async fn take(
-        databases: &Databases<'_>,
-        source: &Session,
-        subject: &Subject<'_>,
-    ) -> Result<Self> {
+    /// Counts, over both databases in the order of the legacy ids.
+    pub(super) async fn take(databases: &Databases<'_>, subject: &Subject<'_>) -> Result<Self> {
+        let source = databases.source().await?;
+        let census = Self::count(databases, &source, subject).await?;
+        databases.give_back(source);
+        Ok(census)
+    }
+
+    async fn count(databases: &Databases<'_>, source: &Session, subject: &Subject<'_>) -> Result<Self> {
         let filters = subject.entity.source.filters.len();
         let mut census = Self {
             filtered: vec![0; filters],

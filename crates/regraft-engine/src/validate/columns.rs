@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use regraft_pg::{Side, quote};
+use regraft_pg::{Session, Side, quote};
 use regraft_project::Rule;
 use tokio_postgres::types::Type;
 
@@ -146,10 +146,21 @@ async fn compare(
         return Ok(Compared::default());
     }
     let session = databases.source().await?;
+    let compared = compare_over(databases, &session, subject, expectations).await?;
+    databases.give_back(session);
+    Ok(compared)
+}
+
+async fn compare_over(
+    databases: &Databases<'_>,
+    session: &Session,
+    subject: &Subject<'_>,
+    expectations: &[Expectation<'_>],
+) -> Result<Compared> {
     let list: Vec<String> = expectations.iter().filter_map(|e| e.source.clone()).collect();
     let fields = list.len() + 1;
     let parts = Parts::Kept(KeptRows::new(subject, list, &databases.lookup));
-    let source = Rows::new(&session, parts, fields);
+    let source = Rows::new(session, parts, fields);
     let query = target_query(subject, expectations);
     let target = Rows::new(&databases.target, Parts::One(Some(query)), expectations.len() + 1);
     let mut merge = Merge::new(source, target, subject.numeric);

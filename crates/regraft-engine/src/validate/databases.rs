@@ -1,5 +1,7 @@
 //! One unchanging view of each database, for as long as a validation takes.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use regraft_pg::catalog::Catalog;
 use regraft_pg::{Session, SessionOptions, quote};
 use tokio_postgres::Statement;
@@ -19,6 +21,7 @@ pub(super) struct Databases<'a> {
     pub(super) target: Session,
     /// The same view, for lookups while a stream is open.
     pub(super) lookup: Session,
+    spare: Mutex<Option<Session>>,
     source_beside: Session,
     target_beside: Session,
     /// What the target declares.
@@ -50,14 +53,27 @@ impl<'a> Databases<'a> {
             session.batch_execute("set local work_mem = '64MB'; set local jit = off").await?;
         }
         let catalog = Catalog::read(&*target_beside, &[]).await?;
-        Ok(Self { context, source_view, target, lookup, source_beside, target_beside, catalog })
+        let spare = Mutex::default();
+        Ok(Self { context, source_view, target, lookup, spare, source_beside, target_beside, catalog })
     }
 
-    /// A session in the view of the source.
+    /// A session in the view of the source; whoever is done with it gives it back.
     pub(super) async fn source(&self) -> Result<Session> {
+        if let Some(session) = self.spare().take() {
+            return Ok(session);
+        }
         let session = self.source_view.join(self.context).await?;
         session.batch_execute("set local jit = off").await?;
         Ok(session)
+    }
+
+    /// Keeps a session for the next one who asks. One that ran into an error is of no more use.
+    pub(super) fn give_back(&self, session: Session) {
+        *self.spare() = Some(session);
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Option<Session>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The source's description of a query, or why it refuses it.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use regraft_pg::quote;
+use regraft_pg::{Session, quote};
 
 use super::columns::refused;
 use super::databases::Databases;
@@ -93,10 +93,21 @@ async fn follow(
     references: &[Reference<'_>],
 ) -> Result<Followed> {
     let session = databases.source().await?;
+    let followed = follow_over(databases, &session, subject, references).await?;
+    databases.give_back(session);
+    Ok(followed)
+}
+
+async fn follow_over(
+    databases: &Databases<'_>,
+    session: &Session,
+    subject: &Subject<'_>,
+    references: &[Reference<'_>],
+) -> Result<Followed> {
     let list: Vec<String> = references.iter().flat_map(Reference::source_list).collect();
     let fields = list.len() + 1;
     let parts = Parts::Kept(KeptRows::new(subject, list, &databases.lookup));
-    let source = Rows::new(&session, parts, fields);
+    let source = Rows::new(session, parts, fields);
     let width = 1 + references.iter().map(Reference::target_width).sum::<usize>();
     let query = target_query(subject, references);
     let target = Rows::new(&databases.target, Parts::One(Some(query)), width);

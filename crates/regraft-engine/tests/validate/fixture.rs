@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use regraft_engine::{Context, Events, KeySecret, MigrateOptions, Settings, Validation, migrate, validate};
+use regraft_engine::{Context, Events, KeySecret, MigrateOptions, Outcome, Settings, Validation, migrate, validate};
 use regraft_pg::managed::{Installation, Server, ServerOptions};
 use regraft_pg::{Environment, Session, SessionOptions, Side};
 use regraft_project::Project;
@@ -45,17 +45,21 @@ pub(crate) struct Pair {
     pub(crate) context: Context,
 }
 
-static NUMBER: AtomicU32 = AtomicU32::new(0);
 static MIGRATED: OnceCell<()> = OnceCell::const_new();
 
+/// A name that no database has.
+fn unused(prefix: &str) -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    format!("{prefix}_{}", NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
 impl Pair {
-    /// Databases made from templates, or empty ones; under the usual project.
-    pub(crate) fn new(source: Option<&str>, target: Option<&str>) -> Self {
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let (source_name, target_name) = (format!("source_{number}"), format!("target_{number}"));
-        server().create_database(&source_name, source).unwrap();
-        server().create_database(&target_name, target).unwrap();
-        Self::of(&source_name, &target_name)
+    /// Two empty databases, under the usual project.
+    pub(crate) fn empty() -> Self {
+        let (source, target) = (unused("source"), unused("target"));
+        server().create_database(&source, None).unwrap();
+        server().create_database(&target, None).unwrap();
+        Self::of(&source, &target)
     }
 
     fn of(source: &str, target: &str) -> Self {
@@ -73,27 +77,41 @@ impl Pair {
         }
     }
 
-    /// A copy of the databases that the whole project was migrated between.
+    /// A copy of the target that the whole project was migrated to; the source is everybody's.
     pub(crate) async fn migrated() -> Self {
-        MIGRATED
-            .get_or_init(|| async {
-                server().create_database("source_whole", None).unwrap();
-                server().create_database("target_whole", None).unwrap();
-                let pair = Self::of("source_whole", "target_whole");
-                pair.source(include_str!("project/source.sql")).await;
-                pair.target(include_str!("project/target.sql")).await;
-                pair.migrate().await;
-            })
-            .await;
-        Self::new(Some("source_whole"), Some("target_whole"))
+        MIGRATED.get_or_init(Self::migrate_whole).await;
+        let target = unused("target");
+        server().create_database(&target, Some("target_whole")).unwrap();
+        Self::of("source_whole", &target)
+    }
+
+    /// The same with a copy of the source.
+    pub(crate) async fn migrated_with_own_source() -> Self {
+        let mut pair = Self::migrated().await;
+        let source = unused("source");
+        server().create_database(&source, Some("source_template")).unwrap();
+        pair.context.source = server().endpoint(Side::Source, &source);
+        pair
+    }
+
+    async fn migrate_whole() {
+        // Nobody may be connected to a template, and somebody always is to the source.
+        for name in ["source_whole", "source_template", "target_whole"] {
+            server().create_database(name, None).unwrap();
+        }
+        let pair = Self::of("source_whole", "target_whole");
+        pair.source(include_str!("project/source.sql")).await;
+        run(&server().endpoint(Side::Source, "source_template"), include_str!("project/source.sql")).await;
+        pair.target(include_str!("project/target.sql")).await;
+        pair.migrate().await;
     }
 
     /// Migrates everything.
-    pub(crate) async fn migrate(&self) {
+    pub(crate) async fn migrate(&self) -> Outcome {
         let all = self.context.project.select(&[], false).unwrap();
         migrate(&self.context, &all, &MigrateOptions::default())
             .await
-            .unwrap_or_else(|error| panic!("{error} {:?}", error.project_problems().map(|p| p.render(false, 100))));
+            .unwrap_or_else(|error| panic!("{error} {:?}", error.project_problems().map(|p| p.render(false, 100))))
     }
 
     /// Runs statements in the source.

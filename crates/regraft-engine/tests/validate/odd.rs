@@ -14,7 +14,7 @@ pub(crate) async fn pair(entities: &[(&str, &str)], source: &str, target: &str) 
     files.extend(entities.iter().map(|(name, text)| (format!("entities/{name}.toml"), (*text).to_owned())));
     let project =
         Project::from_files("odd", files).unwrap_or_else(|problems| panic!("{}", problems.render(false, 100)));
-    let mut pair = Pair::new(None, None);
+    let mut pair = Pair::empty();
     pair.context.project = Arc::new(project);
     pair.context.settings.batch_size = 5_000;
     pair.source(source).await;
@@ -86,16 +86,23 @@ async fn every_type_is_compared_as_itself() {
     let validation = pair.validate().await;
     assert_eq!(findings(&validation), Vec::<String>::new());
     assert_eq!(validation.not_checked, Vec::<String>::new());
-    for (column, _, _, value, other) in TYPES {
-        for (set, id) in [((*other).to_owned(), 1), ("null".to_owned(), 1), ((*value).to_owned(), 2)] {
-            pair.target(&format!("update odd_new set {column} = {set} where legacy_id = {id}")).await;
-        }
-        let line = format!("odd columns: `{column}` is not what the source gives (2) [1, 2]");
-        assert_found(&pair.validate().await, &[&line], column);
-        pair.target(&format!("update odd_new set {column} = {other} where legacy_id = 1; update odd_new set {column} = null where legacy_id = 2")).await;
-        let line = format!("odd columns: `{column}` is not what the source gives (1) [1]");
-        assert_found(&pair.validate().await, &[&line], column);
-        pair.target(&format!("update odd_new set {column} = {value} where legacy_id = 1")).await;
+    let changes: [(fn(&str, &str) -> String, i32); 3] =
+        [(|_, other| other.to_owned(), 1), (|_, _| "null".to_owned(), 1), (|value, _| value.to_owned(), 2)];
+    for (change, id) in changes {
+        let sets: Vec<String> =
+            TYPES.iter().map(|(column, _, _, value, other)| format!("{column} = {}", change(value, other))).collect();
+        pair.target(&format!("update odd_new set {} where legacy_id = {id}", sets.join(", "))).await;
+        let lines: Vec<String> = TYPES
+            .iter()
+            .map(|(column, ..)| format!("odd columns: `{column}` is not what the source gives (1) [{id}]"))
+            .collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        assert_found(&pair.validate().await, &lines, &sets.join(", "));
+        let back: Vec<String> = TYPES
+            .iter()
+            .map(|(column, _, _, value, _)| format!("{column} = {}", if id == 1 { value } else { "null" }))
+            .collect();
+        pair.target(&format!("update odd_new set {} where legacy_id = {id}", back.join(", "))).await;
     }
     assert_eq!(findings(&pair.validate().await), Vec::<String>::new());
 }
@@ -229,6 +236,37 @@ async fn a_quarantine_larger_than_one_query_is_left_out_in_parts() {
         let prefix = "many columns: `a` is not what the source gives (3) [";
         assert!(found.iter().any(|line| line.starts_with(prefix)), "{of}: {found:#?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_several_entities_is_answered_for_once() {
+    let of = |table: &str| entity(table, "t = \"x.t\"\n").replace(&format!("{table}_new"), "own.things");
+    let pair = pair(
+        &[("cat", &of("cat")), ("dog", &of("dog"))],
+        "create table cat (id int primary key, t text); insert into cat values (1, 'a'), (2, 'b');
+         create table dog (id int primary key, t text); insert into dog values (1, 'c')",
+        "create schema own; create table own.things (id uuid primary key, legacy_id int, t text)",
+    )
+    .await;
+    pair.migrate().await;
+    assert_eq!(findings(&pair.validate().await), Vec::<String>::new());
+    pair.target("insert into own.things values (gen_random_uuid(), 5, 'x'); update own.things set t = 'y' where t = 'c'").await;
+    assert_found(
+        &pair.validate().await,
+        &[
+            "cat counts: rows in table `own.things` that no mapping knows (1) [5]",
+            "dog columns: `t` is not what the source gives (1) [1]",
+        ],
+        "shared",
+    );
+    assert_found(
+        &pair.validate_only("dog").await,
+        &[
+            "dog counts: rows in table `own.things` that no mapping knows (1) [5]",
+            "dog columns: `t` is not what the source gives (1) [1]",
+        ],
+        "shared, one alone",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -131,7 +131,7 @@ pub(crate) fn wrap(text: &str, width: usize, indent: usize) -> String {
     let mut out = String::new();
     let mut used = 0;
     for word in text.split(' ') {
-        let length = word.chars().count();
+        let length = visible(word);
         if used > 0 && used + 1 + length > width.max(20) {
             out.push('\n');
             out.extend(std::iter::repeat_n(' ', indent));
@@ -144,6 +144,14 @@ pub(crate) fn wrap(text: &str, width: usize, indent: usize) -> String {
         used += length;
     }
     out
+}
+
+/// The characters of a text that can be seen: without colours.
+pub(crate) fn visible(text: &str) -> usize {
+    anstream::adapter::strip_str(text)
+        .to_string()
+        .chars()
+        .count()
 }
 
 #[cfg(test)]

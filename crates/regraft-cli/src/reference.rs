@@ -184,10 +184,7 @@ fn variables(out: &mut String) {
     for (part, title) in [
         (Part::Database, "The two databases"),
         (Part::Work, "How a migration works"),
-        (
-            Part::Program,
-            "The program's surroundings (`.env` is not asked)",
-        ),
+        (Part::Program, "The program's surroundings"),
     ] {
         let _ = write!(out, "\n### {title}\n\n| variable | meaning |\n|---|---|\n");
         for variable in VARIABLES.iter().filter(|variable| variable.part == part) {

@@ -5,6 +5,7 @@ use comfy_table::{
     Width,
 };
 
+use crate::figures;
 use crate::style::{self, paint};
 
 /// How a cell is meant.
@@ -73,14 +74,12 @@ impl Table {
         self
     }
 
-    /// Adds a column of numbers that is left out where there isn't enough room.
+    /// Leaves the column added last out where there isn't enough room.
     #[must_use]
-    pub(crate) fn optional_number(mut self, head: &str) -> Self {
-        self.columns.push(Column {
-            head: head.to_owned(),
-            right: true,
-            optional: true,
-        });
+    pub(crate) fn optional(mut self) -> Self {
+        if let Some(column) = self.columns.last_mut() {
+            column.optional = true;
+        }
         self
     }
 
@@ -112,7 +111,7 @@ impl Table {
             if let Some(inner) = inner.column_mut(at) {
                 inner.set_padding((0, if last { 0 } else { 2 }));
                 let padding = if last { 0 } else { 2 };
-                let least = u16::try_from(self.longest_word(*column) + padding).unwrap_or(u16::MAX);
+                let least = u16::try_from(self.least(*column) + padding).unwrap_or(u16::MAX);
                 inner.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least)));
                 if self.columns[*column].right {
                     inner.set_cell_alignment(CellAlignment::Right);
@@ -126,7 +125,7 @@ impl Table {
         if self.total {
             let widest = lines
                 .iter()
-                .map(|line| visible_width(line))
+                .map(|line| figures::visible(line))
                 .max()
                 .unwrap_or(0);
             // A total is made of numbers and one word: it has one line, the last.
@@ -190,22 +189,24 @@ impl Table {
             .unwrap_or(0)
     }
 
-    fn longest_word(&self, column: usize) -> usize {
-        let words = self.cells(column).flat_map(|text| text.split(' '));
-        words
-            .map(|word| word.chars().count())
-            .max()
-            .unwrap_or(0)
-            .min(UNBROKEN)
+    /// The least width of a column: words and numbers are not broken.
+    fn least(&self, column: usize) -> usize {
+        let words = |text: &str| text.split(' ').map(|word| word.chars().count()).max();
+        let head = words(&self.columns[column].head);
+        let cells = self
+            .rows
+            .iter()
+            .filter_map(|row| Some(row.get(column)?.0.as_str()));
+        let widths = cells.map(|text| {
+            let whole = text.chars().count();
+            if self.columns[column].right {
+                whole
+            } else {
+                words(text).unwrap_or(0).min(UNBROKEN)
+            }
+        });
+        widths.chain(head).max().unwrap_or(0)
     }
-}
-
-/// The characters of a line that can be seen: without colours.
-fn visible_width(line: &str) -> usize {
-    anstream::adapter::strip_str(line)
-        .to_string()
-        .chars()
-        .count()
 }
 
 fn cell(text: &str, tone: Tone) -> Cell {
@@ -233,7 +234,7 @@ pub(crate) fn count(number: impl Into<i128>) -> (String, Tone) {
     } else {
         Tone::Plain
     };
-    (crate::figures::count(number), tone)
+    (figures::count(number), tone)
 }
 
 /// A cell with a count that deserves a look unless it is zero.
@@ -244,5 +245,5 @@ pub(crate) fn worry(number: impl Into<i128>) -> (String, Tone) {
     } else {
         Tone::Caution
     };
-    (crate::figures::count(number), tone)
+    (figures::count(number), tone)
 }

@@ -271,10 +271,7 @@ fn human(document: &Document<'_>, limits: &Limits, width: usize) -> String {
         ));
     }
     text.push('\n');
-    text.push_str(&format!(
-        "{}\n",
-        views::validation::verdict(document.validation)
-    ));
+    text.push_str(&views::validation::summary(document.validation, width));
     if let Some(kept) = document.kept {
         text.push_str(&kept_text(kept));
     }

@@ -1,9 +1,9 @@
 //! The plan: what a migration would do.
 
 use regraft_engine::{EntityPlan, Plan};
+use regraft_ledger::ReasonCount;
 
-use super::quarantine::{examples, what_to_do};
-use super::reasons::phrase;
+use super::quarantine;
 use crate::figures;
 use crate::style::{self, paint};
 use crate::table::{Table, Tone, count, text, worry};
@@ -47,7 +47,8 @@ fn entities(plan: &Plan, width: usize) -> String {
         .number_if(filtered, "filtered")
         .number_if(stuck, "stay behind")
         .number("to move")
-        .optional_number("batches")
+        .number("batches")
+        .optional()
         .number("about");
     for (at, entity) in plan.entities.iter().enumerate() {
         let mut cells = vec![
@@ -79,11 +80,7 @@ fn dropped(entity: &EntityPlan) -> u64 {
 }
 
 fn left(entity: &EntityPlan) -> u64 {
-    entity
-        .predictions
-        .iter()
-        .map(|prediction| prediction.rows)
-        .sum()
+    entity.quarantined + entity.blocked
 }
 
 fn filters(plan: &Plan, width: usize) -> String {
@@ -110,37 +107,28 @@ fn filters(plan: &Plan, width: usize) -> String {
 }
 
 fn predictions(plan: &Plan, width: usize) -> String {
-    let mut table = Table::new()
-        .text("entity")
-        .number("rows")
-        .text("reason")
-        .text("legacy ids");
-    let mut codes = Vec::new();
-    for entity in &plan.entities {
-        for prediction in &entity.predictions {
-            let why = phrase(
-                &prediction.code,
-                prediction.place.as_deref(),
-                prediction.parent.as_deref(),
-            );
-            let rows = i64::try_from(prediction.rows).unwrap_or(i64::MAX);
-            table.row(vec![
-                text(&entity.entity),
-                count(prediction.rows),
-                text(why),
-                text(examples(&prediction.examples, rows)),
-            ]);
-            codes.push(prediction.code.as_str());
-        }
-    }
-    if codes.is_empty() {
+    let reasons: Vec<ReasonCount> = plan
+        .entities
+        .iter()
+        .flat_map(|entity| {
+            entity.predictions.iter().map(|prediction| ReasonCount {
+                entity: entity.entity.clone(),
+                bucket: prediction.bucket,
+                code: prediction.code.clone(),
+                place: prediction.place.clone(),
+                parent: prediction.parent.clone(),
+                rows: i64::try_from(prediction.rows).unwrap_or(i64::MAX),
+                examples: prediction.examples.clone(),
+            })
+        })
+        .collect();
+    if reasons.is_empty() {
         return String::new();
     }
     format!(
-        "\n{}\n{}{}",
+        "\n{}\n{}",
         paint(style::HEADING, "can't be moved as they are"),
-        table.render(width, 2),
-        what_to_do(codes.into_iter(), width)
+        quarantine::reasons(&reasons, width)
     )
 }
 

@@ -3,7 +3,7 @@
 use regraft_ledger::{Bucket, QuarantineRow, ReasonCount};
 use serde_json::Value;
 
-use super::reasons::{advice, phrase};
+use super::reasons::{advice, phrase, words};
 use crate::figures;
 use crate::style::{self, paint};
 use crate::table::{Table, count, text};
@@ -86,9 +86,12 @@ pub(crate) fn what_to_do<'a>(codes: impl Iterator<Item = &'a str>, width: usize)
     if codes.is_empty() {
         return String::new();
     }
-    let mut table = Table::new().text("reason's code").text("what to do");
+    let mut table = Table::new().text("code").text("what to do");
     for code in codes {
-        table.row(vec![text(code), text(advice(code))]);
+        table.row(vec![
+            text(code),
+            text(format!("{}: {}", words(code), advice(code))),
+        ]);
     }
     format!("\n{}", table.render(width, 2))
 }

@@ -14,7 +14,7 @@ pub(crate) fn phrase(code: &str, place: Option<&str>, parent: Option<&str>) -> S
 }
 
 /// What a reason's code means.
-fn words(code: &str) -> &str {
+pub(crate) fn words(code: &str) -> &str {
     match code {
         "not_null" => "NULL where a value is needed",
         "value_too_long" => "text too long for the column",
@@ -40,15 +40,13 @@ fn words(code: &str) -> &str {
 /// What can be done about rows with this code.
 pub(crate) fn advice(code: &str) -> &'static str {
     match code {
-        "not_null" => "repair the source, or give the column an expression that always has a value",
+        "not_null" => "repair the source, or write an expression that always has a value",
         "value_too_long" | "numeric_out_of_range" | "numeric_scale" | "time_precision" => {
-            "repair the value, cut it in the column's expression, or widen the target column"
+            "repair it, cut it in the expression, or widen the column"
         }
         "unmapped_value" => "find out what the code means and add it to the column's map",
-        "missing_parent" => {
-            "the source refers to a row that isn't there: repair it, or set `missing` on the reference"
-        }
-        "blocked_parent" => "nothing here: these rows follow when their parents are moved",
+        "missing_parent" => "repair the source, or set `missing` on the reference",
+        "blocked_parent" => "the row follows when its parent is moved",
         "invalid_json" => "repair the text, or set `bad` on the column to keep or drop it",
         "invalid_uuid" => "repair the text, or derive the key instead of taking it from the source",
         "duplicate_key" => {

@@ -157,7 +157,8 @@ fn entities(receipt: &Receipt, width: usize) -> String {
         .number_if(shown.filtered, "filtered")
         .number_if(shown.quarantined, "quarantined")
         .number_if(shown.blocked, "blocked")
-        .optional_number("rows/s")
+        .number("rows/s")
+        .optional()
         .number("time");
     if shown.status {
         table = table.text("status");

@@ -25,6 +25,7 @@ fn entities(status: &Status, width: usize) -> String {
     let mut table = Table::new()
         .text("entity")
         .text("table")
+        .optional()
         .number("migrated")
         .number("in quarantine")
         .number("blocked")

@@ -2,24 +2,45 @@
 
 use regraft_engine::{EntityValidation, Validation};
 
+use super::quarantine::examples;
 use crate::figures;
 use crate::style::{self, paint};
 use crate::table::{Table, Tone, count, text};
 
 /// The result of a validation for people.
 pub(crate) fn render(validation: &Validation, width: usize) -> String {
-    let mut out = entities(validation, width);
-    out.push_str(&findings(validation, width));
-    for what in &validation.not_checked {
-        let line = figures::wrap(&format!("not checked: {what}"), width.saturating_sub(2), 2);
-        out.push_str(&format!("! {line}\n"));
+    format!(
+        "{}\n{}{}{}\n",
+        entities(validation, width),
+        findings(validation, width),
+        not_checked(validation, width),
+        figures::wrap(&verdict(validation), width, 2)
+    )
+}
+
+/// What was found, and the result in one line.
+pub(crate) fn summary(validation: &Validation, width: usize) -> String {
+    format!(
+        "{}{}\n",
+        findings(validation, width),
+        figures::wrap(&verdict(validation), width, 2)
+    )
+}
+
+fn not_checked(validation: &Validation, width: usize) -> String {
+    if validation.not_checked.is_empty() {
+        return String::new();
     }
-    out.push_str(&format!("\n{}\n", verdict(validation)));
-    out
+    let mut table = Table::new().text("entity").text("not checked");
+    for remark in &validation.not_checked {
+        let (entity, what) = remark.split_once(": ").unwrap_or(("", remark));
+        table.row(vec![text(entity), text(what)]);
+    }
+    format!("{}\n", table.render(width, 2))
 }
 
 /// The result in one line.
-pub(crate) fn verdict(validation: &Validation) -> String {
+fn verdict(validation: &Validation) -> String {
     let checks: usize = validation
         .entities
         .iter()
@@ -39,17 +60,17 @@ pub(crate) fn verdict(validation: &Validation) -> String {
         figures::counted(validation.entities.len() as u64, "entity"),
     );
     let time = figures::duration(validation.seconds);
-    if validation.passed && !validation.not_checked.is_empty() {
+    let mut remarks = String::new();
+    if !validation.not_checked.is_empty() {
+        let number = figures::counted(validation.not_checked.len() as u64, "remark");
+        remarks = format!("; {number} on what was not checked");
+    }
+    if validation.passed {
         let mark = paint(style::GOOD, "✓");
-        format!("{mark} valid as far as was checked: {scope}, all passed ({time})")
-    } else if validation.passed {
-        format!(
-            "{} valid: {scope}, all passed ({time})",
-            paint(style::GOOD, "✓")
-        )
+        format!("{mark} valid: {scope}, all passed{remarks} ({time})")
     } else {
         format!(
-            "{} NOT VALID: {scope}, {} failed ({time})",
+            "{} NOT VALID: {scope}, {} failed{remarks} ({time})",
             paint(style::BAD, "✗"),
             figures::count(failed as u64)
         )
@@ -100,13 +121,14 @@ fn findings(validation: &Validation, width: usize) -> String {
     for entity in &validation.entities {
         for check in &entity.checks {
             for finding in &check.findings {
+                let rows = i64::try_from(finding.rows).unwrap_or(i64::MAX);
                 any = true;
                 table.row(vec![
                     text(&entity.entity),
                     text(check.name.to_string()),
                     count(finding.rows),
                     text(&finding.what),
-                    text(figures::some(&finding.examples, 3)),
+                    text(examples(&finding.examples, rows)),
                 ]);
             }
         }
@@ -115,7 +137,7 @@ fn findings(validation: &Validation, width: usize) -> String {
         return String::new();
     }
     format!(
-        "\n{}\n{}",
+        "{}\n{}\n",
         paint(style::HEADING, "findings"),
         table.render(width, 2)
     )

@@ -265,6 +265,10 @@ async fn a_row_too_few_or_too_many_is_found() {
             &["messages counts: rows in table `messages` that no mapping knows (1) [4]"],
         ),
         (
+            "alter table tokens drop constraint tokens_pkey; insert into tokens select * from tokens where rank = 3",
+            &["tokens counts: rows in table `tokens` that share their key with another (2) [key 00000000-0000-4000-8000-000000000003, key 00000000-0000-4000-8000-000000000003]"],
+        ),
+        (
             // Its key is another now, so it is missing under the old one; nobody points to it.
             "update messages set id = gen_random_uuid() where legacy_id = 58",
             &[

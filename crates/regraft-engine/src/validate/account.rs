@@ -191,12 +191,8 @@ async fn written(
     census: &Census,
     history: &History,
 ) -> Result<Option<Finding>> {
-    let rows = target
-        .query(
-            "select run_no, batch, count(*) from regraft.migration_mappings where entity = $1 group by 1, 2",
-            &[&subject.name()],
-        )
-        .await?;
+    let query = format!("select run_no, batch, count(*) from {} m group by 1, 2", subject.mappings());
+    let rows = target.query(&query, &[]).await?;
     let mut found: BTreeMap<(i32, i32), i64> =
         rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect();
     let (mut less, mut more, mut places) = (0, 0, Vec::new());

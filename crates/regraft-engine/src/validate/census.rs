@@ -165,12 +165,12 @@ impl Census {
 /// in quarantine.
 fn known_query(subject: &Subject<'_>) -> String {
     let (mapping, quarantine) = (subject.ledger_id("m"), subject.ledger_id("q"));
-    let entity = subject.literal();
+    let (mappings, entity) = (subject.mappings(), subject.literal());
     let order = if subject.numeric { "regraft_id" } else { "regraft_id collate \"C\"" };
     format!(
         "select regraft_id, sum(mapped)::int8, sum(quarantined)::int8 from (
            select {mapping} as regraft_id, 1 as mapped, 0 as quarantined
-           from regraft.migration_mappings m where m.entity = {entity}
+           from {mappings} m
            union all
            select {quarantine}, 0, 1
            from regraft.migration_quarantine q where q.entity = {entity} and q.state = 'open') known

@@ -198,10 +198,9 @@ fn target_query(subject: &Subject<'_>, expectations: &[Expectation<'_>]) -> Stri
         list.push_str(&expectation.target);
     }
     format!(
-        "select {list} from regraft.migration_mappings m join {} t on t.{} = m.new_id
-         where m.entity = {} order by {id}",
+        "select {list} from {} m join {} t on t.{} = m.new_id order by {id}",
+        subject.mappings(),
         subject.table_name,
-        subject.key_column(),
-        subject.literal()
+        subject.key_column()
     )
 }

@@ -279,15 +279,19 @@ pub(super) struct Known {
 
 impl Known {
     /// Looks legacy ids up among the mappings and in the quarantine.
-    pub(super) async fn look_up(ledger: &Session, parent: &str, numeric: bool, ids: &[&str]) -> Result<Self> {
-        let entity = quote::literal(parent);
+    pub(super) async fn look_up(
+        ledger: &Session,
+        subject: &Subject<'_>,
+        parent: &str,
+        ids: &[&str],
+    ) -> Result<Self> {
         // Numbers are indexed as numbers; what is none has no mapping.
         let numbers: Vec<i64> = ids.iter().filter_map(|id| id.parse().ok()).collect();
-        let head = format!("select legacy_id, new_id from regraft.migration_mappings where entity = {entity} and ");
-        let rows = if numeric {
-            ledger.query(&format!("{head} legacy_id::bigint = any ($1)"), &[&numbers]).await?
+        let mappings = format!("select legacy_id, new_id from {} m", subject.mappings_of(parent));
+        let rows = if subject.is_numeric(parent) {
+            ledger.query(&format!("{mappings} where legacy_id::bigint = any ($1)"), &[&numbers]).await?
         } else {
-            ledger.query(&format!("{head} legacy_id = any ($1)"), &[&ids]).await?
+            ledger.query(&format!("{mappings} where legacy_id = any ($1)"), &[&ids]).await?
         };
         let mut known = Self::default();
         for row in &rows {
@@ -295,7 +299,8 @@ impl Known {
         }
         let open = format!(
             "select legacy_id from regraft.migration_quarantine
-             where entity = {entity} and state = 'open' and legacy_id = any ($1)"
+             where entity = {} and state = 'open' and legacy_id = any ($1)",
+            quote::literal(parent)
         );
         known.quarantined = ledger.query(&open, &[&ids]).await?.iter().map(|row| row.get(0)).collect();
         Ok(known)

@@ -162,7 +162,7 @@ async fn settle(
     for (parent, mut ids) in wanted {
         ids.sort_unstable();
         ids.dedup();
-        known.insert(parent.to_owned(), Known::look_up(&databases.lookup, parent, subject.is_numeric(parent), &ids).await?);
+        known.insert(parent.to_owned(), Known::look_up(&databases.lookup, subject, parent, &ids).await?);
     }
     for Waiting { id, reference: i, edge } in waiting.drain(..) {
         let reference = &references[i];
@@ -191,17 +191,16 @@ fn target_query(subject: &Subject<'_>, references: &[Reference<'_>]) -> String {
             };
             list.push_str(&format!(", back_{i}_{j}.legacy_id, {exists}"));
             joins.push_str(&format!(
-                "\nleft join (select new_id, min(legacy_id) as legacy_id from regraft.migration_mappings
-                   where entity = {} group by new_id) back_{i}_{j} on back_{i}_{j}.new_id = {column}",
-                quote::literal(parent)
+                "\nleft join (select new_id, min(legacy_id) as legacy_id from {} all_back group by new_id) back_{i}_{j}
+                   on back_{i}_{j}.new_id = {column}",
+                subject.mappings_of(parent)
             ));
         }
     }
     format!(
-        "select {list} from regraft.migration_mappings m join {} t on t.{} = m.new_id{joins}
-         where m.entity = {} order by {id}",
+        "select {list} from {} m join {} t on t.{} = m.new_id{joins}\norder by {id}",
+        subject.mappings(),
         subject.table_name,
-        subject.key_column(),
-        subject.literal()
+        subject.key_column()
     )
 }

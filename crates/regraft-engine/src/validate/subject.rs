@@ -1,6 +1,6 @@
 //! An entity as it is validated: the project's declaration, turned into queries of both databases.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use regraft_pg::catalog::{Catalog, Table};
 use regraft_pg::{Session, quote};
@@ -13,20 +13,43 @@ use crate::error::{Error, Kind, Result};
 /// Ids of the quarantine that one query leaves out.
 const PART: i64 = 20_000;
 
-/// The id spaces of a project: whether the legacy ids of each entity are numbers.
-pub(super) struct IdSpaces<'a>(BTreeMap<&'a str, Result<bool, String>>);
+/// The id spaces of a project: of which type the legacy ids of each entity are, and where its
+/// mappings lie.
+pub(super) struct IdSpaces<'a> {
+    numeric: BTreeMap<&'a str, Result<bool, String>>,
+    partitions: BTreeSet<String>,
+}
 
 impl<'a> IdSpaces<'a> {
-    /// Asks the source for the type of every entity's key.
+    /// Asks the source for the type of every entity's key, and the ledger for its partitions.
     pub(super) async fn read(project: &'a Project, databases: &Databases<'_>) -> Result<Self> {
-        let mut spaces = BTreeMap::new();
+        let mut numeric = BTreeMap::new();
         for entity in project.entities() {
             let query = format!("select ({}\n) from {}\n", entity.source.key.text, entity.source.from.text);
             let described = databases.describe_source(&query).await?;
-            let numeric = described.map(|d| d.columns().first().is_some_and(|c| is_integer(c.type_())));
-            spaces.insert(entity.name.as_str(), numeric);
+            let integer = described.map(|d| d.columns().first().is_some_and(|c| is_integer(c.type_())));
+            numeric.insert(entity.name.as_str(), integer);
         }
-        Ok(Self(spaces))
+        let partitions = databases
+            .target
+            .query(
+                "select c.relname::text from pg_inherits i join pg_class c on c.oid = i.inhrelid
+                 where i.inhparent = 'regraft.migration_mappings'::regclass",
+                &[],
+            )
+            .await?;
+        Ok(Self { numeric, partitions: partitions.iter().map(|row| row.get(0)).collect() })
+    }
+
+    /// The mappings of an entity, as something to select from. The partition by its own name:
+    /// of a part of the whole table the planner expects a few rows as long as nobody has analysed
+    /// it, and takes the way that suits a few.
+    fn mappings(&self, entity: &str) -> String {
+        let partition = regraft_ledger::partition_name(entity);
+        if self.partitions.contains(&partition) {
+            return quote::qualified(regraft_ledger::SCHEMA, &partition);
+        }
+        format!("(select * from regraft.migration_mappings where entity = {})", quote::literal(entity))
     }
 }
 
@@ -58,7 +81,7 @@ impl<'a> Subject<'a> {
         catalog: &'a Catalog,
         spaces: &'a IdSpaces<'a>,
     ) -> Result<Self> {
-        let numeric = match spaces.0.get(entity.name.as_str()) {
+        let numeric = match spaces.numeric.get(entity.name.as_str()) {
             Some(Ok(numeric)) => *numeric,
             Some(Err(why)) => {
                 return Err(Error::new(Kind::Usage, format!("the source refuses its query: {why}"))
@@ -84,9 +107,19 @@ impl<'a> Subject<'a> {
         })
     }
 
+    /// Its mappings, as something to select from.
+    pub(super) fn mappings(&self) -> String {
+        self.spaces.mappings(self.name())
+    }
+
+    /// The mappings of another entity.
+    pub(super) fn mappings_of(&self, entity: &str) -> String {
+        self.spaces.mappings(entity)
+    }
+
     /// Whether the legacy ids of another entity are numbers.
     pub(super) fn is_numeric(&self, entity: &str) -> bool {
-        matches!(self.spaces.0.get(entity), Some(Ok(true)))
+        matches!(self.spaces.numeric.get(entity), Some(Ok(true)))
     }
 
     /// The table and the key column of another entity, quoted; `None` when the table isn't there.

@@ -50,6 +50,34 @@ fn help_and_version_are_results() {
 }
 
 #[test]
+fn the_help_of_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in [
+        "",
+        "demo",
+        "check",
+        "schema",
+        "schema apply",
+        "schema diff",
+        "plan",
+        "migrate",
+        "validate",
+        "rollback",
+        "status",
+        "runs",
+        "receipt",
+        "quarantine",
+        "quarantine list",
+        "quarantine show",
+    ] {
+        let line = format!("{command} --help");
+        let output = regraft(folder.path(), &line).output().unwrap();
+        let name = format!("help {command}").trim().replace(' ', "_");
+        snapshot!(name, String::from_utf8(output.stdout).unwrap());
+    }
+}
+
+#[test]
 fn names_that_are_no_entities() {
     let shop = Shop::offline();
     for (name, line) in [

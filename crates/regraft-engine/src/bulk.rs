@@ -221,6 +221,29 @@ pub(crate) async fn bring_back(
     regraft_ledger::set_phase(&***first, &load.checkpoint, Phase::Settling).await?;
     let model = &load.model;
     let present = Present::read(first, &model.table.schema, &model.table.name).await?;
+    // Rows that a check or foreign key refuses go first: their equals must not lose to them.
+    for kind in [DroppedKind::Check, DroppedKind::ForeignKey] {
+        let of_kind: Vec<&Dropped> =
+            dropped.iter().filter(|d| d.kind == kind && !d.missing(&present).is_empty()).collect();
+        if of_kind.is_empty() {
+            continue;
+        }
+        let phase = if kind == DroppedKind::Check { "checks" } else { "foreign keys" };
+        context
+            .events
+            .send(Event::PhaseStarted { entity: model.name.clone(), phase: phase.to_owned() });
+        for object in of_kind {
+            context.stop_requested()?;
+            if let Err(error) = restore_one(first, &object.restore).await {
+                if !is_violation(&error) {
+                    return Err(error);
+                }
+                settle_rows(first, source, load, &object.name).await?;
+                restore_one(first, &object.restore).await?;
+            }
+            failpoints::reach(failpoints::DURING_REBUILD)?;
+        }
+    }
     context.events.send(Event::PhaseStarted {
         entity: model.name.clone(),
         phase: "indexes".to_owned(),
@@ -245,28 +268,6 @@ pub(crate) async fn bring_back(
         let built = usize::from(missing.len() == object.restore.len());
         if missing.len() > built {
             restore_one(first, &missing[built..]).await?;
-            failpoints::reach(failpoints::DURING_REBUILD)?;
-        }
-    }
-    for kind in [DroppedKind::Check, DroppedKind::ForeignKey] {
-        let of_kind: Vec<&Dropped> =
-            dropped.iter().filter(|d| d.kind == kind && !d.missing(&present).is_empty()).collect();
-        if of_kind.is_empty() {
-            continue;
-        }
-        let phase = if kind == DroppedKind::Check { "checks" } else { "foreign keys" };
-        context
-            .events
-            .send(Event::PhaseStarted { entity: model.name.clone(), phase: phase.to_owned() });
-        for object in of_kind {
-            context.stop_requested()?;
-            if let Err(error) = restore_one(first, &object.restore).await {
-                if !is_violation(&error) {
-                    return Err(error);
-                }
-                settle_rows(first, source, load, &object.name).await?;
-                restore_one(first, &object.restore).await?;
-            }
             failpoints::reach(failpoints::DURING_REBUILD)?;
         }
     }

@@ -12,7 +12,7 @@ mod unique;
 
 pub(crate) use batch::{EntityLoad, Worker, parse_id, process, quarantined_rows};
 pub(crate) use classify::Classifier;
-pub(crate) use read::{BatchRange, PlannedRange, kept_condition, partition, read_range};
+pub(crate) use read::{BatchRange, PlannedRange, kept_condition, Rows, partition, read_rows};
 pub(crate) use read::MappedRow;
 pub(crate) use reason::{Faults, Reason};
 pub(crate) use row::{Outcome, Transformer, fingerprint_of};

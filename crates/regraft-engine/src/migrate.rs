@@ -75,6 +75,8 @@ pub async fn migrate(
     prepare::check_plan_hash(context, selection, options, &model)?;
     check_secret(context, &model, selection)?;
     drop(source);
+    // Finding equal rows among millions is done by hashing, where the memory allows it.
+    target.batch_execute("set work_mem = '64MB'").await?;
     if options.dry_run {
         target.batch_execute("begin").await?;
     }

@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::keys::{Deriver, KeyMap, KeyMapBuilder, LegacyId};
-use crate::load::{Classifier, Faults, Reason, duplicates, partition, read_range};
+use crate::load::{Classifier, Faults, Reason, Rows, duplicates, partition, read_rows};
 use crate::migrate::{ModeChoice, check_secret, choose_mode, load_keys, resolved};
 use crate::model::{EntityModel, Model};
 use crate::snapshot::Snapshot;
@@ -68,7 +68,11 @@ pub struct EntityPlan {
     pub in_place_already: u64,
     /// Rows that would be written.
     pub to_move: u64,
-    /// Rows that can't satisfy the target, by reason.
+    /// Rows that can't satisfy the target.
+    pub quarantined: u64,
+    /// Rows whose parent can't be moved.
+    pub blocked: u64,
+    /// Those rows by reason; a row with several reasons stands under each.
     pub predictions: Vec<Prediction>,
     /// How each column comes about.
     pub columns: Vec<ColumnPlan>,
@@ -183,6 +187,8 @@ struct Planner<'a> {
 struct Reading {
     to_move: u64,
     in_place: u64,
+    quarantined: u64,
+    blocked: u64,
     predictions: BTreeMap<(Bucket, String, Option<String>, Option<String>), Prediction>,
 }
 
@@ -224,10 +230,12 @@ impl Planner<'_> {
             filters: filters.into_iter().map(|(name, rows)| FilterCount { name: name.clone(), rows }).collect(),
             in_place_already: reading.in_place,
             to_move: reading.to_move,
+            quarantined: reading.quarantined,
+            blocked: reading.blocked,
             predictions: ordered(&reading),
             columns: columns(model),
             not_written: model.defaulted.clone(),
-            sql: read_range(model, &low(model), &high(model)),
+            sql: read_rows(model, &Rows::Range(low(model), high(model))),
             copy: copy_text(model, mode),
             seconds_estimate: started.elapsed().as_secs_f64() * WRITE_FACTOR
                 / self.context.settings.workers.max(1) as f64,
@@ -262,14 +270,11 @@ impl Planner<'_> {
         for parent in model.parents() {
             parents.insert(parent.to_owned(), self.parent_keys(parent).await?);
         }
-        let losers = duplicates(&self.snapshot.session, model).await?;
-        let mut classifier = Classifier::new(
-            Arc::new(model.clone()),
-            self.context.settings.secret.as_ref().map(|s| Deriver::new(s, &model.name)),
-            parents,
-            Arc::new(losers),
-            has_existing,
-        )?;
+        let model = Arc::new(model.clone());
+        let deriver = self.context.settings.secret.as_ref().map(|s| Deriver::new(s, &model.name));
+        let mut classifier = Classifier::new(model, deriver, parents, has_existing, false)?;
+        let losers = duplicates(&self.snapshot.session, &self.target, &mut classifier).await?;
+        classifier.refuse(losers);
         let mut reading = Reading::default();
         for range in ranges {
             self.context.stop_requested()?;
@@ -323,6 +328,10 @@ impl Planner<'_> {
 impl Reading {
     fn note(&mut self, id: &LegacyId, reasons: &[Reason]) {
         let bucket = Faults::bucket(reasons);
+        match bucket {
+            Bucket::Quarantined => self.quarantined += 1,
+            Bucket::Blocked => self.blocked += 1,
+        }
         for reason in reasons {
             let place = reason.constraint.clone().or_else(|| reason.column.clone());
             let key = (bucket, reason.code.to_owned(), place.clone(), reason.parent.clone());

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio_postgres::CopyInSink;
 use uuid::Uuid;
 
-use super::read::{BatchRange, MappedRow, raw_values, read_range};
+use super::read::{self, BatchRange, MappedRow, Rows, raw_values};
 use super::{Faults, Outcome, Reason, Transformer, stage};
 use crate::error::{Error, Kind, Result};
 use crate::keys::{Deriver, KeyMap, LegacyId};
@@ -116,7 +116,7 @@ pub(crate) async fn process(
     }
     transaction::run(target, load.nested, async || {
         immediate_constraints(target).await?;
-        let progress = stage::fill(worker, &load.model, range, &mut transformer).await?;
+        let progress = stage::fill(worker, &load.model, &range.to_rows(), &mut transformer).await?;
         finish(worker, load, range, progress).await
     })
     .await
@@ -184,8 +184,8 @@ async fn copy_range(
     let mut progress = Progress::default();
     let sent = {
         let mut sink = Sink::new(&worker.target, copy);
-        let bounds = (&range.low, &range.high);
-        read_into(&worker.source, model, bounds, transformer, &mut progress, &mut sink, false).await?;
+        let rows = range.to_rows();
+        read_into(&worker.source, model, &rows, transformer, &mut progress, &mut sink, false).await?;
         sink.finish().await?
     };
     if sent != progress.written.len() as u64 {
@@ -258,7 +258,7 @@ impl<'a> Sink<'a> {
     }
 }
 
-/// Reads a range (both ends included) and appends its rows to a sink. `numbered` rows begin with
+/// Reads rows and appends what becomes of them to a sink. `numbered` rows begin with
 /// their number, for staging.
 ///
 /// The source's transaction stays usable whatever happens: an error in it only takes back a
@@ -266,14 +266,14 @@ impl<'a> Sink<'a> {
 pub(crate) async fn read_into(
     source: &Session,
     model: &EntityModel,
-    bounds: (&LegacyId, &LegacyId),
+    rows: &Rows,
     transformer: &mut Transformer,
     progress: &mut Progress,
     sink: &mut Sink<'_>,
     numbered: bool,
 ) -> Result<()> {
     source.batch_execute("savepoint regraft_read").await?;
-    let read = read_rows(source, model, bounds, transformer, progress, sink, numbered).await;
+    let read = read_rows(source, model, rows, transformer, progress, sink, numbered).await;
     if read.is_ok() {
         source.batch_execute("release savepoint regraft_read").await?;
     } else if !source.is_closed() {
@@ -285,13 +285,13 @@ pub(crate) async fn read_into(
 async fn read_rows(
     source: &Session,
     model: &EntityModel,
-    (low, high): (&LegacyId, &LegacyId),
+    rows: &Rows,
     transformer: &mut Transformer,
     progress: &mut Progress,
     sink: &mut Sink<'_>,
     numbered: bool,
 ) -> Result<()> {
-    let sql = format!("copy ({}) to stdout (format binary)", read_range(model, low, high));
+    let sql = format!("copy ({}) to stdout (format binary)", read::read_rows(model, rows));
     let stream = source.copy_out(&sql).await?;
     pin_mut!(stream);
     let (mut reader, mut tuple) = (Reader::default(), Tuple::default());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use regraft_pg::Session;
 
 use super::batch::{Progress, Sink, existing, is_about_rows, read_into};
-use super::read::BatchRange;
+use super::read::{BatchRange, Rows};
 use super::{Reason, Transformer, stage};
 use crate::error::Result;
 use crate::keys::{Deriver, KeyMap, LegacyId};
@@ -17,6 +17,8 @@ pub(crate) struct Classifier {
     model: Arc<EntityModel>,
     transformer: Transformer,
     has_existing: bool,
+    /// Within a transaction of the caller's (a dry run).
+    nested: bool,
     /// Whether the target has something to say that the catalogs alone don't tell.
     staged: bool,
 }
@@ -26,13 +28,23 @@ impl Classifier {
         model: Arc<EntityModel>,
         deriver: Option<Deriver>,
         parents: HashMap<String, Arc<KeyMap>>,
-        losers: Arc<HashMap<LegacyId, Vec<Reason>>>,
         has_existing: bool,
+        nested: bool,
     ) -> Result<Self> {
         let staged = model.table.constraints.iter().any(|c| c.kind == "c")
             || model.table.columns.iter().any(|c| c.is_domain);
-        let transformer = Transformer::new(Arc::clone(&model), deriver, parents, losers)?;
-        Ok(Self { model, transformer, has_existing, staged })
+        let transformer = Transformer::new(Arc::clone(&model), deriver, parents, Arc::default())?;
+        Ok(Self { model, transformer, has_existing, nested, staged })
+    }
+
+    /// The entity.
+    pub(crate) fn model(&self) -> &Arc<EntityModel> {
+        &self.model
+    }
+
+    /// Also refuses these rows from now on.
+    pub(crate) fn refuse(&mut self, losers: HashMap<LegacyId, Vec<Reason>>) {
+        self.transformer.losers = Arc::new(losers);
     }
 
     /// Classifies a range. References are taken to hold where the parent would be moved; the rows
@@ -46,13 +58,23 @@ impl Classifier {
         if self.has_existing {
             self.transformer.existing = existing(target, &self.model, range).await?;
         }
+        self.classify_rows(source, target, &range.to_rows()).await
+    }
+
+    /// Classifies rows, none of which is in place already.
+    pub(crate) async fn classify_rows(
+        &mut self,
+        source: &Session,
+        target: &Session,
+        rows: &Rows,
+    ) -> Result<Progress> {
         if !self.staged {
             let mut progress = Progress::default();
             let mut sink = Sink::nowhere();
             let read = read_into(
                 source,
                 &self.model,
-                (&range.low, &range.high),
+                rows,
                 &mut self.transformer,
                 &mut progress,
                 &mut sink,
@@ -65,9 +87,14 @@ impl Classifier {
                 Err(error) => return Err(error),
             }
         }
-        target.batch_execute("begin").await?;
-        let staged = stage::examine(source, target, &self.model, range, &mut self.transformer).await;
-        target.batch_execute("rollback").await?;
+        let [begin, back] = if self.nested {
+            ["savepoint regraft_classify", "rollback to savepoint regraft_classify"]
+        } else {
+            ["begin", "rollback"]
+        };
+        target.batch_execute(begin).await?;
+        let staged = stage::examine(source, target, &self.model, rows, &mut self.transformer).await;
+        target.batch_execute(back).await?;
         staged
     }
 }

@@ -35,6 +35,11 @@ pub(crate) struct BatchRange {
 }
 
 impl BatchRange {
+    /// Its rows.
+    pub(crate) fn to_rows(&self) -> Rows {
+        Rows::Range(self.low.clone(), self.high.clone())
+    }
+
     /// The account as far as the source's own count tells it.
     pub(crate) fn account(&self) -> Account {
         let mut account = Account {
@@ -210,38 +215,77 @@ pub(crate) fn kept_condition(model: &EntityModel) -> String {
     condition
 }
 
-/// The query of a batch: the key, then the fields, of every kept row in the range, in key order.
-pub(crate) fn read_range(model: &EntityModel, low: &LegacyId, high: &LegacyId) -> String {
+/// Which rows of an entity to read.
+#[derive(Debug, Clone)]
+pub(crate) enum Rows {
+    /// Those of a key range, both ends included.
+    Range(LegacyId, LegacyId),
+    /// These.
+    Ids(Vec<LegacyId>),
+}
+
+impl Rows {
+    /// The condition on an entity's key.
+    fn condition(&self, model: &EntityModel) -> String {
+        let order = model.key_order();
+        match self {
+            Self::Range(low, high) => {
+                format!("{order} >= {}\n  and {order} <= {}", literal(low), literal(high))
+            }
+            Self::Ids(ids) => format!("{order} = any ({})", id_array(model, ids)),
+        }
+    }
+
+    /// The same rows in two halves; `None` when there is nothing to halve.
+    pub(crate) fn halves(&self, keys: &[LegacyId]) -> Option<(Self, Self)> {
+        if keys.len() < 2 {
+            return None;
+        }
+        let (first, second) = keys.split_at(keys.len() / 2);
+        let part = |keys: &[LegacyId]| match self {
+            Self::Range(..) => Self::Range(keys[0].clone(), keys[keys.len() - 1].clone()),
+            Self::Ids(_) => Self::Ids(keys.to_vec()),
+        };
+        Some((part(first), part(second)))
+    }
+}
+
+fn id_array(model: &EntityModel, ids: &[LegacyId]) -> String {
+    let texts: Vec<String> = ids.iter().map(LegacyId::to_string).collect();
+    let of = if model.numeric { "int8" } else { "text" };
+    quote::array(texts.iter().map(String::as_str), of)
+}
+
+/// The query of a batch: the key, then the fields, of every kept row that is asked for, in key
+/// order.
+pub(crate) fn read_rows(model: &EntityModel, rows: &Rows) -> String {
     let mut list = model.key_value();
     for field in &model.fields {
         list.push_str(",\n       ");
         list.push_str(&field.sql);
     }
-    let order = model.key_order();
     format!(
-        "select {list}\nfrom {}\nwhere {}\n  and {order} >= {}\n  and {order} <= {}\norder by {order}",
+        "select {list}\nfrom {}\nwhere {}\n  and {}\norder by {}",
         model.from,
         kept_condition(model),
-        literal(low),
-        literal(high),
+        rows.condition(model),
+        model.key_order(),
     )
 }
 
-/// The legacy ids of a range's kept rows, in order.
-pub(crate) async fn keys_of_range(
+/// The legacy ids of the kept rows among those asked for, in order.
+pub(crate) async fn keys_of(
     source: &Session,
     model: &EntityModel,
-    low: &LegacyId,
-    high: &LegacyId,
+    rows: &Rows,
 ) -> Result<Vec<LegacyId>> {
-    let order = model.key_order();
     let sql = format!(
-        "select {} from {}\nwhere {} and {order} >= {} and {order} <= {} order by {order}",
+        "select {} from {}\nwhere {} and {} order by {}",
         model.key_value(),
         model.from,
         kept_condition(model),
-        literal(low),
-        literal(high)
+        rows.condition(model),
+        model.key_order(),
     );
     let rows = source.query(&sql, &[]).await?;
     rows.iter()
@@ -276,13 +320,11 @@ pub(crate) async fn raw_values(
     let order = model.key_order();
     let mut values = BTreeMap::new();
     for ids in ids.chunks(5_000) {
-        let texts: Vec<String> = ids.iter().map(LegacyId::to_string).collect();
-        let of = if model.numeric { "int8" } else { "text" };
         let sql = format!(
             "select {}, ({object})::text from {}\nwhere {order} = any ({})",
             model.key_value(),
             model.from,
-            quote::array(texts.iter().map(String::as_str), of)
+            id_array(model, ids)
         );
         for row in source.query(&sql, &[]).await? {
             let id = if model.numeric {

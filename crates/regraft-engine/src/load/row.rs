@@ -38,7 +38,8 @@ pub(crate) struct Transformer {
     model: Arc<EntityModel>,
     deriver: Option<Deriver>,
     parents: HashMap<String, Arc<KeyMap>>,
-    losers: Arc<HashMap<LegacyId, Vec<Reason>>>,
+    /// Rows that lose to an earlier one under a unique constraint.
+    pub(crate) losers: Arc<HashMap<LegacyId, Vec<Reason>>>,
     /// Rows of the current batch that are in place already.
     pub(crate) existing: HashMap<LegacyId, MappedRow>,
     /// The text form of the current row's legacy id.

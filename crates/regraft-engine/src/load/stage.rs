@@ -8,10 +8,9 @@ use regraft_pg::catalog::{Index, Table};
 use regraft_pg::quote::{ident, idents};
 
 use super::batch::{Progress, Sink, Worker, is_about_rows, read_into};
-use super::read::{BatchRange, keys_of_range};
+use super::read::{Rows, keys_of};
 use super::{Reason, Transformer};
 use crate::error::Result;
-use crate::keys::LegacyId;
 use crate::model::EntityModel;
 
 /// Number of a row in the staging table.
@@ -25,11 +24,11 @@ fn staging_table(model: &EntityModel) -> String {
 pub(crate) async fn fill(
     worker: &Worker,
     model: &EntityModel,
-    range: &BatchRange,
+    rows: &Rows,
     transformer: &mut Transformer,
 ) -> Result<Progress> {
     let target: &Session = &worker.target;
-    let (mut progress, mut bad) = stage(&worker.source, target, model, range, transformer).await?;
+    let (mut progress, mut bad) = stage(&worker.source, target, model, rows, transformer).await?;
     delete(target, model, &bad).await?;
     insert_explained(target, model, progress.written.len() as i64, &mut bad).await?;
     target.batch_execute(&format!("truncate {}", staging_table(model))).await?;
@@ -43,10 +42,10 @@ pub(crate) async fn examine(
     source: &Session,
     target: &Session,
     model: &EntityModel,
-    range: &BatchRange,
+    rows: &Rows,
     transformer: &mut Transformer,
 ) -> Result<Progress> {
-    let (mut progress, mut bad) = stage(source, target, model, range, transformer).await?;
+    let (mut progress, mut bad) = stage(source, target, model, rows, transformer).await?;
     find_duplicates(target, model, &mut bad).await?;
     take_out(&mut progress, &mut bad, 4 * model.fingerprinted().count());
     Ok(progress)
@@ -57,12 +56,12 @@ async fn stage(
     source: &Session,
     target: &Session,
     model: &EntityModel,
-    range: &BatchRange,
+    rows: &Rows,
     transformer: &mut Transformer,
 ) -> Result<(Progress, BTreeMap<i64, Vec<Reason>>)> {
     create(target, model).await?;
     let mut progress = Progress::default();
-    copy_to_stage(source, target, model, range, transformer, &mut progress).await?;
+    copy_to_stage(source, target, model, rows, transformer, &mut progress).await?;
     let mut bad = BTreeMap::new();
     find_by_condition(target, model, "check_violation", &mut bad).await?;
     Ok((progress, bad))
@@ -173,12 +172,12 @@ async fn copy_to_stage(
     source: &Session,
     target: &Session,
     model: &EntityModel,
-    range: &BatchRange,
+    rows: &Rows,
     transformer: &mut Transformer,
     progress: &mut Progress,
 ) -> Result<()> {
-    let mut waiting = vec![(range.low.clone(), range.high.clone())];
-    while let Some((low, high)) = waiting.pop() {
+    let mut waiting = vec![rows.clone()];
+    while let Some(rows) = waiting.pop() {
         let marks = (
             progress.written.len(),
             progress.fingerprints.len(),
@@ -187,7 +186,7 @@ async fn copy_to_stage(
             progress.changed,
         );
         target.batch_execute("savepoint regraft_stage").await?;
-        let attempt = copy_once(source, target, model, (&low, &high), transformer, progress).await;
+        let attempt = copy_once(source, target, model, &rows, transformer, progress).await;
         let error = match attempt {
             Ok(()) => {
                 target.batch_execute("release savepoint regraft_stage").await?;
@@ -203,7 +202,7 @@ async fn copy_to_stage(
         progress.in_place = marks.3;
         progress.changed = marks.4;
         // The order in which halves are taken keeps the rows numbered in key order.
-        let keys = keys_of_range(source, model, &low, &high).await?;
+        let keys = keys_of(source, model, &rows).await?;
         match keys.as_slice() {
             [] => {}
             [only] => {
@@ -226,12 +225,9 @@ async fn copy_to_stage(
                 progress.faults.add(only.clone(), vec![reason]);
             }
             keys => {
-                let (first, second) = keys.split_at(keys.len() / 2);
-                if let (Some(a), Some(b)) = (second.first(), second.last()) {
-                    waiting.push((a.clone(), b.clone()));
-                }
-                if let (Some(a), Some(b)) = (first.first(), first.last()) {
-                    waiting.push((a.clone(), b.clone()));
+                if let Some((first, second)) = rows.halves(keys) {
+                    waiting.push(second);
+                    waiting.push(first);
                 }
             }
         }
@@ -243,7 +239,7 @@ async fn copy_once(
     source: &Session,
     target: &Session,
     model: &EntityModel,
-    bounds: (&LegacyId, &LegacyId),
+    rows: &Rows,
     transformer: &mut Transformer,
     progress: &mut Progress,
 ) -> Result<()> {
@@ -255,7 +251,7 @@ async fn copy_once(
     let mut sink = Sink::new(target, statement);
     // A source that fails in the middle of its rows must not leave the COPY hanging: dropping the
     // sink ends it, and the savepoint takes the rows back.
-    let read = read_into(source, model, bounds, transformer, progress, &mut sink, true).await;
+    let read = read_into(source, model, rows, transformer, progress, &mut sink, true).await;
     match read {
         Ok(()) => {
             sink.finish().await?;

@@ -2,42 +2,84 @@
 //! written, so that which of two equal rows moves does not depend on which batch comes first: the
 //! one with the lowest legacy id does.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use regraft_pg::Session;
 
-use super::Reason;
-use super::read::kept_condition;
+use super::read::{Rows, kept_condition};
 use super::stage::unique_indexes;
+use super::{Classifier, Reason};
 use crate::error::Result;
 use crate::keys::LegacyId;
 use crate::model::{EntityModel, OutputRule};
 
-/// The losers under every unique index whose columns the source can compute. Indexes on the key
-/// or the legacy id alone are left out: those are unique because the entity's key is.
+/// The losers under every unique index whose columns the source can compute: of equal rows the
+/// first that nothing else is wrong with moves, and the others lose to it. Indexes on the key or
+/// the legacy id alone are left out: those are unique because the entity's key is.
+///
+/// Where there are no equal rows this costs one pass over the source per index; only equal rows
+/// are classified.
 pub(crate) async fn duplicates(
     source: &Session,
-    model: &EntityModel,
+    target: &Session,
+    classifier: &mut Classifier,
 ) -> Result<HashMap<LegacyId, Vec<Reason>>> {
+    let model = Arc::clone(classifier.model());
     let written: BTreeSet<&str> = model.outputs.iter().map(|o| o.column.as_str()).collect();
     let mut losers: HashMap<LegacyId, Vec<Reason>> = HashMap::new();
     for index in unique_indexes(&model.table, &written) {
         if index.predicate.is_some() {
             continue;
         }
-        let Some(fields) = source_fields(model, &index.plain_columns) else { continue };
+        let Some(fields) = source_fields(&model, &index.plain_columns) else { continue };
+        let sql = query(&model, &fields, index.nulls_not_distinct);
+        let equal: Vec<(LegacyId, i64)> = source
+            .query(&sql, &[])
+            .await?
+            .iter()
+            .map(|row| {
+                let id = if model.numeric {
+                    LegacyId::Number(row.get(0))
+                } else {
+                    LegacyId::Text(row.get(0))
+                };
+                (id, row.get(1))
+            })
+            .collect();
+        let faulty = faulty_among(source, target, classifier, &equal).await?;
         let name = index.constraint.as_deref().unwrap_or(&index.name);
         let reason = Reason::constraint("unique_violation", name);
-        for row in source.query(&query(model, &fields, index.nulls_not_distinct), &[]).await? {
-            let id = if model.numeric {
-                LegacyId::Number(row.get(0))
-            } else {
-                LegacyId::Text(row.get(0))
-            };
-            losers.entry(id).or_default().push(reason.clone());
+        let mut won: Option<i64> = None;
+        for (id, group) in equal {
+            if faulty.contains(&id) {
+                continue;
+            }
+            if won == Some(group) {
+                losers.entry(id).or_default().push(reason.clone());
+            }
+            won = Some(group);
         }
     }
     Ok(losers)
+}
+
+/// Those of the rows that stay behind whatever becomes of their equals.
+async fn faulty_among(
+    source: &Session,
+    target: &Session,
+    classifier: &mut Classifier,
+    equal: &[(LegacyId, i64)],
+) -> Result<HashSet<LegacyId>> {
+    let mut faulty = HashSet::new();
+    for part in equal.chunks(5_000) {
+        let ids = part.iter().map(|(id, _)| id.clone()).collect();
+        let progress = classifier.classify_rows(source, target, &Rows::Ids(ids)).await?;
+        faulty.extend(progress.faults.rows.into_iter().filter_map(|(id, reasons)| {
+            reasons.iter().any(|r| r.code != "unique_violation").then_some(id)
+        }));
+    }
+    Ok(faulty)
 }
 
 /// The source expressions of an index's columns, where each is one value of the source that maps
@@ -81,9 +123,10 @@ fn query(model: &EntityModel, fields: &[&str], nulls_equal: bool) -> String {
         names.iter().map(|n| format!("{n} is not null")).collect::<Vec<_>>().join(" and ")
     };
     format!(
-        "select k from (select k, row_number() over (partition by {partition} order by o) as place\n\
+        "select k, g from (select k, o, dense_rank() over (order by {partition}) as g, \
+           count(*) over (partition by {partition}) as equals\n\
            from (select {key} as k, {order} as o, {list} from {from}\nwhere {kept}) rows where {present}) placed\n\
-         where place > 1",
+         where equals > 1 order by g, o",
         partition = names.join(", "),
         list = list.join(", "),
         from = model.from,

@@ -14,7 +14,7 @@ use crate::bulk::{self, Dropped};
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::keys::{Deriver, LegacyId};
-use crate::load::{BatchRange, EntityLoad, PlannedRange, Reason, Worker, duplicates, parse_id, partition};
+use crate::load::{BatchRange, Classifier, EntityLoad, PlannedRange, Reason, Worker, duplicates, parse_id, partition};
 use crate::model::{EntityModel, Model};
 use crate::transaction;
 
@@ -131,7 +131,9 @@ async fn open(
     .await?;
     let parents = parents(engine, model).await?;
     let losers = if mode == Mode::InPlace {
-        duplicates(&engine.snapshot.session, model).await?
+        let deriver = engine.context.settings.secret.as_ref().map(|s| Deriver::new(s, &model.name));
+        let mut classifier = Classifier::new(Arc::new(model.clone()), deriver, parents.clone(), false, engine.options.dry_run)?;
+        duplicates(&engine.snapshot.session, target, &mut classifier).await?
     } else {
         HashMap::<LegacyId, Vec<Reason>>::new()
     };

@@ -36,7 +36,7 @@ pub(crate) async fn open(engine: &Engine<'_>) -> Result<Vec<Worker>> {
 /// all of them.
 async fn loading_session(context: &Context) -> Result<Session> {
     let session = context.connect_target().await?;
-    session.batch_execute("set synchronous_commit = off").await?;
+    session.batch_execute("set synchronous_commit = off; set work_mem = '64MB'").await?;
     Ok(session)
 }
 

@@ -262,7 +262,6 @@ fn the_plan_says_what_then_happens_in_a_village() {
 
 /// Of rows that are equal under a unique key the first is moved: the first that can be.
 #[test]
-#[ignore = "known: the first row wins also when it stays behind itself"]
 fn a_row_whose_double_stays_behind_is_moved() {
     let village = village();
     let legacy = Legacy {

@@ -69,7 +69,12 @@ impl Present {
             return Err(Error::new(Kind::Data, format!("table {name} is gone")));
         };
         Ok(Self {
-            indexes: table.indexes.iter().filter(|i| i.valid).map(|i| i.name.clone()).collect(),
+            indexes: table
+                .indexes
+                .iter()
+                .filter(|i| i.valid)
+                .map(|i| i.name.clone())
+                .collect(),
             constraints: table.constraints.iter().map(|c| c.name.clone()).collect(),
         })
     }
@@ -134,10 +139,20 @@ fn plan(table: &Table) -> (Vec<Dropped>, Vec<String>) {
             "c" => DroppedKind::Check,
             _ => continue,
         };
-        let mut restore =
-            vec![format!("alter table {name} add constraint {} {}", ident(&constraint.name), constraint.definition)];
-        restore.extend(constraint_comment(&name, &constraint.name, constraint.comment.as_deref()));
-        drops.push(format!("alter table {name} drop constraint {}", ident(&constraint.name)));
+        let mut restore = vec![format!(
+            "alter table {name} add constraint {} {}",
+            ident(&constraint.name),
+            constraint.definition
+        )];
+        restore.extend(constraint_comment(
+            &name,
+            &constraint.name,
+            constraint.comment.as_deref(),
+        ));
+        drops.push(format!(
+            "alter table {name} drop constraint {}",
+            ident(&constraint.name)
+        ));
         dropped.push(Dropped {
             kind,
             name: constraint.name.clone(),
@@ -166,9 +181,16 @@ fn plan(table: &Table) -> (Vec<Dropped>, Vec<String>) {
                     .constraints
                     .iter()
                     .find(|c| c.name == *constraint)
-                    .and_then(|c| c.definition.find("DEFERRABLE").map(|at| &c.definition[at..]))
+                    .and_then(|c| {
+                        c.definition
+                            .find("DEFERRABLE")
+                            .map(|at| &c.definition[at..])
+                    })
                     .unwrap_or_default();
-                drops.push(format!("alter table {name} drop constraint {}", ident(constraint)));
+                drops.push(format!(
+                    "alter table {name} drop constraint {}",
+                    ident(constraint)
+                ));
                 restore.push(format!(
                     "alter table {name} add constraint {} unique using index {} {deferral}",
                     ident(constraint),
@@ -183,12 +205,20 @@ fn plan(table: &Table) -> (Vec<Dropped>, Vec<String>) {
             }
         }
         if let Some(comment) = &index.comment {
-            restore.push(format!("comment on index {index_name} is {}", quote::literal(comment)));
+            restore.push(format!(
+                "comment on index {index_name} is {}",
+                quote::literal(comment)
+            ));
         }
         for (column, goal) in &index.statistics {
-            restore.push(format!("alter index {index_name} alter column {column} set statistics {goal}"));
+            restore.push(format!(
+                "alter index {index_name} alter column {column} set statistics {goal}"
+            ));
         }
-        let constraint = table.constraints.iter().find(|c| Some(&c.name) == index.constraint.as_ref());
+        let constraint = table
+            .constraints
+            .iter()
+            .find(|c| Some(&c.name) == index.constraint.as_ref());
         dropped.push(Dropped {
             kind: DroppedKind::Index,
             name: index.name.clone(),
@@ -203,7 +233,11 @@ fn plan(table: &Table) -> (Vec<Dropped>, Vec<String>) {
 
 fn constraint_comment(table: &str, name: &str, comment: Option<&str>) -> Option<String> {
     comment.map(|comment| {
-        format!("comment on constraint {} on {table} is {}", ident(name), quote::literal(comment))
+        format!(
+            "comment on constraint {} on {table} is {}",
+            ident(name),
+            quote::literal(comment)
+        )
     })
 }
 
@@ -216,22 +250,31 @@ pub(crate) async fn bring_back(
     load: &Arc<EntityLoad>,
     dropped: &[Dropped],
 ) -> Result<()> {
-    let Some(first) = sessions.first() else { return Ok(()) };
+    let Some(first) = sessions.first() else {
+        return Ok(());
+    };
     failpoints::reach(failpoints::BEFORE_REBUILD)?;
     regraft_ledger::set_phase(&***first, &load.checkpoint, Phase::Settling).await?;
     let model = &load.model;
     let present = Present::read(first, &model.table.schema, &model.table.name).await?;
     // Rows that a check or foreign key refuses go first: their equals must not lose to them.
     for kind in [DroppedKind::Check, DroppedKind::ForeignKey] {
-        let of_kind: Vec<&Dropped> =
-            dropped.iter().filter(|d| d.kind == kind && !d.missing(&present).is_empty()).collect();
+        let of_kind: Vec<&Dropped> = dropped
+            .iter()
+            .filter(|d| d.kind == kind && !d.missing(&present).is_empty())
+            .collect();
         if of_kind.is_empty() {
             continue;
         }
-        let phase = if kind == DroppedKind::Check { "checks" } else { "foreign keys" };
-        context
-            .events
-            .send(Event::PhaseStarted { entity: model.name.clone(), phase: phase.to_owned() });
+        let phase = if kind == DroppedKind::Check {
+            "checks"
+        } else {
+            "foreign keys"
+        };
+        context.events.send(Event::PhaseStarted {
+            entity: model.name.clone(),
+            phase: phase.to_owned(),
+        });
         for object in of_kind {
             context.stop_requested()?;
             if let Err(error) = restore_one(first, &object.restore).await {
@@ -248,7 +291,10 @@ pub(crate) async fn bring_back(
         entity: model.name.clone(),
         phase: "indexes".to_owned(),
     });
-    let mut builds: Vec<Vec<String>> = vec![vec![regraft_ledger::key_index_statement(&model.name, model.numeric)]];
+    let mut builds: Vec<Vec<String>> = vec![vec![regraft_ledger::key_index_statement(
+        &model.name,
+        model.numeric,
+    )]];
     let indexes: Vec<(&Dropped, &[String])> = dropped
         .iter()
         .filter(|d| d.kind == DroppedKind::Index)
@@ -257,7 +303,10 @@ pub(crate) async fn bring_back(
     // Only building goes side by side. A constraint that rests on an index locks the whole table:
     // two sessions that build and then attach would wait for each other.
     builds.extend(
-        indexes.iter().filter(|(d, missing)| missing.len() == d.restore.len()).map(|(d, _)| d.restore[..1].to_vec()),
+        indexes
+            .iter()
+            .filter(|(d, missing)| missing.len() == d.restore.len())
+            .map(|(d, _)| d.restore[..1].to_vec()),
     );
     let refused = build_side_by_side(sessions, builds).await?;
     for restore in refused {
@@ -279,7 +328,9 @@ async fn build_side_by_side(
     sessions: &[Arc<Session>],
     builds: Vec<Vec<String>>,
 ) -> Result<Vec<Vec<String>>> {
-    let queue = Arc::new(std::sync::Mutex::new(std::collections::VecDeque::from(builds)));
+    let queue = Arc::new(std::sync::Mutex::new(std::collections::VecDeque::from(
+        builds,
+    )));
     let mut tasks = JoinSet::new();
     for session in sessions {
         let (session, queue) = (Arc::clone(session), Arc::clone(&queue));
@@ -287,7 +338,9 @@ async fn build_side_by_side(
             let mut refused = Vec::new();
             loop {
                 let next = queue.lock().ok().and_then(|mut queue| queue.pop_front());
-                let Some(build) = next else { return Ok::<_, Error>(refused) };
+                let Some(build) = next else {
+                    return Ok::<_, Error>(refused);
+                };
                 match restore_one(&session, &build).await {
                     Ok(()) => {}
                     Err(error) if is_violation(&error) => refused.push(build),
@@ -308,14 +361,19 @@ async fn build_side_by_side(
 /// Runs the statements that bring one object back, all or none.
 async fn restore_one(target: &Session, restore: &[String]) -> Result<()> {
     transaction::run(target, false, async || {
-        let statements = format!("set local maintenance_work_mem = '256MB'; {}", restore.join("; "));
+        let statements = format!(
+            "set local maintenance_work_mem = '256MB'; {}",
+            restore.join("; ")
+        );
         Ok(target.batch_execute(&statements).await?)
     })
     .await
 }
 
 fn is_violation(error: &Error) -> bool {
-    error.database().is_some_and(|e| e.kind() == ErrorKind::Constraint)
+    error
+        .database()
+        .is_some_and(|e| e.kind() == ErrorKind::Constraint)
 }
 
 /// Takes out the rows that violate the check or foreign key `name`.
@@ -326,7 +384,12 @@ async fn settle_rows(
     name: &str,
 ) -> Result<()> {
     let model = &load.model;
-    let columns: BTreeSet<&str> = model.table.columns.iter().map(|c| c.name.as_str()).collect();
+    let columns: BTreeSet<&str> = model
+        .table
+        .columns
+        .iter()
+        .map(|c| c.name.as_str())
+        .collect();
     for (reason, condition) in row_conditions(&model.table, &columns) {
         if reason.constraint.as_deref() != Some(name) {
             continue;
@@ -349,7 +412,11 @@ async fn settle_unique(
     restore: &[String],
 ) -> Result<()> {
     let model = &load.model;
-    let index = model.table.indexes.iter().find(|i| Some(&i.definition) == restore.first());
+    let index = model
+        .table
+        .indexes
+        .iter()
+        .find(|i| Some(&i.definition) == restore.first());
     let Some(index) = index else {
         return Err(Error::new(
             Kind::Data,
@@ -359,16 +426,34 @@ async fn settle_unique(
         .hint("a join in `source.from` multiplies rows, or `source.key` is not the row's own id"));
     };
     let name = index.constraint.as_deref().unwrap_or(&index.name);
-    let list: Vec<String> =
-        index.keys.iter().enumerate().map(|(i, key)| format!("({key}) as k{i}")).collect();
+    let list: Vec<String> = index
+        .keys
+        .iter()
+        .enumerate()
+        .map(|(i, key)| format!("({key}) as k{i}"))
+        .collect();
     let names: Vec<String> = (0..list.len()).map(|i| format!("k{i}")).collect();
     let (operator, present) = if index.nulls_not_distinct {
         ("is not distinct from", "true".to_owned())
     } else {
-        ("=", names.iter().map(|n| format!("{n} is not null")).collect::<Vec<_>>().join(" and "))
+        (
+            "=",
+            names
+                .iter()
+                .map(|n| format!("{n} is not null"))
+                .collect::<Vec<_>>()
+                .join(" and "),
+        )
     };
-    let same: Vec<String> = names.iter().map(|n| format!("r.{n} {operator} t.{n}")).collect();
-    let order = if model.numeric { "m.legacy_id::bigint" } else { "m.legacy_id" };
+    let same: Vec<String> = names
+        .iter()
+        .map(|n| format!("r.{n} {operator} t.{n}"))
+        .collect();
+    let order = if model.numeric {
+        "m.legacy_id::bigint"
+    } else {
+        "m.legacy_id"
+    };
     // Which keys occur twice is found by hashing alone; only their rows are put in order.
     let rows = format!(
         "with rows as not materialized (select {key} as regraft_id, {list} from {table} where {condition}), \
@@ -385,7 +470,14 @@ async fn settle_unique(
         same = same.join(" and "),
         entity = quote::literal(&model.name)
     );
-    remove(target, source, load, &rows, &Reason::constraint("unique_violation", name)).await
+    remove(
+        target,
+        source,
+        load,
+        &rows,
+        &Reason::constraint("unique_violation", name),
+    )
+    .await
 }
 
 /// Moves rows of the table into quarantine, with the accounts of their batches corrected, in one
@@ -399,8 +491,12 @@ async fn remove(
 ) -> Result<()> {
     let model = &load.model;
     // In two steps: the server would join before it knows how few rows there are.
-    let keys: Vec<Uuid> =
-        target.query(rows, &[]).await?.iter().map(|row| row.get(0)).collect();
+    let keys: Vec<Uuid> = target
+        .query(rows, &[])
+        .await?
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
     let found = target
         .query(
             "select legacy_id, batch, new_id from regraft.migration_mappings \
@@ -418,11 +514,18 @@ async fn remove(
     }
     let mut doomed = Vec::with_capacity(found.len());
     for row in &found {
-        doomed.push((parse_id(model, row.get(0))?, row.get::<_, i32>(1), row.get::<_, Uuid>(2)));
+        doomed.push((
+            parse_id(model, row.get(0))?,
+            row.get::<_, i32>(1),
+            row.get::<_, Uuid>(2),
+        ));
     }
     let mut by_batch: BTreeMap<i32, Faults> = BTreeMap::new();
     for (id, batch, _) in &doomed {
-        by_batch.entry(*batch).or_default().add(id.clone(), vec![reason.clone()]);
+        by_batch
+            .entry(*batch)
+            .or_default()
+            .add(id.clone(), vec![reason.clone()]);
     }
     let mut quarantined: Vec<(i32, Vec<Quarantined>)> = Vec::new();
     for (batch, faults) in by_batch {
@@ -433,7 +536,8 @@ async fn remove(
         regraft_ledger::set_phase(&**target, &load.checkpoint, Phase::Settling).await?;
         delete_rows(target, model, &keys).await?;
         for (batch, rows) in &quarantined {
-            regraft_ledger::move_inserted(&**target, load.run_no, *batch, &model.name, rows).await?;
+            regraft_ledger::move_inserted(&**target, load.run_no, *batch, &model.name, rows)
+                .await?;
         }
         Ok(())
     })
@@ -441,7 +545,11 @@ async fn remove(
 }
 
 /// Deletes rows by their keys, with their mappings, inside the caller's transaction.
-pub(crate) async fn delete_rows(target: &Session, model: &EntityModel, keys: &[Uuid]) -> Result<()> {
+pub(crate) async fn delete_rows(
+    target: &Session,
+    model: &EntityModel,
+    keys: &[Uuid],
+) -> Result<()> {
     for keys in keys.chunks(20_000) {
         target
             .execute(

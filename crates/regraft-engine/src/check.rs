@@ -36,7 +36,9 @@ pub async fn check(context: Option<&Context>, project: &Project) -> Result<Check
         entities: project.entities().len(),
         columns: project.entities().iter().map(|e| e.columns.len()).sum(),
     };
-    let Some(context) = context else { return Ok(outcome) };
+    let Some(context) = context else {
+        return Ok(outcome);
+    };
     let mut sessions = Vec::new();
     for (name, attempt) in [
         ("source catalog", context.connect_source().await),
@@ -51,7 +53,9 @@ pub async fn check(context: Option<&Context>, project: &Project) -> Result<Check
     if let [(_, source), (_, target)] = sessions.as_slice() {
         let resolution = resolve(project, source, target).await?;
         outcome.problems.extend(resolution.problems.iter().cloned());
-        outcome.checked.extend(["source catalog".to_owned(), "target catalog".to_owned()]);
+        outcome
+            .checked
+            .extend(["source catalog".to_owned(), "target catalog".to_owned()]);
     } else {
         for (name, _) in &sessions {
             outcome.skipped.push((

@@ -94,7 +94,10 @@ impl Settings {
             settings.batch_timeout =
                 (milliseconds > 0).then(|| Duration::from_millis(milliseconds));
         }
-        if let Some(secret) = environment.get("REGRAFT_KEY_SECRET").filter(|s| !s.is_empty()) {
+        if let Some(secret) = environment
+            .get("REGRAFT_KEY_SECRET")
+            .filter(|s| !s.is_empty())
+        {
             settings.secret = Some(KeySecret::new(secret)?);
         }
         settings.checked()
@@ -108,7 +111,10 @@ impl Settings {
         if !(1..=1_000_000).contains(&self.batch_size) {
             return Err(Error::new(
                 Kind::Usage,
-                format!("a batch size of {} is outside 1 to 1000000", self.batch_size),
+                format!(
+                    "a batch size of {} is outside 1 to 1000000",
+                    self.batch_size
+                ),
             ));
         }
         if !(1..=64).contains(&self.workers) {
@@ -157,6 +163,9 @@ impl Context {
 
 /// The error of a stop on request.
 pub(crate) fn interrupted() -> Error {
-    Error::new(Kind::Interrupted, "stopped on request at a clean checkpoint")
-        .hint("run the same command again to go on from there")
+    Error::new(
+        Kind::Interrupted,
+        "stopped on request at a clean checkpoint",
+    )
+    .hint("run the same command again to go on from there")
 }

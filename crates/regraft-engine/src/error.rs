@@ -66,7 +66,10 @@ impl Error {
 
     /// The project can't be used; `problems` says why, each with file and line.
     pub fn problems(problems: Problems) -> Self {
-        let mut error = Self::new(Kind::Usage, format!("the project has {} problems", problems.len()));
+        let mut error = Self::new(
+            Kind::Usage,
+            format!("the project has {} problems", problems.len()),
+        );
         error.0.problems = Some(problems);
         error
     }
@@ -89,7 +92,10 @@ impl Error {
     #[must_use]
     pub fn in_batch(mut self, batch: i32, low: &str, high: &str) -> Self {
         self.0.place.batch.get_or_insert(batch);
-        self.0.place.legacy_ids.get_or_insert_with(|| format!("{low}..{high}"));
+        self.0
+            .place
+            .legacy_ids
+            .get_or_insert_with(|| format!("{low}..{high}"));
         self
     }
 
@@ -143,7 +149,10 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_ref().map(|e| e as &(dyn std::error::Error + 'static))
+        self.0
+            .source
+            .as_ref()
+            .map(|e| e as &(dyn std::error::Error + 'static))
     }
 }
 
@@ -163,7 +172,9 @@ impl From<regraft_pg::Error> for Error {
         };
         let mut error = Self::new(kind, source.to_string());
         if source.kind() == K::ConnectionLost {
-            error = error.hint("when the server is back, run the same command again: what was committed stays");
+            error = error.hint(
+                "when the server is back, run the same command again: what was committed stays",
+            );
         }
         error.0.source = Some(source);
         error

@@ -34,7 +34,10 @@ pub(crate) fn reach(point: &str) -> crate::Result<()> {
         if action.as_deref() == Some("abort") {
             std::process::abort();
         }
-        Err(crate::Error::new(crate::Kind::Unreachable, format!("failure injected at {point}")))
+        Err(crate::Error::new(
+            crate::Kind::Unreachable,
+            format!("failure injected at {point}"),
+        ))
     });
     let _ = point;
     Ok(())

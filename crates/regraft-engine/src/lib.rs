@@ -30,9 +30,12 @@ pub use events::{Event, Events};
 pub use migrate::{MigrateOptions, ModeChoice, Outcome, migrate};
 pub use plan::{ColumnPlan, EntityPlan, FilterCount, Plan, Prediction, plan};
 pub use receipt::{
-    EntityReceipt, EntityStatus, Receipt, Status, UnfinishedRun, quarantine, quarantine_summary, receipt, runs, status,
+    EntityReceipt, EntityStatus, Receipt, Status, UnfinishedRun, quarantine, quarantine_summary,
+    receipt, runs, status,
 };
 pub use rehearsal::{GenerateOptions, generate_source};
-pub use rollback::{RollbackDone, RollbackPreview, RollbackStep, RollbackTarget, preview_rollback, rollback};
-pub use schema::{SchemaApplied, SchemaDifference, SchemaDiff, apply_schema, diff_schema};
+pub use rollback::{
+    RollbackDone, RollbackPreview, RollbackStep, RollbackTarget, preview_rollback, rollback,
+};
+pub use schema::{SchemaApplied, SchemaDiff, SchemaDifference, apply_schema, diff_schema};
 pub use validate::{Check, EntityValidation, Finding, Validation, validate};

@@ -42,7 +42,10 @@ pub(crate) async fn link(
     loads: &[Arc<EntityLoad>],
 ) -> Result<()> {
     let loads: Vec<&Arc<EntityLoad>> = loads.iter().collect();
-    if loads.iter().all(|load| load.model.later_columns().is_empty()) {
+    if loads
+        .iter()
+        .all(|load| load.model.later_columns().is_empty())
+    {
         return Ok(());
     }
     let keys = component_keys(context, target, &loads).await?;
@@ -61,7 +64,11 @@ pub(crate) async fn link(
     for load in &loads {
         take_out(source, target, load, &doomed, &own).await?;
     }
-    let keys = if doomed.is_empty() { keys } else { component_keys(context, target, &loads).await? };
+    let keys = if doomed.is_empty() {
+        keys
+    } else {
+        component_keys(context, target, &loads).await?
+    };
     for load in &loads {
         write_links(target, load, &edges, &keys, &own).await?;
     }
@@ -77,7 +84,13 @@ async fn component_keys(
     let mut keys = HashMap::new();
     for load in loads {
         let model = &load.model;
-        let map = crate::migrate::load_keys(target, &model.name, model.numeric, context.settings.key_memory).await?;
+        let map = crate::migrate::load_keys(
+            target,
+            &model.name,
+            model.numeric,
+            context.settings.key_memory,
+        )
+        .await?;
         keys.insert(model.name.clone(), Arc::new(map));
     }
     Ok(keys)
@@ -114,12 +127,24 @@ async fn read_edges(
 ) -> Result<()> {
     let output = &model.outputs[column];
     let (by, field, cases, missing) = match &output.rule {
-        OutputRule::Reference { field, entity, missing, .. } => {
-            (None, *field, HashMap::from([(Vec::new(), entity.clone())]), missing)
-        }
-        OutputRule::ReferenceBy { by, field, cases, missing, .. } => {
-            (Some(*by), *field, cases.clone(), missing)
-        }
+        OutputRule::Reference {
+            field,
+            entity,
+            missing,
+            ..
+        } => (
+            None,
+            *field,
+            HashMap::from([(Vec::new(), entity.clone())]),
+            missing,
+        ),
+        OutputRule::ReferenceBy {
+            by,
+            field,
+            cases,
+            missing,
+            ..
+        } => (Some(*by), *field, cases.clone(), missing),
         _ => return Ok(()),
     };
     let by_sql = by.map_or("''::text", |by| model.fields[by].sql.as_str());
@@ -138,13 +163,16 @@ async fn read_edges(
         let payload = reader.payload(&chunk?)?;
         let mut rest: &[u8] = &payload;
         while !rest.is_empty() {
-            let Some(used) = tuple.parse(rest, 3)? else { break };
+            let Some(used) = tuple.parse(rest, 3)? else {
+                break;
+            };
             let id = id_of(model.numeric, tuple.field(rest, 0))?;
             let case = tuple.field(rest, 1).unwrap_or_default();
             if own.contains_key(&(model.name.clone(), id.clone()))
                 && let Some(parent) = cases.get(case)
             {
-                let text = String::from_utf8_lossy(tuple.field(rest, 2).unwrap_or_default()).into_owned();
+                let text =
+                    String::from_utf8_lossy(tuple.field(rest, 2).unwrap_or_default()).into_owned();
                 edges.push(Edge {
                     entity: model.name.clone(),
                     id,
@@ -165,16 +193,29 @@ async fn read_edges(
 }
 
 fn id_of(numeric: bool, field: Option<&[u8]>) -> Result<LegacyId> {
-    let corrupt = || Error::new(Kind::Internal, "the source sent a key that is not laid out as its type says");
+    let corrupt = || {
+        Error::new(
+            Kind::Internal,
+            "the source sent a key that is not laid out as its type says",
+        )
+    };
     let field = field.ok_or_else(corrupt)?;
     if numeric {
-        return Ok(LegacyId::Number(i64::from_be_bytes(field.try_into().map_err(|_| corrupt())?)));
+        return Ok(LegacyId::Number(i64::from_be_bytes(
+            field.try_into().map_err(|_| corrupt())?,
+        )));
     }
-    Ok(LegacyId::Text(std::str::from_utf8(field).map_err(|_| corrupt())?.to_owned()))
+    Ok(LegacyId::Text(
+        std::str::from_utf8(field)
+            .map_err(|_| corrupt())?
+            .to_owned(),
+    ))
 }
 
 fn find(keys: &HashMap<String, Arc<KeyMap>>, entity: &str, id: &LegacyId) -> Found {
-    let (Some(map), LegacyId::Text(text)) = (keys.get(entity), id) else { return Found::Absent };
+    let (Some(map), LegacyId::Text(text)) = (keys.get(entity), id) else {
+        return Found::Absent;
+    };
     if map.is_numeric() {
         text.parse().map_or(Found::Absent, |n| map.number(n))
     } else {
@@ -193,14 +234,19 @@ fn closure(
     let mut waiting: Vec<(String, String)> = Vec::new();
     let doom = |doomed: &mut BTreeMap<_, Vec<_>>, waiting: &mut Vec<_>, edge: &Edge, code| {
         let reason = Reason::parent(code, "", &edge.parent, edge.parent_id.to_string());
-        let reasons = doomed.entry((edge.entity.clone(), edge.id.clone())).or_default();
+        let reasons = doomed
+            .entry((edge.entity.clone(), edge.id.clone()))
+            .or_default();
         if reasons.is_empty() {
             waiting.push((edge.entity.clone(), edge.id.to_string()));
         }
         reasons.push((edge.column, reason));
     };
     for edge in edges.iter().filter(|e| e.required) {
-        children.entry((edge.parent.as_str(), &edge.parent_id)).or_default().push(edge);
+        children
+            .entry((edge.parent.as_str(), &edge.parent_id))
+            .or_default()
+            .push(edge);
         match find(keys, &edge.parent, &edge.parent_id) {
             Found::Key(_) => {}
             Found::Stopped => doom(&mut doomed, &mut waiting, edge, "blocked_parent"),
@@ -230,8 +276,13 @@ async fn take_out(
     let model = &load.model;
     let mut by_batch: BTreeMap<i32, Faults> = BTreeMap::new();
     let mut keys = Vec::new();
-    for ((_, id), reasons) in doomed.iter().filter(|((entity, _), _)| *entity == model.name) {
-        let Some((key, batch)) = own.get(&(model.name.clone(), id.clone())) else { continue };
+    for ((_, id), reasons) in doomed
+        .iter()
+        .filter(|((entity, _), _)| *entity == model.name)
+    {
+        let Some((key, batch)) = own.get(&(model.name.clone(), id.clone())) else {
+            continue;
+        };
         keys.push(*key);
         let reasons = reasons
             .iter()
@@ -252,7 +303,8 @@ async fn take_out(
     transaction(target, load, async || {
         delete_rows(target, model, &keys).await?;
         for (batch, rows) in &quarantined {
-            regraft_ledger::move_inserted(&**target, load.run_no, *batch, &model.name, rows).await?;
+            regraft_ledger::move_inserted(&**target, load.run_no, *batch, &model.name, rows)
+                .await?;
         }
         Ok(())
     })
@@ -271,7 +323,10 @@ async fn write_links(
     let model = &load.model;
     for column in model.later_columns() {
         let mut links: Vec<(Uuid, Uuid)> = Vec::new();
-        for edge in edges.iter().filter(|e| e.entity == model.name && e.column == column) {
+        for edge in edges
+            .iter()
+            .filter(|e| e.entity == model.name && e.column == column)
+        {
             let child = own.get(&(model.name.clone(), edge.id.clone()));
             let parent = match find(keys, &edge.parent, &edge.parent_id) {
                 Found::Key(key) => Some(key),
@@ -321,8 +376,10 @@ async fn update(
             &[&children, &parents],
         )
         .await?;
-    let prints: Vec<Vec<u8>> =
-        parents.iter().map(|parent| fingerprint_of(parent.as_bytes()).to_vec()).collect();
+    let prints: Vec<Vec<u8>> = parents
+        .iter()
+        .map(|parent| fingerprint_of(parent.as_bytes()).to_vec())
+        .collect();
     target
         .execute(
             "update regraft.migration_mappings m

@@ -12,8 +12,8 @@ mod unique;
 
 pub(crate) use batch::{EntityLoad, Worker, parse_id, process, quarantined_rows};
 pub(crate) use classify::Classifier;
-pub(crate) use read::{BatchRange, PlannedRange, kept_condition, Rows, partition, read_rows};
 pub(crate) use read::MappedRow;
+pub(crate) use read::{BatchRange, PlannedRange, Rows, kept_condition, partition, read_rows};
 pub(crate) use reason::{Faults, Reason};
 pub(crate) use row::{Outcome, Transformer, fingerprint_of};
 pub(crate) use stage::row_conditions;

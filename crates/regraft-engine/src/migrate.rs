@@ -84,9 +84,24 @@ pub async fn migrate(
     prepare::lock(context, &target).await?;
     prepare::check_same_secret(context, &target).await?;
     let snapshot = Snapshot::take(context).await?;
-    let (run, selection, resumed) =
-        prepare::open_run(context, &target, selection, &model, options, &snapshot.position).await?;
-    let engine = Engine { context, options, model: &model, run, resumed, snapshot, target };
+    let (run, selection, resumed) = prepare::open_run(
+        context,
+        &target,
+        selection,
+        &model,
+        options,
+        &snapshot.position,
+    )
+    .await?;
+    let engine = Engine {
+        context,
+        options,
+        model: &model,
+        run,
+        resumed,
+        snapshot,
+        target,
+    };
     let result = engine.work(&selection).await;
     engine.close(&selection, result).await
 }
@@ -96,7 +111,11 @@ impl Engine<'_> {
         self.context.events.send(Event::RunStarted {
             run_id: self.run.run_id.clone(),
             resumed: self.resumed,
-            entities: selection.entities().iter().map(|s| s.entity.clone()).collect(),
+            entities: selection
+                .entities()
+                .iter()
+                .map(|s| s.entity.clone())
+                .collect(),
         });
         let mut workers = workers::open(self).await?;
         let mut steps = selection.entities().iter().peekable();
@@ -123,7 +142,11 @@ impl Engine<'_> {
 
     /// After a run the target's catalog equals what it was, or the run has failed.
     async fn check_catalog(&self) -> Result<()> {
-        let before = self.run.detail.get("target_catalog").and_then(|v| v.as_str());
+        let before = self
+            .run
+            .detail
+            .get("target_catalog")
+            .and_then(|v| v.as_str());
         let now = Catalog::read(&**self.target, &[]).await?.hash();
         match before {
             Some(before) if before != now => Err(Error::new(
@@ -131,7 +154,9 @@ impl Engine<'_> {
                 "the target's catalog is not what it was before the run: tables, constraints, \
                  indexes or triggers differ",
             )
-            .hint("see `regraft schema diff`; if the change was yours, run the same command again")),
+            .hint(
+                "see `regraft schema diff`; if the change was yours, run the same command again",
+            )),
             _ => Ok(()),
         }
     }
@@ -147,18 +172,19 @@ impl Engine<'_> {
         }
         // After an error the connection may be gone; the run then stays "running" in the ledger,
         // which the next process reads as unfinished all the same.
-        let recorded =
-            regraft_ledger::finish_run(&**self.target, self.run.run_no, status).await;
+        let recorded = regraft_ledger::finish_run(&**self.target, self.run.run_no, status).await;
         result?;
         recorded?;
-        let receipt = crate::receipt::read(&self.target, &self.context.project, &self.run.run_id).await?;
+        let receipt =
+            crate::receipt::read(&self.target, &self.context.project, &self.run.run_id).await?;
         Ok(outcome(self.context, receipt))
     }
 
     async fn close_dry_run(self, _selection: &Selection, result: Result<()>) -> Result<Outcome> {
         result?;
         regraft_ledger::finish_run(&**self.target, self.run.run_no, RunStatus::Done).await?;
-        let mut receipt = crate::receipt::read(&self.target, &self.context.project, &self.run.run_id).await?;
+        let mut receipt =
+            crate::receipt::read(&self.target, &self.context.project, &self.run.run_id).await?;
         receipt.dry_run = true;
         self.target.batch_execute("rollback").await?;
         Ok(outcome(self.context, receipt))
@@ -175,9 +201,7 @@ fn outcome(context: &Context, receipt: Receipt) -> Outcome {
             match budget {
                 Budget::Rows(rows) => left.unsigned_abs() > rows,
                 #[expect(clippy::cast_precision_loss, reason = "a share needs no exactness")]
-                Budget::Fraction(share) => {
-                    left as f64 > share * entity.account.source_rows as f64
-                }
+                Budget::Fraction(share) => left as f64 > share * entity.account.source_rows as f64,
             }
         })
         .map(|entity| entity.entity.clone())
@@ -225,7 +249,9 @@ pub(crate) async fn add_mapped(
         let payload = reader.payload(&chunk?)?;
         let mut rest: &[u8] = &payload;
         while !rest.is_empty() {
-            let Some(used) = tuple.parse(rest, 2)? else { break };
+            let Some(used) = tuple.parse(rest, 2)? else {
+                break;
+            };
             if let (Some(id), Some(key)) = (tuple.field(rest, 0), tuple.field(rest, 1)) {
                 builder.add(&ledger_id(numeric, id)?, ledger_key(key)?)?;
             }
@@ -241,9 +267,15 @@ fn unreadable() -> Error {
 
 fn ledger_id(numeric: bool, bytes: &[u8]) -> Result<LegacyId> {
     if numeric {
-        return Ok(LegacyId::Number(i64::from_be_bytes(bytes.try_into().map_err(|_| unreadable())?)));
+        return Ok(LegacyId::Number(i64::from_be_bytes(
+            bytes.try_into().map_err(|_| unreadable())?,
+        )));
     }
-    Ok(LegacyId::Text(std::str::from_utf8(bytes).map_err(|_| unreadable())?.to_owned()))
+    Ok(LegacyId::Text(
+        std::str::from_utf8(bytes)
+            .map_err(|_| unreadable())?
+            .to_owned(),
+    ))
 }
 
 fn ledger_id_text(numeric: bool, text: String) -> Result<LegacyId> {
@@ -265,12 +297,21 @@ pub(crate) fn run_detail(
     options: &MigrateOptions,
     position: &str,
 ) -> serde_json::Value {
-    let entities: Vec<&str> = selection.entities().iter().map(|s| s.entity.as_str()).collect();
+    let entities: Vec<&str> = selection
+        .entities()
+        .iter()
+        .map(|s| s.entity.as_str())
+        .collect();
     let columns: HashMap<&str, Vec<&str>> = selection
         .entities()
         .iter()
         .filter_map(|step| model.entities.get(&step.entity))
-        .map(|m| (m.name.as_str(), m.fingerprinted().map(|o| o.column.as_str()).collect()))
+        .map(|m| {
+            (
+                m.name.as_str(),
+                m.fingerprinted().map(|o| o.column.as_str()).collect(),
+            )
+        })
         .collect();
     json!({
         "entities": entities,

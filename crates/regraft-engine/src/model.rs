@@ -93,17 +93,41 @@ pub(crate) enum OutputRule {
     /// The source's bytes with the OIDs of this cluster's types exchanged.
     Recode { field: usize, recode: Recode },
     /// Text that must be one of an enum's labels.
-    Label { field: usize, labels: std::collections::HashSet<Vec<u8>> },
+    Label {
+        field: usize,
+        labels: std::collections::HashSet<Vec<u8>>,
+    },
     /// The same bytes in every row; `None` is NULL.
     Constant(Option<Vec<u8>>),
     /// A coded value, by the source value's text form.
-    Map { field: usize, map: HashMap<Vec<u8>, Vec<u8>>, null: Option<Vec<u8>>, otherwise: Option<Vec<u8>> },
+    Map {
+        field: usize,
+        map: HashMap<Vec<u8>, Vec<u8>>,
+        null: Option<Vec<u8>>,
+        otherwise: Option<Vec<u8>>,
+    },
     /// Text that must be JSON.
-    Json { field: usize, binary: bool, bad: BadText, empty: EmptyText },
+    Json {
+        field: usize,
+        binary: bool,
+        bad: BadText,
+        empty: EmptyText,
+    },
     /// The key of a row of another entity.
-    Reference { field: usize, entity: String, missing: MissingKey, later: bool },
+    Reference {
+        field: usize,
+        entity: String,
+        missing: MissingKey,
+        later: bool,
+    },
     /// The key of a row of the entity that another value chooses.
-    ReferenceBy { by: usize, field: usize, cases: HashMap<Vec<u8>, String>, missing: MissingKey, later: bool },
+    ReferenceBy {
+        by: usize,
+        field: usize,
+        cases: HashMap<Vec<u8>, String>,
+        missing: MissingKey,
+        later: bool,
+    },
 }
 
 /// What to do with text that is no JSON.
@@ -163,7 +187,11 @@ impl EntityModel {
 
     /// The key as it is selected.
     pub(crate) fn key_value(&self) -> String {
-        if self.numeric { format!("({})::int8", self.key) } else { format!("({})::text", self.key) }
+        if self.numeric {
+            format!("({})::int8", self.key)
+        } else {
+            format!("({})::text", self.key)
+        }
     }
 
     /// The target columns that are written, quoted.
@@ -173,7 +201,9 @@ impl EntityModel {
 
     /// The columns that carry a fingerprint: all that are written but the key.
     pub(crate) fn fingerprinted(&self) -> impl Iterator<Item = &Output> {
-        self.outputs.iter().filter(|o| !matches!(o.rule, OutputRule::Key))
+        self.outputs
+            .iter()
+            .filter(|o| !matches!(o.rule, OutputRule::Key))
     }
 
     /// Columns that are filled in when the whole cycle they are part of is in place.
@@ -184,7 +214,8 @@ impl EntityModel {
             .filter(|(_, output)| {
                 matches!(
                     output.rule,
-                    OutputRule::Reference { later: true, .. } | OutputRule::ReferenceBy { later: true, .. }
+                    OutputRule::Reference { later: true, .. }
+                        | OutputRule::ReferenceBy { later: true, .. }
                 )
             })
             .map(|(i, _)| i)

@@ -147,8 +147,14 @@ pub async fn plan(context: &Context, selection: &Selection, mode: ModeChoice) ->
     check_secret(context, &model, selection)?;
     drop(source);
     let snapshot = Snapshot::take(context).await?;
-    let mut planner =
-        Planner { context, model: &model, mode, snapshot, target, keys: HashMap::new() };
+    let mut planner = Planner {
+        context,
+        model: &model,
+        mode,
+        snapshot,
+        target,
+        keys: HashMap::new(),
+    };
     let mut entities = Vec::new();
     for step in selection.entities() {
         context.stop_requested()?;
@@ -195,10 +201,18 @@ struct Reading {
 impl Planner<'_> {
     async fn entity(&mut self, name: &str, selection: &Selection) -> Result<EntityPlan> {
         let started = Instant::now();
-        let model = self.model.entities.get(name).ok_or_else(|| {
-            Error::new(Kind::Internal, "the entity was not resolved")
-        })?;
-        let ranges = partition(&self.snapshot.session, model, self.context.settings.batch_size, &[]).await?;
+        let model = self
+            .model
+            .entities
+            .get(name)
+            .ok_or_else(|| Error::new(Kind::Internal, "the entity was not resolved"))?;
+        let ranges = partition(
+            &self.snapshot.session,
+            model,
+            self.context.settings.batch_size,
+            &[],
+        )
+        .await?;
         let rows: i64 = ranges.iter().map(|r| r.rows).sum();
         let kept: i64 = ranges.iter().map(|r| r.kept).sum();
         self.context.events.send(Event::PhaseStarted {
@@ -206,13 +220,27 @@ impl Planner<'_> {
             phase: format!("reading {kept} rows"),
         });
         let has_existing = self.has_existing(name).await?;
-        let mode = choose_mode(&self.target, self.model, model, self.mode, false, has_existing, rows).await?;
+        let mode = choose_mode(
+            &self.target,
+            self.model,
+            model,
+            self.mode,
+            false,
+            has_existing,
+            rows,
+        )
+        .await?;
         let wanted = selection.entities().iter().any(|step| {
-            self.model.entities.get(&step.entity).is_some_and(|m| m.parents().contains(&name))
+            self.model
+                .entities
+                .get(&step.entity)
+                .is_some_and(|m| m.parents().contains(&name))
         });
-        let mut keys = wanted
-            .then(|| KeyMapBuilder::new(model.numeric, self.context.settings.key_memory));
-        let reading = self.read(model, &ranges, has_existing, keys.as_mut()).await?;
+        let mut keys =
+            wanted.then(|| KeyMapBuilder::new(model.numeric, self.context.settings.key_memory));
+        let reading = self
+            .read(model, &ranges, has_existing, keys.as_mut())
+            .await?;
         let mut filters: BTreeMap<&String, u64> = BTreeMap::new();
         for range in &ranges {
             for (filter, count) in &range.filtered {
@@ -227,7 +255,13 @@ impl Planner<'_> {
             depends_on: model.parents().into_iter().map(str::to_owned).collect(),
             source_rows: rows.unsigned_abs(),
             batches: ranges.len() as u64,
-            filters: filters.into_iter().map(|(name, rows)| FilterCount { name: name.clone(), rows }).collect(),
+            filters: filters
+                .into_iter()
+                .map(|(name, rows)| FilterCount {
+                    name: name.clone(),
+                    rows,
+                })
+                .collect(),
             in_place_already: reading.in_place,
             to_move: reading.to_move,
             quarantined: reading.quarantined,
@@ -247,14 +281,19 @@ impl Planner<'_> {
     }
 
     async fn has_existing(&self, entity: &str) -> Result<bool> {
-        if regraft_ledger::installed_version(&*self.target).await?.is_none()
+        if regraft_ledger::installed_version(&*self.target)
+            .await?
+            .is_none()
             || !regraft_ledger::partition_exists(&*self.target, entity).await?
         {
             return Ok(false);
         }
         let row = self
             .target
-            .query_one("select exists (select 1 from regraft.migration_mappings where entity = $1)", &[&entity])
+            .query_one(
+                "select exists (select 1 from regraft.migration_mappings where entity = $1)",
+                &[&entity],
+            )
             .await?;
         Ok(row.get(0))
     }
@@ -271,7 +310,12 @@ impl Planner<'_> {
             parents.insert(parent.to_owned(), self.parent_keys(parent).await?);
         }
         let model = Arc::new(model.clone());
-        let deriver = self.context.settings.secret.as_ref().map(|s| Deriver::new(s, &model.name));
+        let deriver = self
+            .context
+            .settings
+            .secret
+            .as_ref()
+            .map(|s| Deriver::new(s, &model.name));
         let mut classifier = Classifier::new(model, deriver, parents, has_existing, false)?;
         let losers = duplicates(&self.snapshot.session, &self.target, &mut classifier).await?;
         classifier.refuse(losers);
@@ -305,7 +349,10 @@ impl Planner<'_> {
         }
         let numeric = self.model.entities.get(parent).is_some_and(|m| m.numeric);
         let budget = self.context.settings.key_memory;
-        let keys = if regraft_ledger::installed_version(&*self.target).await?.is_some() {
+        let keys = if regraft_ledger::installed_version(&*self.target)
+            .await?
+            .is_some()
+        {
             load_keys(&self.target, parent, numeric, budget).await?
         } else {
             KeyMapBuilder::new(numeric, budget).finish()?
@@ -320,7 +367,8 @@ impl Planner<'_> {
         if self.has_existing(&model.name).await? {
             crate::migrate::add_mapped(&self.target, &model.name, model.numeric, &mut keys).await?;
         }
-        self.keys.insert(model.name.clone(), Arc::new(keys.finish()?));
+        self.keys
+            .insert(model.name.clone(), Arc::new(keys.finish()?));
         Ok(())
     }
 }
@@ -334,7 +382,12 @@ impl Reading {
         }
         for reason in reasons {
             let place = reason.constraint.clone().or_else(|| reason.column.clone());
-            let key = (bucket, reason.code.to_owned(), place.clone(), reason.parent.clone());
+            let key = (
+                bucket,
+                reason.code.to_owned(),
+                place.clone(),
+                reason.parent.clone(),
+            );
             let prediction = self.predictions.entry(key).or_insert_with(|| Prediction {
                 bucket,
                 code: reason.code.to_owned(),
@@ -370,16 +423,26 @@ fn columns(model: &EntityModel) -> Vec<ColumnPlan> {
 }
 
 fn low(model: &EntityModel) -> LegacyId {
-    if model.numeric { LegacyId::Number(i64::MIN) } else { LegacyId::Text("LOW".to_owned()) }
+    if model.numeric {
+        LegacyId::Number(i64::MIN)
+    } else {
+        LegacyId::Text("LOW".to_owned())
+    }
 }
 
 fn high(model: &EntityModel) -> LegacyId {
-    if model.numeric { LegacyId::Number(i64::MAX) } else { LegacyId::Text("HIGH".to_owned()) }
+    if model.numeric {
+        LegacyId::Number(i64::MAX)
+    } else {
+        LegacyId::Text("HIGH".to_owned())
+    }
 }
 
 fn copy_text(model: &EntityModel, mode: Mode) -> String {
     let note = match mode {
-        Mode::Bulk => "-- secondary indexes, checks and foreign keys are taken off before the first batch and brought back after the last\n",
+        Mode::Bulk => {
+            "-- secondary indexes, checks and foreign keys are taken off before the first batch and brought back after the last\n"
+        }
         Mode::InPlace => "",
     };
     format!(

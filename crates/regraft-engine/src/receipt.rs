@@ -130,8 +130,10 @@ pub async fn receipt(context: &Context, run_id: &str) -> Result<Receipt> {
         .find(|run| run.command == "migrate");
     match last {
         Some(run) => read(&target, &context.project, &run.run_id).await,
-        None => Err(Error::new(Kind::Usage, "there is no migration in this target yet")
-            .hint("see `regraft plan`, then `regraft migrate`")),
+        None => Err(
+            Error::new(Kind::Usage, "there is no migration in this target yet")
+                .hint("see `regraft plan`, then `regraft migrate`"),
+        ),
     }
 }
 
@@ -140,7 +142,12 @@ pub(crate) async fn read(target: &Session, project: &Project, run_id: &str) -> R
     let Some(run) = regraft_ledger::find_run(&**target, run_id).await? else {
         return Err(unknown_run(target, run_id).await?);
     };
-    let text = |field: &str| run.detail.get(field).and_then(|v| v.as_str()).map(str::to_owned);
+    let text = |field: &str| {
+        run.detail
+            .get(field)
+            .and_then(|v| v.as_str())
+            .map(str::to_owned)
+    };
     let checkpoints = regraft_ledger::checkpoints(&**target, run.run_no).await?;
     let mut entities = Vec::new();
     for record in regraft_ledger::entity_records(&**target, run.run_no).await? {
@@ -186,9 +193,15 @@ fn rate(rows: i64, seconds: Option<f64>) -> Option<f64> {
 }
 
 async fn unknown_run(target: &Session, run_id: &str) -> Result<Error> {
-    let known: Vec<String> =
-        regraft_ledger::list_runs(&**target, 5).await?.into_iter().map(|r| r.run_id).collect();
-    let error = Error::new(Kind::Usage, format!("there is no run `{run_id}` in this target"));
+    let known: Vec<String> = regraft_ledger::list_runs(&**target, 5)
+        .await?
+        .into_iter()
+        .map(|r| r.run_id)
+        .collect();
+    let error = Error::new(
+        Kind::Usage,
+        format!("there is no run `{run_id}` in this target"),
+    );
     Ok(if known.is_empty() {
         error.hint("nothing was migrated yet")
     } else {
@@ -198,15 +211,23 @@ async fn unknown_run(target: &Session, run_id: &str) -> Result<Error> {
 
 /// Refuses a target without a ledger.
 pub(crate) async fn require_ledger(target: &Session) -> Result<()> {
-    if regraft_ledger::installed_version(&**target).await?.is_some() {
+    if regraft_ledger::installed_version(&**target)
+        .await?
+        .is_some()
+    {
         return Ok(());
     }
-    Err(Error::new(Kind::Usage, "nothing was ever migrated to this target: it has no ledger")
-        .hint("see `regraft plan`, then `regraft migrate`; or check TARGET_DB_NAME"))
+    Err(Error::new(
+        Kind::Usage,
+        "nothing was ever migrated to this target: it has no ledger",
+    )
+    .hint("see `regraft plan`, then `regraft migrate`; or check TARGET_DB_NAME"))
 }
 
 pub(crate) fn table_of(project: &Project, entity: &str) -> String {
-    project.entity(entity).map_or_else(String::new, |e| e.target.table.value.clone())
+    project
+        .entity(entity)
+        .map_or_else(String::new, |e| e.target.table.value.clone())
 }
 
 /// All runs, latest first.
@@ -249,7 +270,11 @@ pub async fn quarantine_summary(context: &Context) -> Result<Vec<ReasonCount>> {
 pub async fn status(context: &Context, selection: &Selection) -> Result<Status> {
     let target = context.connect_target().await?;
     let installed = regraft_ledger::installed_version(&*target).await?.is_some();
-    let mut status = Status { ledger_installed: installed, unfinished: None, entities: Vec::new() };
+    let mut status = Status {
+        ledger_installed: installed,
+        unfinished: None,
+        entities: Vec::new(),
+    };
     if !installed {
         for step in selection.entities() {
             status.entities.push(untouched(context, &step.entity));
@@ -259,7 +284,9 @@ pub async fn status(context: &Context, selection: &Selection) -> Result<Status> 
     status.unfinished = unfinished(&target, &context.project).await?;
     let runs = regraft_ledger::list_runs(&*target, 1_000).await?;
     for step in selection.entities() {
-        status.entities.push(entity_status(context, &target, &runs, &step.entity).await?);
+        status
+            .entities
+            .push(entity_status(context, &target, &runs, &step.entity).await?);
     }
     Ok(status)
 }
@@ -315,8 +342,15 @@ async fn entity_status(
         )
         .await?;
     let mut last = None;
-    for run in runs.iter().filter(|run| run.status != RunStatus::RolledBack) {
-        if regraft_ledger::entities_of_run(&**target, run.run_no).await?.iter().any(|e| e == entity) {
+    for run in runs
+        .iter()
+        .filter(|run| run.status != RunStatus::RolledBack)
+    {
+        if regraft_ledger::entities_of_run(&**target, run.run_no)
+            .await?
+            .iter()
+            .any(|e| e == entity)
+        {
             last = Some(run);
             break;
         }

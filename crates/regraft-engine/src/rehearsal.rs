@@ -24,8 +24,11 @@ pub async fn generate_source(context: &Context, options: &GenerateOptions) -> Re
     let project = &context.project;
     let files = &project.manifest().source;
     if files.schema.is_empty() {
-        return Err(Error::new(Kind::Usage, "the project has no source schema to generate from")
-            .hint("only projects that name [source].schema and [source].generator can be rehearsed"));
+        return Err(Error::new(
+            Kind::Usage,
+            "the project has no source schema to generate from",
+        )
+        .hint("only projects that name [source].schema and [source].generator can be rehearsed"));
     }
     // The one place where the legacy database is written: it is the rehearsal's own.
     let session = regraft_pg::Session::connect(
@@ -42,8 +45,13 @@ pub async fn generate_source(context: &Context, options: &GenerateOptions) -> Re
         .await?
         .get(0);
     if tables > 0 {
-        return Err(Error::new(Kind::Usage, format!("the source database has {tables} tables: a rehearsal begins with an empty one"))
-            .hint("this command generates legacy data; never point it at a real legacy database"));
+        return Err(Error::new(
+            Kind::Usage,
+            format!(
+                "the source database has {tables} tables: a rehearsal begins with an empty one"
+            ),
+        )
+        .hint("this command generates legacy data; never point it at a real legacy database"));
     }
     session
         .execute(

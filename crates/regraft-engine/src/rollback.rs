@@ -90,10 +90,7 @@ struct BackReference {
 ///
 /// # Errors
 /// An unknown run; a target without a ledger.
-pub async fn preview_rollback(
-    context: &Context,
-    what: &RollbackTarget,
-) -> Result<RollbackPreview> {
+pub async fn preview_rollback(context: &Context, what: &RollbackTarget) -> Result<RollbackPreview> {
     let target = context.connect_target().await?;
     require_ledger(&target).await?;
     let parts = parts(context, &target, what).await?;
@@ -122,24 +119,44 @@ async fn parts(context: &Context, target: &Session, what: &RollbackTarget) -> Re
         .collect();
     let (only, entities): (Option<i32>, Vec<String>) = match what {
         RollbackTarget::Run(id) => {
-            let run = regraft_ledger::find_run(&**target, id).await?.filter(|r| numbers.contains_key(&r.run_no));
+            let run = regraft_ledger::find_run(&**target, id)
+                .await?
+                .filter(|r| numbers.contains_key(&r.run_no));
             let Some(run) = run else {
-                let latest: Vec<&str> = numbers.values().rev().take(5).map(String::as_str).collect();
-                return Err(Error::new(Kind::Usage, format!("there is no migration `{id}` in this target"))
-                    .hint(format!("the latest are {}", latest.join(", "))));
+                let latest: Vec<&str> =
+                    numbers.values().rev().take(5).map(String::as_str).collect();
+                return Err(Error::new(
+                    Kind::Usage,
+                    format!("there is no migration `{id}` in this target"),
+                )
+                .hint(format!("the latest are {}", latest.join(", "))));
             };
             let entities = regraft_ledger::entities_of_run(&**target, run.run_no).await?;
             (Some(run.run_no), entities)
         }
-        RollbackTarget::Selection(selection) => {
-            (None, selection.entities().iter().map(|s| s.entity.clone()).collect())
-        }
+        RollbackTarget::Selection(selection) => (
+            None,
+            selection
+                .entities()
+                .iter()
+                .map(|s| s.entity.clone())
+                .collect(),
+        ),
     };
-    let all = project.select(&[], false).map_err(|e| Error::new(Kind::Usage, e.to_string()))?;
+    let all = project
+        .select(&[], false)
+        .map_err(|e| Error::new(Kind::Usage, e.to_string()))?;
     let namespace = project.manifest().target.namespace.as_str();
     let mut parts = Vec::new();
-    for step in all.entities().iter().rev().filter(|step| entities.contains(&step.entity)) {
-        let Some(entity) = project.entity(&step.entity) else { continue };
+    for step in all
+        .entities()
+        .iter()
+        .rev()
+        .filter(|step| entities.contains(&step.entity))
+    {
+        let Some(entity) = project.entity(&step.entity) else {
+            continue;
+        };
         let (schema, table) = entity.target.schema_and_table(namespace);
         let part = part(target, &step.entity, table, only, &numbers).await?;
         parts.push(Part {
@@ -160,9 +177,18 @@ async fn parts(context: &Context, target: &Session, what: &RollbackTarget) -> Re
 fn back_references(catalog: &Catalog, parts: &[Part], at: usize) -> Vec<BackReference> {
     let mut found = Vec::new();
     for later in &parts[at + 1..] {
-        let Some(table) = catalog.tables.iter().find(|t| t.sql_name() == later.table) else { continue };
-        for key in table.constraints.iter().filter(|c| c.kind == "f" && c.columns.len() == 1) {
-            let to = key.foreign_schema.as_deref().zip(key.foreign_table.as_deref());
+        let Some(table) = catalog.tables.iter().find(|t| t.sql_name() == later.table) else {
+            continue;
+        };
+        for key in table
+            .constraints
+            .iter()
+            .filter(|c| c.kind == "f" && c.columns.len() == 1)
+        {
+            let to = key
+                .foreign_schema
+                .as_deref()
+                .zip(key.foreign_table.as_deref());
             let to = to.map(|(schema, name)| regraft_pg::quote::qualified(schema, name));
             let column = &key.columns[0];
             let nullable = table.column(column).is_some_and(|c| !c.not_null);
@@ -199,7 +225,9 @@ async fn part(
             .await?
             .into_iter()
             .find(|c| c.entity == entity);
-        let Some(checkpoint) = checkpoint else { continue };
+        let Some(checkpoint) = checkpoint else {
+            continue;
+        };
         let off: Vec<Dropped> = serde_json::from_value(checkpoint.dropped).unwrap_or_default();
         if !off.is_empty() {
             dropped.push((*number, off));
@@ -222,7 +250,10 @@ async fn part(
             rows: written.iter().map(|(_, rows)| rows.unsigned_abs()).sum(),
             quarantine: quarantine.unsigned_abs(),
             restores_indexes: !dropped.is_empty(),
-            runs: written.iter().filter_map(|(n, _)| names.get(n).cloned()).collect(),
+            runs: written
+                .iter()
+                .filter_map(|(n, _)| names.get(n).cloned())
+                .collect(),
         },
         schema: String::new(),
         table: String::new(),
@@ -254,11 +285,16 @@ async fn obstacles(target: &Session, context: &Context, parts: &[Part]) -> Resul
                        where o.new_id = c.{own} and o.entity = any ($3) and o.run_no = any ($4))",
                     child = child.sql_name(),
                     column = ident(&key.columns[0]),
-                    own = ident(&own_key(context, &child.name).unwrap_or_else(|| key.columns[0].clone())),
+                    own = ident(
+                        &own_key(context, &child.name).unwrap_or_else(|| key.columns[0].clone())
+                    ),
                 );
                 let (entities, numbers) = goes;
                 let left: i64 = target
-                    .query_one(&sql, &[&part.step.entity, &part.numbers, &entities, &numbers])
+                    .query_one(
+                        &sql,
+                        &[&part.step.entity, &part.numbers, &entities, &numbers],
+                    )
                     .await?
                     .get(0);
                 if left > 0 {
@@ -275,7 +311,10 @@ async fn obstacles(target: &Session, context: &Context, parts: &[Part]) -> Resul
 
 /// The entities that fill `table` and are rolled back too, with their runs.
 fn goes_too(_parent: &Part, parts: &[Part], table: &str, ours: bool) -> (Vec<String>, Vec<i32>) {
-    let matching: Vec<&Part> = parts.iter().filter(|p| ours && p.step.table == table).collect();
+    let matching: Vec<&Part> = parts
+        .iter()
+        .filter(|p| ours && p.step.table == table)
+        .collect();
     (
         matching.iter().map(|p| p.step.entity.clone()).collect(),
         matching.iter().flat_map(|p| p.numbers.clone()).collect(),
@@ -309,11 +348,20 @@ pub async fn rollback(context: &Context, what: &RollbackTarget) -> Result<Rollba
             .hint("roll back what refers to it first, or together with it; nothing was undone"));
     }
     let detail = json!({ "runs": preview.runs, "entities": parts.iter().map(|p| &p.step.entity).collect::<Vec<_>>() });
-    let run = regraft_ledger::begin_run(&*target, &NewRun { command: "rollback", detail: &detail }).await?;
+    let run = regraft_ledger::begin_run(
+        &*target,
+        &NewRun {
+            command: "rollback",
+            detail: &detail,
+        },
+    )
+    .await?;
     fence_off(&target, &parts).await?;
     for part in &parts {
         context.stop_requested()?;
-        undo(&target, part).await.map_err(|e| e.in_entity(&part.step.entity))?;
+        undo(&target, part)
+            .await
+            .map_err(|e| e.in_entity(&part.step.entity))?;
         context.events.send(Event::EntityFinished {
             entity: part.step.entity.clone(),
             inserted: 0,
@@ -323,7 +371,10 @@ pub async fn rollback(context: &Context, what: &RollbackTarget) -> Result<Rollba
     }
     close_runs(&target, &parts).await?;
     regraft_ledger::finish_run(&*target, run.run_no, RunStatus::Done).await?;
-    Ok(RollbackDone { run_id: run.run_id, steps: preview.steps })
+    Ok(RollbackDone {
+        run_id: run.run_id,
+        steps: preview.steps,
+    })
 }
 
 /// A process that still works on one of the runs can't commit any more.
@@ -380,7 +431,12 @@ async fn empty_back_references(target: &Session, part: &Part) -> Result<()> {
                     reference.table,
                     ident(&reference.key_column)
                 ),
-                &[&reference.entity, &reference.numbers, &part.step.entity, &part.numbers],
+                &[
+                    &reference.entity,
+                    &reference.numbers,
+                    &part.step.entity,
+                    &part.numbers,
+                ],
             )
             .await?;
     }

@@ -1,8 +1,8 @@
 //! `schema apply` and `schema diff`: the target's tables from the project.
 
+use regraft_pg::Session;
 use regraft_pg::catalog::{Catalog, Table};
 use regraft_pg::quote::{ident, literal};
-use regraft_pg::Session;
 use regraft_project::Project;
 use serde::Serialize;
 use serde_json::Value;
@@ -49,9 +49,9 @@ fn scripts(project: &Project) -> Result<Vec<(String, String)>> {
     files
         .iter()
         .map(|file| {
-            let text = project.file_text(file).ok_or_else(|| {
-                Error::new(Kind::Usage, format!("{file} can't be read"))
-            })?;
+            let text = project
+                .file_text(file)
+                .ok_or_else(|| Error::new(Kind::Usage, format!("{file} can't be read")))?;
             Ok((file.clone(), text.to_owned()))
         })
         .collect()
@@ -69,16 +69,26 @@ pub async fn apply_schema(context: &Context) -> Result<SchemaApplied> {
     let expected = expected(&target, namespace, &scripts).await?;
     let tables: Vec<String> = expected.tables.iter().map(|t| t.name.clone()).collect();
     let live = Catalog::read(&*target, &[namespace]).await?;
-    let known = expected.tables.iter().filter(|t| live.table(namespace, &t.name).is_some()).count();
+    let known = expected
+        .tables
+        .iter()
+        .filter(|t| live.table(namespace, &t.name).is_some())
+        .count();
     if known > 0 {
         let differences = differences(&expected, &live, namespace);
         let missing = differences.iter().filter(|d| d.change != "extra").count();
         if missing == 0 {
-            return Ok(SchemaApplied { applied: false, tables });
+            return Ok(SchemaApplied {
+                applied: false,
+                tables,
+            });
         }
         return Err(Error::new(
             Kind::Data,
-            format!("the target has {known} of the {} tables already, with {missing} differences", tables.len()),
+            format!(
+                "the target has {known} of the {} tables already, with {missing} differences",
+                tables.len()
+            ),
         )
         .hint("see `regraft schema diff`; regraft creates a schema, it does not alter one"));
     }
@@ -88,7 +98,10 @@ pub async fn apply_schema(context: &Context) -> Result<SchemaApplied> {
         .await?;
     run_scripts(&target, namespace, &scripts).await?;
     target.batch_execute("commit").await?;
-    Ok(SchemaApplied { applied: true, tables })
+    Ok(SchemaApplied {
+        applied: true,
+        tables,
+    })
 }
 
 /// How the live target differs from what the project's schema would create.
@@ -101,7 +114,9 @@ pub async fn diff_schema(context: &Context) -> Result<SchemaDiff> {
     let namespace = context.project.manifest().target.namespace.as_str();
     let expected = expected(&target, namespace, &scripts).await?;
     let live = Catalog::read(&*target, &[namespace]).await?;
-    Ok(SchemaDiff { differences: differences(&expected, &live, namespace) })
+    Ok(SchemaDiff {
+        differences: differences(&expected, &live, namespace),
+    })
 }
 
 async fn run_scripts(
@@ -110,7 +125,10 @@ async fn run_scripts(
     scripts: &[(String, String)],
 ) -> Result<()> {
     target
-        .batch_execute(&format!("set local search_path = {}; set local client_min_messages = warning", ident(namespace)))
+        .batch_execute(&format!(
+            "set local search_path = {}; set local client_min_messages = warning",
+            ident(namespace)
+        ))
         .await?;
     for (file, sql) in scripts {
         if let Err(e) = target.batch_execute(sql).await {
@@ -121,7 +139,11 @@ async fn run_scripts(
             let place = line.map_or_else(|| file.clone(), |line| format!("{file}:{line}"));
             let kind = Error::from(error.clone()).kind();
             return Err(Error::new(
-                if kind == Kind::Data { Kind::Usage } else { kind },
+                if kind == Kind::Data {
+                    Kind::Usage
+                } else {
+                    kind
+                },
                 format!("{place}: {}", error.message()),
             )
             .hint("nothing was created; the file names its tables without a schema"));
@@ -140,7 +162,9 @@ async fn expected(
     let scratch = format!("regraft_scratch_{}", std::process::id());
     target.batch_execute("begin").await?;
     let work = async {
-        target.batch_execute(&format!("create schema {}", ident(&scratch))).await?;
+        target
+            .batch_execute(&format!("create schema {}", ident(&scratch)))
+            .await?;
         run_scripts(target, &scratch, scripts).await?;
         let catalog = Catalog::read(&**target, &[&scratch]).await?;
         renamed(&catalog, &scratch, namespace)
@@ -163,7 +187,8 @@ fn differences(expected: &Catalog, live: &Catalog, namespace: &str) -> Vec<Schem
     // Definitions name other objects with or without their schema, depending on the search path
     // they were printed under; names within the one schema mean the same either way.
     let strip = |text: &str| {
-        text.replace(&format!("{}.", ident(namespace)), "").replace(&format!("{namespace}."), "")
+        text.replace(&format!("{}.", ident(namespace)), "")
+            .replace(&format!("{namespace}."), "")
     };
     let mut differ = |object: String, want: Option<&Value>, have: Option<&Value>| {
         let want = want.map(|v| strip(&shown(v)));
@@ -184,14 +209,26 @@ fn differences(expected: &Catalog, live: &Catalog, namespace: &str) -> Vec<Schem
     };
     for want in &expected.types {
         let have = live.types.iter().find(|t| t.name == want.name);
-        differ(format!("type {}", want.name), as_value(want).as_ref(), have.and_then(as_value).as_ref());
+        differ(
+            format!("type {}", want.name),
+            as_value(want).as_ref(),
+            have.and_then(as_value).as_ref(),
+        );
     }
-    for have in live.types.iter().filter(|h| !expected.types.iter().any(|w| w.name == h.name)) {
+    for have in live
+        .types
+        .iter()
+        .filter(|h| !expected.types.iter().any(|w| w.name == h.name))
+    {
         differ(format!("type {}", have.name), None, as_value(have).as_ref());
     }
     for want in &expected.tables {
         match live.table(namespace, &want.name) {
-            None => differ(format!("table {}", want.name), Some(&Value::from("table")), None),
+            None => differ(
+                format!("table {}", want.name),
+                Some(&Value::from("table")),
+                None,
+            ),
             Some(have) => {
                 let (want, have) = (parts(want), parts(have));
                 let mut names: Vec<&String> = want.keys().chain(have.keys()).collect();
@@ -203,8 +240,16 @@ fn differences(expected: &Catalog, live: &Catalog, namespace: &str) -> Vec<Schem
             }
         }
     }
-    for have in live.tables.iter().filter(|h| !expected.tables.iter().any(|w| w.name == h.name)) {
-        differ(format!("table {}", have.name), None, Some(&Value::from("table")));
+    for have in live
+        .tables
+        .iter()
+        .filter(|h| !expected.tables.iter().any(|w| w.name == h.name))
+    {
+        differ(
+            format!("table {}", have.name),
+            None,
+            Some(&Value::from("table")),
+        );
     }
     found
 }
@@ -220,8 +265,15 @@ fn shown(value: &Value) -> String {
             Some(definition) => definition.to_owned(),
             None => fields
                 .iter()
-                .filter(|(_, v)| !v.is_null() && **v != Value::from("") && **v != Value::from(false))
-                .map(|(k, v)| format!("{k} {}", v.as_str().map_or_else(|| v.to_string(), str::to_owned)))
+                .filter(|(_, v)| {
+                    !v.is_null() && **v != Value::from("") && **v != Value::from(false)
+                })
+                .map(|(k, v)| {
+                    format!(
+                        "{k} {}",
+                        v.as_str().map_or_else(|| v.to_string(), str::to_owned)
+                    )
+                })
                 .collect::<Vec<_>>()
                 .join(", "),
         },
@@ -244,24 +296,47 @@ fn parts(table: &Table) -> std::collections::BTreeMap<String, Value> {
         parts.insert(format!("table {name}, column {}", column.name), value);
     }
     for constraint in &table.constraints {
-        let text = if constraint.validated { constraint.definition.clone() } else { format!("{} (not validated)", constraint.definition) };
-        parts.insert(format!("table {name}, constraint {}", constraint.name), Value::from(text));
+        let text = if constraint.validated {
+            constraint.definition.clone()
+        } else {
+            format!("{} (not validated)", constraint.definition)
+        };
+        parts.insert(
+            format!("table {name}, constraint {}", constraint.name),
+            Value::from(text),
+        );
     }
     for index in table.indexes.iter().filter(|i| i.constraint.is_none()) {
-        let text = if index.valid { index.definition.clone() } else { format!("{} (invalid)", index.definition) };
-        parts.insert(format!("table {name}, index {}", index.name), Value::from(text));
+        let text = if index.valid {
+            index.definition.clone()
+        } else {
+            format!("{} (invalid)", index.definition)
+        };
+        parts.insert(
+            format!("table {name}, index {}", index.name),
+            Value::from(text),
+        );
     }
     for trigger in &table.triggers {
         parts.insert(
             format!("table {name}, trigger {}", trigger.name),
-            Value::from(format!("{} (enabled {}, function {})", trigger.definition, trigger.enabled, trigger.function_hash)),
+            Value::from(format!(
+                "{} (enabled {}, function {})",
+                trigger.definition, trigger.enabled, trigger.function_hash
+            )),
         );
     }
     for policy in &table.policies {
-        parts.insert(format!("table {name}, policy {}", policy.name), as_value(policy).unwrap_or_default());
+        parts.insert(
+            format!("table {name}, policy {}", policy.name),
+            as_value(policy).unwrap_or_default(),
+        );
     }
     if table.row_security {
-        parts.insert(format!("table {name}, row security"), Value::from(literal("on")));
+        parts.insert(
+            format!("table {name}, row security"),
+            Value::from(literal("on")),
+        );
     }
     parts
 }

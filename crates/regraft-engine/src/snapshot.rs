@@ -22,9 +22,16 @@ impl Snapshot {
             .batch_execute("begin transaction isolation level repeatable read, read only")
             .await?;
         let row = session
-            .query_one("select pg_export_snapshot(), pg_current_snapshot()::text", &[])
+            .query_one(
+                "select pg_export_snapshot(), pg_current_snapshot()::text",
+                &[],
+            )
             .await?;
-        Ok(Self { id: row.get(0), position: row.get(1), session })
+        Ok(Self {
+            id: row.get(0),
+            position: row.get(1),
+            session,
+        })
     }
 
     /// Another connection that sees the same.

@@ -17,7 +17,11 @@ pub(crate) async fn run<T>(
     work: impl AsyncFnOnce() -> Result<T>,
 ) -> Result<T> {
     let [begin, commit, rollback] = if nested {
-        ["savepoint regraft", "release savepoint regraft", "rollback to savepoint regraft"]
+        [
+            "savepoint regraft",
+            "release savepoint regraft",
+            "rollback to savepoint regraft",
+        ]
     } else {
         ["begin", "commit", "rollback"]
     };

@@ -55,8 +55,11 @@ pub async fn validate(context: &Context, selection: &Selection) -> Result<Valida
 }
 
 fn stopped() -> Error {
-    Error::new(Kind::Interrupted, "stopped on request: the validation is not finished, and nothing of it was stored")
-        .hint("run the same command again")
+    Error::new(
+        Kind::Interrupted,
+        "stopped on request: the validation is not finished, and nothing of it was stored",
+    )
+    .hint("run the same command again")
 }
 
 async fn run(context: &Context, selection: &Selection) -> Result<Validation> {
@@ -65,13 +68,18 @@ async fn run(context: &Context, selection: &Selection) -> Result<Validation> {
     let spaces = IdSpaces::read(&context.project, &databases).await?;
     let (mut subjects, mut not_checked) = (Vec::new(), Vec::new());
     for step in selection.entities() {
-        let Some(entity) = context.project.entity(&step.entity) else { continue };
+        let Some(entity) = context.project.entity(&step.entity) else {
+            continue;
+        };
         let history = History::read(&databases.target, &entity.name).await?;
         if history.is_empty() && !has_rows(&databases, &entity.name).await? {
             not_checked.push(format!("{}: it was not migrated", entity.name));
             continue;
         }
-        subjects.push((Subject::new(&context.project, entity, &databases.catalog, &spaces)?, history));
+        subjects.push((
+            Subject::new(&context.project, entity, &databases.catalog, &spaces)?,
+            history,
+        ));
     }
     if subjects.is_empty() {
         return Err(nothing_migrated());
@@ -79,17 +87,34 @@ async fn run(context: &Context, selection: &Selection) -> Result<Validation> {
     let mut entities: Vec<Timed> = Vec::new();
     for (subject, history) in &subjects {
         // Where several entities fill a table, one of them answers for rows that nobody migrated.
-        let first = subjects.iter().find(|(other, _)| other.table_name == subject.table_name);
+        let first = subjects
+            .iter()
+            .find(|(other, _)| other.table_name == subject.table_name);
         let answers_for_table = first.is_some_and(|(other, _)| other.name() == subject.name());
-        let timed = entity(context, &databases, subject, history, answers_for_table, &mut not_checked);
-        entities.push(timed.await.map_err(|error| error.in_entity(subject.name()))?);
+        let timed = entity(
+            context,
+            &databases,
+            subject,
+            history,
+            answers_for_table,
+            &mut not_checked,
+        );
+        entities.push(
+            timed
+                .await
+                .map_err(|error| error.in_entity(subject.name()))?,
+        );
     }
     let validation_id = Uuid::new_v4();
     report::record(&context.connect_target().await?, validation_id, &entities).await?;
-    let entities: Vec<EntityValidation> = entities.into_iter().map(|timed| timed.validation).collect();
+    let entities: Vec<EntityValidation> =
+        entities.into_iter().map(|timed| timed.validation).collect();
     Ok(Validation {
         validation_id: validation_id.to_string(),
-        passed: entities.iter().flat_map(|entity| &entity.checks).all(|check| check.passed),
+        passed: entities
+            .iter()
+            .flat_map(|entity| &entity.checks)
+            .all(|check| check.passed),
         entities,
         not_checked,
         seconds: started.elapsed().as_secs_f64(),

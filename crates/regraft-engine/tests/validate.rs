@@ -16,7 +16,10 @@ async fn each_is_found(mutations: &[Mutation]) {
     for (statements, expected) in mutations {
         let pair = Pair::migrated().await;
         // Constraints are no obstacle to whoever corrupts.
-        pair.target(&format!("set session_replication_role = replica; {statements}")).await;
+        pair.target(&format!(
+            "set session_replication_role = replica; {statements}"
+        ))
+        .await;
         assert_found(&pair.validate().await, expected, statements);
     }
 }
@@ -27,18 +30,49 @@ async fn nothing_is_found_after_a_migration_and_after_another_run() {
     let validation = pair.validate().await;
     assert_eq!(findings(&validation), Vec::<String>::new());
     assert!(validation.passed);
-    let rows: Vec<(&str, u64)> = validation.entities.iter().map(|e| (e.entity.as_str(), e.rows)).collect();
-    assert_eq!(rows, [("shops", 10), ("people", 30), ("logins", 30), ("messages", 60), ("tokens", 30)]);
+    let rows: Vec<(&str, u64)> = validation
+        .entities
+        .iter()
+        .map(|e| (e.entity.as_str(), e.rows))
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            ("shops", 10),
+            ("people", 30),
+            ("logins", 30),
+            ("messages", 60),
+            ("tokens", 30)
+        ]
+    );
     for entity in &validation.entities {
         let names: Vec<&str> = entity.checks.iter().map(|check| check.name).collect();
-        assert_eq!(names, ["account", "counts", "mapping", "references", "columns"]);
+        assert_eq!(
+            names,
+            ["account", "counts", "mapping", "references", "columns"]
+        );
     }
     let looked_at = |entity: &str, check: &str| {
-        let entity = validation.entities.iter().find(|e| e.entity == entity).unwrap();
-        entity.checks.iter().find(|c| c.name == check).unwrap().looked_at
+        let entity = validation
+            .entities
+            .iter()
+            .find(|e| e.entity == entity)
+            .unwrap();
+        entity
+            .checks
+            .iter()
+            .find(|c| c.name == check)
+            .unwrap()
+            .looked_at
     };
     // 20, 21 and 23 are in quarantine, 22 is blocked by 20.
-    assert_eq!((looked_at("people", "mapping"), looked_at("people", "columns")), (26, 26));
+    assert_eq!(
+        (
+            looked_at("people", "mapping"),
+            looked_at("people", "columns")
+        ),
+        (26, 26)
+    );
     assert_eq!(looked_at("people", "references"), 25 + 26);
     assert_eq!(looked_at("tokens", "columns"), 30);
     assert_eq!(
@@ -55,7 +89,8 @@ async fn nothing_is_found_after_a_migration_and_after_another_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_results_are_kept_in_the_ledger() {
     let pair = Pair::migrated().await;
-    pair.target("update people set name = name || ' ', grade = 'none' where legacy_id in (5, 6)").await;
+    pair.target("update people set name = name || ' ', grade = 'none' where legacy_id in (5, 6)")
+        .await;
     let validation = pair.validate().await;
     let session = pair.session().await;
     let rows = session
@@ -73,9 +108,19 @@ async fn the_results_are_kept_in_the_ledger() {
         .filter(|row| !row.get::<_, bool>(2))
         .map(|row| (row.get(0), row.get(1), row.get(3), row.get(4)))
         .collect();
-    assert_eq!(failed, [("people".to_owned(), "data_integrity".to_owned(), 4, 26)]);
-    let details: String = rows.iter().find(|row| !row.get::<_, bool>(2)).unwrap().get(5);
-    assert!(details.contains("\"5\"") && details.contains("`name`") && !details.contains("Name"), "{details}");
+    assert_eq!(
+        failed,
+        [("people".to_owned(), "data_integrity".to_owned(), 4, 26)]
+    );
+    let details: String = rows
+        .iter()
+        .find(|row| !row.get::<_, bool>(2))
+        .unwrap()
+        .get(5);
+    assert!(
+        details.contains("\"5\"") && details.contains("`name`") && !details.contains("Name"),
+        "{details}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,7 +171,11 @@ async fn a_changed_value_is_found_in_its_column() {
         ("temper", "'unknown'", "4"),
         ("temper", "'happy'", "17"),
         ("tempers", "array_reverse_of(tempers)", "4"),
-        ("during", "daterange(lower(during), upper(during), '[]')", "4"),
+        (
+            "during",
+            "daterange(lower(during), upper(during), '[]')",
+            "4",
+        ),
         ("extra", "extra || '{\"n\": 5}'", "4"),
         ("extra", "jsonb_set(extra, '{deep,x}', '6.01')", "4"),
         ("extra", "null", "15"),
@@ -145,7 +194,8 @@ async fn a_changed_value_is_found_in_its_column() {
     let pair = Pair::migrated().await;
     pair.target("create function array_reverse_of(a temper[]) returns temper[] language sql as 'select array[a[2], a[1]]'")
         .await;
-    pair.target("create table regraft.people_before as select * from people").await;
+    pair.target("create table regraft.people_before as select * from people")
+        .await;
     // In rounds, each of which changes a column once; then all is put back.
     let mut waiting = changes.to_vec();
     while !waiting.is_empty() {
@@ -159,14 +209,25 @@ async fn a_changed_value_is_found_in_its_column() {
         });
         let (mut statements, mut expected) = (String::new(), Vec::new());
         for (column, value, id) in &round {
-            statements.push_str(&format!("update people set {column} = {value} where legacy_id = {id}; "));
-            expected.push(format!("people columns: `{column}` is not what the source gives (1) [{id}]"));
+            statements.push_str(&format!(
+                "update people set {column} = {value} where legacy_id = {id}; "
+            ));
+            expected.push(format!(
+                "people columns: `{column}` is not what the source gives (1) [{id}]"
+            ));
         }
         pair.target(&statements).await;
         let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
         assert_found(&pair.validate_only("people").await, &expected, &statements);
-        let all: Vec<String> = round.iter().map(|(column, _, _)| format!("{column} = b.{column}")).collect();
-        pair.target(&format!("update people p set {} from regraft.people_before b where b.id = p.id", all.join(", "))).await;
+        let all: Vec<String> = round
+            .iter()
+            .map(|(column, _, _)| format!("{column} = b.{column}"))
+            .collect();
+        pair.target(&format!(
+            "update people p set {} from regraft.people_before b where b.id = p.id",
+            all.join(", ")
+        ))
+        .await;
     }
     assert_eq!(findings(&pair.validate().await), Vec::<String>::new());
 }
@@ -418,7 +479,10 @@ async fn a_child_of_a_quarantined_parent_is_found() {
     let found = findings(&pair.validate().await);
     let expected = "people references: `boss_id`: its row of `people` is in quarantine, this row should have stayed behind (1) [22]";
     assert!(found.iter().any(|line| line == expected), "{found:#?}");
-    let ledger = found.iter().filter(|line| line.starts_with("people account")).count();
+    let ledger = found
+        .iter()
+        .filter(|line| line.starts_with("people account"))
+        .count();
     assert!(ledger >= 1, "the ledger says something else: {found:#?}");
 }
 
@@ -484,21 +548,33 @@ async fn a_source_that_has_moved_on_is_found() {
     let cases: &[Mutation] = &[
         (
             "insert into message (id, person, body) values (61, 1, 'new')",
-            &["messages account: not accounted for: neither mapped, nor in quarantine, nor dropped by a filter (1) [61]"],
+            &[
+                "messages account: not accounted for: neither mapped, nor in quarantine, nor dropped by a filter (1) [61]",
+            ],
         ),
-        ("delete from message where id = 59", &["messages account: mapped, but the source has no such row (1) [59]"]),
+        (
+            "delete from message where id = 59",
+            &["messages account: mapped, but the source has no such row (1) [59]"],
+        ),
         (
             "update shop set hidden = true where code = 'S3'",
             &["shops account: mapped, but filter `hidden` drops it (1) [S3]"],
         ),
         (
             "update shop set hidden = false where code = 'S9'",
-            &["shops account: not accounted for: neither mapped, nor in quarantine, nor dropped by a filter (1) [S9]"],
+            &[
+                "shops account: not accounted for: neither mapped, nor in quarantine, nor dropped by a filter (1) [S9]",
+            ],
         ),
-        ("update message set body = 'other' where id = 3", &["messages columns: `body` is not what the source gives (1) [3]"]),
+        (
+            "update message set body = 'other' where id = 3",
+            &["messages columns: `body` is not what the source gives (1) [3]"],
+        ),
         (
             "update message set person = 1 where id = 3",
-            &["messages references: `person_id` points to another row of `people` than the source does (1) [3]"],
+            &[
+                "messages references: `person_id` points to another row of `people` than the source does (1) [3]",
+            ],
         ),
         (
             "update person set level = 9 where id = 3",
@@ -529,15 +605,23 @@ async fn later_runs_and_their_rollback_are_told_apart() {
     let line = "not accounted for: neither mapped, nor in quarantine, nor dropped by a filter";
     assert_found(
         &pair.validate().await,
-        &[&format!("shops account: {line} (2) [S50, S51]"), &format!("messages account: {line} (1) [61]")],
+        &[
+            &format!("shops account: {line} (2) [S50, S51]"),
+            &format!("messages account: {line} (1) [61]"),
+        ],
         "before the second run",
     );
     let outcome = pair.migrate().await;
     assert_eq!(findings(&pair.validate().await), Vec::<String>::new());
 
-    rollback(&pair.context, &RollbackTarget::Run(outcome.receipt.run_id)).await.unwrap();
+    rollback(&pair.context, &RollbackTarget::Run(outcome.receipt.run_id))
+        .await
+        .unwrap();
     let found = findings(&pair.validate().await);
-    assert!(found.contains(&format!("shops account: {line} (2) [S50, S51]")), "{found:#?}");
+    assert!(
+        found.contains(&format!("shops account: {line} (2) [S50, S51]")),
+        "{found:#?}"
+    );
     assert!(found.iter().all(|f| f.contains(" account: ")), "{found:#?}");
     pair.target(
         "insert into regraft.migration_control (run_no, entity, batch, run_id, command, status)
@@ -545,7 +629,14 @@ async fn later_runs_and_their_rollback_are_told_apart() {
     )
     .await;
     let later = pair.validate_only("tokens").await;
-    assert!(later.passed && later.not_checked.iter().any(|what| what.contains("migrate_later has begun")), "{later:#?}");
+    assert!(
+        later.passed
+            && later
+                .not_checked
+                .iter()
+                .any(|what| what.contains("migrate_later has begun")),
+        "{later:#?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -581,18 +672,40 @@ async fn several_faults_are_all_found() {
 async fn entities_that_were_not_migrated_are_named_or_refused() {
     let pair = Pair::empty();
     let all = pair.context.project.select(&[], false).unwrap();
-    pair.source(include_str!("validate/project/source.sql")).await;
-    pair.target(include_str!("validate/project/target.sql")).await;
+    pair.source(include_str!("validate/project/source.sql"))
+        .await;
+    pair.target(include_str!("validate/project/target.sql"))
+        .await;
     let error = validate(&pair.context, &all).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Usage, "{error}");
-    let shops = pair.context.project.select(&["shops".to_owned()], false).unwrap();
-    migrate(&pair.context, &shops, &MigrateOptions::default()).await.unwrap();
+    let shops = pair
+        .context
+        .project
+        .select(&["shops".to_owned()], false)
+        .unwrap();
+    migrate(&pair.context, &shops, &MigrateOptions::default())
+        .await
+        .unwrap();
     let validation = validate(&pair.context, &all).await.unwrap();
     assert!(validation.passed);
     assert_eq!(validation.entities.len(), 1);
-    assert!(validation.not_checked.iter().any(|what| what == "people: it was not migrated"), "{:?}", validation.not_checked);
-    let people = pair.context.project.select(&["people".to_owned()], false).unwrap();
-    assert_eq!(validate(&pair.context, &people).await.unwrap_err().kind(), Kind::Usage);
+    assert!(
+        validation
+            .not_checked
+            .iter()
+            .any(|what| what == "people: it was not migrated"),
+        "{:?}",
+        validation.not_checked
+    );
+    let people = pair
+        .context
+        .project
+        .select(&["people".to_owned()], false)
+        .unwrap();
+    assert_eq!(
+        validate(&pair.context, &people).await.unwrap_err().kind(),
+        Kind::Usage
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -600,7 +713,10 @@ async fn a_stop_is_honoured_and_stores_nothing() {
     let pair = Pair::migrated().await;
     // The table is locked, so that the validation waits.
     let blocker = pair.session().await;
-    blocker.batch_execute("begin; lock table people in access exclusive mode").await.unwrap();
+    blocker
+        .batch_execute("begin; lock table people in access exclusive mode")
+        .await
+        .unwrap();
     let cancel = pair.context.cancel.clone();
     tokio::spawn(async move {
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
@@ -610,6 +726,12 @@ async fn a_stop_is_honoured_and_stores_nothing() {
     let error = validate(&pair.context, &all).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Interrupted, "{error}");
     blocker.batch_execute("rollback").await.unwrap();
-    let row = blocker.query_one("select count(*) from regraft.migration_validation_reports", &[]).await.unwrap();
+    let row = blocker
+        .query_one(
+            "select count(*) from regraft.migration_validation_reports",
+            &[],
+        )
+        .await
+        .unwrap();
     assert_eq!(row.get::<_, i64>(0), 0);
 }

@@ -49,7 +49,10 @@ pub struct Detail {
     pub changed_in_source: i64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
 fn is_zero(n: &i64) -> bool {
     *n == 0
 }
@@ -160,7 +163,10 @@ pub async fn planned_batches(
             &[&run_no, &entity],
         )
         .await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect())
+    Ok(rows
+        .iter()
+        .map(|row| (row.get(0), row.get(1), row.get(2), row.get(3)))
+        .collect())
 }
 
 /// Whether a batch is done: what to ask after the answer to its COMMIT was lost.
@@ -170,7 +176,10 @@ pub async fn done_batch(
     entity: &str,
     batch: i32,
 ) -> Result<Option<BatchRecord>> {
-    Ok(done_batches(client, run_no, entity).await?.into_iter().find(|b| b.batch == batch))
+    Ok(done_batches(client, run_no, entity)
+        .await?
+        .into_iter()
+        .find(|b| b.batch == batch))
 }
 
 /// Records a finished batch, in the transaction that wrote its rows.
@@ -229,7 +238,10 @@ pub async fn record_batch(
     }
     Err(Error::new(
         ErrorKind::LockNotAvailable,
-        format!("batch {} of {entity} is done already: another process works on this run", record.batch),
+        format!(
+            "batch {} of {entity} is done already: another process works on this run",
+            record.batch
+        ),
     ))
 }
 
@@ -392,8 +404,13 @@ mod tests {
 
     #[test]
     fn an_account_balances_only_when_every_row_is_in_one_bucket() {
-        let mut account =
-            Account { source_rows: 10, inserted: 6, filtered: 3, quarantined: 1, ..Account::default() };
+        let mut account = Account {
+            source_rows: 10,
+            inserted: 6,
+            filtered: 3,
+            quarantined: 1,
+            ..Account::default()
+        };
         assert!(account.balances());
         account.inserted = 7;
         assert!(!account.balances(), "too many is as wrong as too few");

@@ -156,7 +156,13 @@ pub async fn advance(
              set batches_done = batches_done + 1, rows_done = rows_done + $4, last_key = $5,
                  updated_at = clock_timestamp()
              where run_no = $1 and entity = $2 and epoch = $3",
-            &[&checkpoint.run_no, &checkpoint.entity, &checkpoint.epoch, &rows, &last_key],
+            &[
+                &checkpoint.run_no,
+                &checkpoint.entity,
+                &checkpoint.epoch,
+                &rows,
+                &last_key,
+            ],
         )
         .await?;
     fenced(changed, &checkpoint.entity)
@@ -172,7 +178,12 @@ pub async fn set_phase(
         .execute(
             "update regraft.migration_checkpoints set phase = $4, updated_at = clock_timestamp()
              where run_no = $1 and entity = $2 and epoch = $3",
-            &[&checkpoint.run_no, &checkpoint.entity, &checkpoint.epoch, &phase.as_str()],
+            &[
+                &checkpoint.run_no,
+                &checkpoint.entity,
+                &checkpoint.epoch,
+                &phase.as_str(),
+            ],
         )
         .await?;
     fenced(changed, &checkpoint.entity)
@@ -189,7 +200,12 @@ pub async fn set_dropped(
         .execute(
             "update regraft.migration_checkpoints set dropped = $4, updated_at = clock_timestamp()
              where run_no = $1 and entity = $2 and epoch = $3",
-            &[&checkpoint.run_no, &checkpoint.entity, &checkpoint.epoch, dropped],
+            &[
+                &checkpoint.run_no,
+                &checkpoint.entity,
+                &checkpoint.epoch,
+                dropped,
+            ],
         )
         .await?;
     fenced(changed, &checkpoint.entity)
@@ -219,7 +235,11 @@ fn read(row: &tokio_postgres::Row) -> Result<Checkpoint> {
         run_no: row.get(1),
         entity: row.get(2),
         epoch: row.get(3),
-        mode: if mode == "bulk" { Mode::Bulk } else { Mode::InPlace },
+        mode: if mode == "bulk" {
+            Mode::Bulk
+        } else {
+            Mode::InPlace
+        },
         phase: Phase::parse(&phase),
         batches_done: row.get(6),
         rows_done: row.get(7),

@@ -55,7 +55,9 @@ pub async fn partition_exists(client: &impl GenericClient, entity: &str) -> Resu
 
 /// Drops an entity's partition when it is empty, as after a rollback.
 pub async fn drop_partition(client: &impl GenericClient, entity: &str) -> Result<()> {
-    client.batch_execute(&format!("drop table if exists {}", partition(entity))).await?;
+    client
+        .batch_execute(&format!("drop table if exists {}", partition(entity)))
+        .await?;
     Ok(())
 }
 
@@ -71,12 +73,18 @@ pub fn key_index_statement(entity: &str, numeric: bool) -> String {
 }
 
 fn key_expression(numeric: bool) -> &'static str {
-    if numeric { "(legacy_id::bigint)" } else { "legacy_id" }
+    if numeric {
+        "(legacy_id::bigint)"
+    } else {
+        "legacy_id"
+    }
 }
 
 /// Creates the unique index of an entity's mappings, if it isn't there.
 pub async fn attach_index(client: &impl GenericClient, entity: &str, numeric: bool) -> Result<()> {
-    client.batch_execute(&key_index_statement(entity, numeric)).await?;
+    client
+        .batch_execute(&key_index_statement(entity, numeric))
+        .await?;
     Ok(())
 }
 
@@ -111,10 +119,17 @@ pub async fn mapping_index(client: &impl GenericClient, entity: &str) -> Result<
         return Ok(MappingIndex::Present);
     }
     let any: bool = client
-        .query_one(&format!("select exists (select 1 from {})", partition(entity)), &[])
+        .query_one(
+            &format!("select exists (select 1 from {})", partition(entity)),
+            &[],
+        )
         .await?
         .get(0);
-    Ok(if any { MappingIndex::Missing } else { MappingIndex::Empty })
+    Ok(if any {
+        MappingIndex::Missing
+    } else {
+        MappingIndex::Empty
+    })
 }
 
 /// The COPY statement that takes mappings of an entity.
@@ -141,7 +156,11 @@ pub fn encode(block: &mut Writer, entity: &str, row: &MappingRow<'_>) {
 /// The query that lists an entity's mappings as (legacy id, UUID) in key order; the legacy id is
 /// a bigint where `numeric`, else text.
 pub fn mapping_select(entity: &str, numeric: bool) -> String {
-    let key = if numeric { "legacy_id::bigint" } else { "legacy_id" };
+    let key = if numeric {
+        "legacy_id::bigint"
+    } else {
+        "legacy_id"
+    };
     format!("select {key}, new_id from {} order by 1", partition(entity))
 }
 
@@ -153,8 +172,16 @@ pub async fn mapped_rows(
     low: &str,
     high: &str,
 ) -> Result<Vec<(String, Uuid, u128)>> {
-    let key = if numeric { "legacy_id::bigint" } else { "legacy_id" };
-    let cast = if numeric { "::text::bigint" } else { "::text collate \"C\"" };
+    let key = if numeric {
+        "legacy_id::bigint"
+    } else {
+        "legacy_id"
+    };
+    let cast = if numeric {
+        "::text::bigint"
+    } else {
+        "::text collate \"C\""
+    };
     let rows = client
         .query(
             &format!(
@@ -177,6 +204,9 @@ pub async fn mapped_rows(
 /// Deletes the mappings that a run wrote for an entity; how many.
 pub async fn delete_of_run(client: &impl GenericClient, entity: &str, run_no: i32) -> Result<u64> {
     Ok(client
-        .execute(&format!("delete from {} where run_no = $1", partition(entity)), &[&run_no])
+        .execute(
+            &format!("delete from {} where run_no = $1", partition(entity)),
+            &[&run_no],
+        )
         .await?)
 }

@@ -167,7 +167,8 @@ pub async fn move_inserted(
             }
         }
         if count > 0 {
-            crate::account::move_out(client, run_no, entity, batch, count, &reasons, bucket).await?;
+            crate::account::move_out(client, run_no, entity, batch, count, &reasons, bucket)
+                .await?;
         }
     }
     Ok(())
@@ -180,7 +181,10 @@ pub fn reason_keys(reasons: &Value) -> Vec<String> {
         .into_iter()
         .flatten()
         .map(|reason| {
-            let code = reason.get("code").and_then(Value::as_str).unwrap_or("unknown");
+            let code = reason
+                .get("code")
+                .and_then(Value::as_str)
+                .unwrap_or("unknown");
             let place = ["constraint", "column"]
                 .iter()
                 .find_map(|field| reason.get(field).and_then(Value::as_str));
@@ -245,8 +249,15 @@ pub async fn list(
     client: &impl GenericClient,
     filter: &QuarantineFilter,
 ) -> Result<Vec<QuarantineRow>> {
-    let code = filter.reason.as_deref().map(|r| r.split(':').next().unwrap_or(r).to_owned());
-    let place = filter.reason.as_deref().and_then(|r| r.split_once(':')).map(|(_, p)| p.to_owned());
+    let code = filter
+        .reason
+        .as_deref()
+        .map(|r| r.split(':').next().unwrap_or(r).to_owned());
+    let place = filter
+        .reason
+        .as_deref()
+        .and_then(|r| r.split_once(':'))
+        .map(|(_, p)| p.to_owned());
     let rows = client
         .query(
             "select q.id, q.entity, q.legacy_id, q.bucket, q.reasons,
@@ -283,7 +294,11 @@ pub async fn list(
                 id: row.get(0),
                 entity: row.get(1),
                 legacy_id: row.get(2),
-                bucket: if bucket == "blocked" { Bucket::Blocked } else { Bucket::Quarantined },
+                bucket: if bucket == "blocked" {
+                    Bucket::Blocked
+                } else {
+                    Bucket::Quarantined
+                },
                 reasons: row.get(4),
                 source_row: row.get(5),
                 state: row.get(6),
@@ -334,7 +349,11 @@ pub async fn summary(client: &impl GenericClient) -> Result<Vec<ReasonCount>> {
             let bucket: String = row.get(1);
             ReasonCount {
                 entity: row.get(0),
-                bucket: if bucket == "blocked" { Bucket::Blocked } else { Bucket::Quarantined },
+                bucket: if bucket == "blocked" {
+                    Bucket::Blocked
+                } else {
+                    Bucket::Quarantined
+                },
                 code: row.get(2),
                 place: row.get(3),
                 parent: row.get(4),

@@ -105,8 +105,9 @@ pub async fn begin_run(client: &impl GenericClient, new: &NewRun<'_>) -> Result<
 }
 
 async fn by_number(client: &impl GenericClient, run_no: i32) -> Result<Run> {
-    let row =
-        client.query_one(&format!("{SELECT} and c.run_no = $1"), &[&run_no]).await?;
+    let row = client
+        .query_one(&format!("{SELECT} and c.run_no = $1"), &[&run_no])
+        .await?;
     read(client, &row).await
 }
 
@@ -159,7 +160,9 @@ pub async fn unfinished_run(client: &impl GenericClient, command: &str) -> Resul
 
 /// The run with this id.
 pub async fn find_run(client: &impl GenericClient, run_id: &str) -> Result<Option<Run>> {
-    let row = client.query_opt(&format!("{SELECT} and c.run_id = $1"), &[&run_id]).await?;
+    let row = client
+        .query_opt(&format!("{SELECT} and c.run_id = $1"), &[&run_id])
+        .await?;
     match row {
         Some(row) => Ok(Some(read(client, &row).await?)),
         None => Ok(None),
@@ -169,7 +172,10 @@ pub async fn find_run(client: &impl GenericClient, run_id: &str) -> Result<Optio
 /// All runs, latest first.
 pub async fn list_runs(client: &impl GenericClient, limit: i64) -> Result<Vec<Run>> {
     let rows = client
-        .query(&format!("{SELECT} order by c.run_no desc limit $1"), &[&limit])
+        .query(
+            &format!("{SELECT} order by c.run_no desc limit $1"),
+            &[&limit],
+        )
         .await?;
     let mut runs = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -179,10 +185,7 @@ pub async fn list_runs(client: &impl GenericClient, limit: i64) -> Result<Vec<Ru
 }
 
 /// The runs that wrote rows of an entity which are still there, latest first: (run number, rows).
-pub async fn runs_that_wrote(
-    client: &impl GenericClient,
-    entity: &str,
-) -> Result<Vec<(i32, i64)>> {
+pub async fn runs_that_wrote(client: &impl GenericClient, entity: &str) -> Result<Vec<(i32, i64)>> {
     let rows = client
         .query(
             "select run_no, count(*) from regraft.migration_mappings where entity = $1
@@ -234,7 +237,10 @@ async fn read(client: &impl GenericClient, row: &tokio_postgres::Row) -> Result<
 /// Reads a document of the ledger into its type.
 pub(crate) fn decode<T: for<'de> Deserialize<'de>>(value: Value) -> Result<T> {
     serde_json::from_value(value).map_err(|e| {
-        Error::new(ErrorKind::Protocol, format!("an entry of the ledger can't be read: {e}"))
+        Error::new(
+            ErrorKind::Protocol,
+            format!("an entry of the ledger can't be read: {e}"),
+        )
     })
 }
 

@@ -14,13 +14,18 @@ const STEPS: &[(i32, &str)] = &[(1, include_str!("schema/1.sql"))];
 /// The version of the control tables in the database; `None` where there are none.
 pub async fn installed_version(client: &impl GenericClient) -> Result<Option<i32>> {
     let exists: bool = client
-        .query_one("select to_regclass('regraft.ledger_version') is not null", &[])
+        .query_one(
+            "select to_regclass('regraft.ledger_version') is not null",
+            &[],
+        )
         .await?
         .get(0);
     if !exists {
         return Ok(None);
     }
-    let row = client.query_one("select max(version) from regraft.ledger_version", &[]).await?;
+    let row = client
+        .query_one("select max(version) from regraft.ledger_version", &[])
+        .await?;
     Ok(row.get(0))
 }
 

@@ -31,8 +31,8 @@ mod sql_check;
 
 pub use column::{BadJson, Column, EmptyJson, JsonField, JsonObject, Missing, Provenance, Rule};
 pub use entity::{Entity, EntitySource, EntityTarget, Filter, Key, KeyStrategy};
-pub use name::nearest;
 pub use manifest::{Budget, Limits, Manifest, ManifestSource, ManifestTarget, RunSettings};
+pub use name::nearest;
 pub use problem::{Problem, ProblemRecord, Problems, Severity};
 pub use project::Project;
 pub use schema::{json_schema_entity, json_schema_manifest};

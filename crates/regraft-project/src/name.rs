@@ -57,10 +57,7 @@ pub(crate) fn as_entity_name(name: &str) -> Option<String> {
 }
 
 /// The candidate that `name` was most likely meant to be, if one is near.
-pub fn nearest<'a>(
-    name: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = name.to_lowercase();
     candidates
         .into_iter()

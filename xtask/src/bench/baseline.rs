@@ -69,7 +69,12 @@ async fn forward(source: &Session, target: &Session, out: &str, into: &str) -> R
 }
 
 /// Binary COPY of rows that have their final keys already.
-pub(super) fn raw_copy(world: &World, target: &str, keys: Keys, connections: i64) -> Result<Figure> {
+pub(super) fn raw_copy(
+    world: &World,
+    target: &str,
+    keys: Keys,
+    connections: i64,
+) -> Result<Figure> {
     runtime()?.block_on(async {
         if keys == Keys::After {
             world.target.execute(target, TAKE_OFF)?;
@@ -124,7 +129,9 @@ pub(super) fn copy_back(world: &World, target: &str) -> Result<()> {
         "legacy",
         "create unique index on job_rekeyed (legacy_job_id)",
     )?;
-    world.source.execute("legacy", "vacuum analyze job_rekeyed")?;
+    world
+        .source
+        .execute("legacy", "vacuum analyze job_rekeyed")?;
     Ok(())
 }
 

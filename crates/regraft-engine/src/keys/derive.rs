@@ -70,7 +70,10 @@ impl Deriver {
     /// 2000-01-01 UTC; times before 1970 and after the year 10889 (infinity too) are moved to the
     /// ends of what a version 7 UUID can hold, which costs order and nothing else.
     pub(crate) fn v7(&self, legacy_id: &[u8], time: i64) -> Uuid {
-        let milliseconds = time.saturating_add(POSTGRES_EPOCH).div_euclid(1000).clamp(0, (1 << 48) - 1);
+        let milliseconds = time
+            .saturating_add(POSTGRES_EPOCH)
+            .div_euclid(1000)
+            .clamp(0, (1 << 48) - 1);
         let mut keyed = self.keyed.clone();
         keyed.update(legacy_id);
         let tag = keyed.finalize().into_bytes();
@@ -134,6 +137,9 @@ mod tests {
     fn v5_is_what_the_standard_says() {
         // The namespace and key are recomputed here from the definition.
         let keys = deriver();
-        assert_eq!(keys.v5(b"42"), Uuid::new_v5(&Uuid::from_bytes(keys.namespace), b"42"));
+        assert_eq!(
+            keys.v5(b"42"),
+            Uuid::new_v5(&Uuid::from_bytes(keys.namespace), b"42")
+        );
     }
 }

@@ -111,7 +111,10 @@ impl KeyMap {
             if !distance {
                 break;
             }
-            #[expect(clippy::cast_possible_truncation, reason = "bounded by the span checked above")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "bounded by the span checked above"
+            )]
             let guess = low + (((key - first) * (high - 1 - low) as u128) / span) as usize;
             let at = self.entry(guess);
             match at.cmp(&key) {
@@ -132,7 +135,11 @@ impl KeyMap {
     }
 
     fn absent(&self, key: u128) -> Found {
-        if self.stopped.binary_search(&key).is_ok() { Found::Stopped } else { Found::Absent }
+        if self.stopped.binary_search(&key).is_ok() {
+            Found::Stopped
+        } else {
+            Found::Absent
+        }
     }
 
     fn key_at(&self, index: usize) -> Found {
@@ -177,7 +184,11 @@ impl KeyMapBuilder {
         let mut bytes = [0; 32];
         bytes[..16].copy_from_slice(&entry.to_be_bytes());
         bytes[16..].copy_from_slice(key.as_bytes());
-        let bytes = if self.numeric { &bytes[8..] } else { &bytes[..] };
+        let bytes = if self.numeric {
+            &bytes[8..]
+        } else {
+            &bytes[..]
+        };
         if let Some(file) = &mut self.file {
             return Ok(file.write_all(bytes)?);
         }
@@ -212,9 +223,9 @@ impl KeyMapBuilder {
                 Table::Memory(memory)
             }
             Some(file) => {
-                let file = file
-                    .into_inner()
-                    .map_err(|e| Error::new(Kind::Internal, format!("temporary file: {}", e.error())))?;
+                let file = file.into_inner().map_err(|e| {
+                    Error::new(Kind::Internal, format!("temporary file: {}", e.error()))
+                })?;
                 // SAFETY: the file is unnamed and ours alone: nobody else can change or cut it
                 // while it is mapped.
                 let table = if self.sorted {
@@ -227,7 +238,11 @@ impl KeyMapBuilder {
                 table
             }
         };
-        Ok(KeyMap { numeric: self.numeric, table, stopped: self.stopped })
+        Ok(KeyMap {
+            numeric: self.numeric,
+            table,
+            stopped: self.stopped,
+        })
     }
 }
 
@@ -250,13 +265,20 @@ mod tests {
         for (i, id) in ids.enumerate() {
             builder.add(&id, Uuid::from_u128(i as u128 + 1)).unwrap();
         }
-        builder.add_stopped(&if numeric { LegacyId::Number(-77) } else { LegacyId::Text("bad".into()) });
+        builder.add_stopped(&if numeric {
+            LegacyId::Number(-77)
+        } else {
+            LegacyId::Text("bad".into())
+        });
         builder.finish().unwrap()
     }
 
     #[test]
     fn finds_numbers_in_memory_and_in_a_mapped_file() {
-        let ids: Vec<i64> = (-500..500).map(|n| n * 37 + (n % 5)).chain([i64::MAX]).collect();
+        let ids: Vec<i64> = (-500..500)
+            .map(|n| n * 37 + (n % 5))
+            .chain([i64::MAX])
+            .collect();
         for budget in [usize::MAX, 100] {
             let map = built(true, budget, ids.iter().map(|n| LegacyId::Number(*n)));
             assert_eq!(map.len(), ids.len());
@@ -272,7 +294,11 @@ mod tests {
     #[test]
     fn finds_texts_in_any_order() {
         for budget in [usize::MAX, 100] {
-            let map = built(false, budget, (0..1000).map(|n| LegacyId::Text(format!("id {n}"))));
+            let map = built(
+                false,
+                budget,
+                (0..1000).map(|n| LegacyId::Text(format!("id {n}"))),
+            );
             for n in 0..1000u128 {
                 assert_eq!(
                     map.text(format!("id {n}").as_bytes()),

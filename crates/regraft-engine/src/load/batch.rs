@@ -125,7 +125,9 @@ pub(crate) async fn process(
 /// Deferred constraints are checked at once, so that a fault belongs to a statement and not to the
 /// commit.
 async fn immediate_constraints(target: &Session) -> Result<()> {
-    Ok(target.batch_execute("set constraints all immediate").await?)
+    Ok(target
+        .batch_execute("set constraints all immediate")
+        .await?)
 }
 
 /// Whether a fault lies in some rows, so that the others can still be moved.
@@ -185,7 +187,16 @@ async fn copy_range(
     let sent = {
         let mut sink = Sink::new(&worker.target, copy);
         let rows = range.to_rows();
-        read_into(&worker.source, model, &rows, transformer, &mut progress, &mut sink, false).await?;
+        read_into(
+            &worker.source,
+            model,
+            &rows,
+            transformer,
+            &mut progress,
+            &mut sink,
+            false,
+        )
+        .await?;
         sink.finish().await?
     };
     if sent != progress.written.len() as u64 {
@@ -212,12 +223,22 @@ pub(crate) struct Sink<'a> {
 
 impl<'a> Sink<'a> {
     pub(crate) fn new(target: &'a Session, statement: String) -> Self {
-        Self { target: Some(target), statement, open: None, block: Writer::new() }
+        Self {
+            target: Some(target),
+            statement,
+            open: None,
+            block: Writer::new(),
+        }
     }
 
     /// A sink for rows that are only looked at.
     pub(crate) fn nowhere() -> Self {
-        Self { target: None, statement: String::new(), open: None, block: Writer::new() }
+        Self {
+            target: None,
+            statement: String::new(),
+            open: None,
+            block: Writer::new(),
+        }
     }
 
     pub(crate) fn block(&mut self) -> &mut Writer {
@@ -225,15 +246,23 @@ impl<'a> Sink<'a> {
     }
 
     pub(crate) async fn send_if_full(&mut self) -> Result<()> {
-        if self.block.len() >= BLOCK { self.send().await } else { Ok(()) }
+        if self.block.len() >= BLOCK {
+            self.send().await
+        } else {
+            Ok(())
+        }
     }
 
     async fn send(&mut self) -> Result<()> {
         let block = self.block.take();
-        let Some(target) = self.target else { return Ok(()) };
+        let Some(target) = self.target else {
+            return Ok(());
+        };
         let sink = match &mut self.open {
             Some(sink) => sink,
-            None => self.open.insert(Box::pin(target.copy_in(&self.statement).await?)),
+            None => self
+                .open
+                .insert(Box::pin(target.copy_in(&self.statement).await?)),
         };
         if let Err(error) = sink.send(block).await {
             // The channel to the connection is closed as soon as the server has refused
@@ -275,9 +304,13 @@ pub(crate) async fn read_into(
     source.batch_execute("savepoint regraft_read").await?;
     let read = read_rows(source, model, rows, transformer, progress, sink, numbered).await;
     if read.is_ok() {
-        source.batch_execute("release savepoint regraft_read").await?;
+        source
+            .batch_execute("release savepoint regraft_read")
+            .await?;
     } else if !source.is_closed() {
-        source.batch_execute("rollback to savepoint regraft_read").await?;
+        source
+            .batch_execute("rollback to savepoint regraft_read")
+            .await?;
     }
     read
 }
@@ -291,7 +324,10 @@ async fn read_rows(
     sink: &mut Sink<'_>,
     numbered: bool,
 ) -> Result<()> {
-    let sql = format!("copy ({}) to stdout (format binary)", read::read_rows(model, rows));
+    let sql = format!(
+        "copy ({}) to stdout (format binary)",
+        read::read_rows(model, rows)
+    );
     let stream = source.copy_out(&sql).await?;
     pin_mut!(stream);
     let (mut reader, mut tuple) = (Reader::default(), Tuple::default());
@@ -316,10 +352,19 @@ async fn read_rows(
             match transformer.row(&id, row, &tuple, block, &mut fingerprints)? {
                 Outcome::Written { key, fingerprint } => {
                     if numbered {
-                        number_row(block, mark, progress.written.len() as i64, model.outputs.len());
+                        number_row(
+                            block,
+                            mark,
+                            progress.written.len() as i64,
+                            model.outputs.len(),
+                        );
                     }
                     progress.fingerprints.extend_from_slice(&fingerprints);
-                    progress.written.push(Written { id: id.clone(), key, fingerprint });
+                    progress.written.push(Written {
+                        id: id.clone(),
+                        key,
+                        fingerprint,
+                    });
                 }
                 Outcome::InPlace { changed } => {
                     progress.in_place += 1;
@@ -333,8 +378,11 @@ async fn read_rows(
         }
     }
     if !reader.is_finished() {
-        return Err(Error::new(Kind::Unreachable, "the source's data ended before its end marker")
-            .in_entity(&model.name));
+        return Err(Error::new(
+            Kind::Unreachable,
+            "the source's data ended before its end marker",
+        )
+        .in_entity(&model.name));
     }
     Ok(())
 }
@@ -385,8 +433,14 @@ async fn finish(
     };
     let faults = std::mem::take(&mut progress.faults);
     let rows = quarantined_rows(&worker.source, model, faults).await?;
-    regraft_ledger::put_quarantine(&**worker.target, load.run_no, range.number, &model.name, &rows)
-        .await?;
+    regraft_ledger::put_quarantine(
+        &**worker.target,
+        load.run_no,
+        range.number,
+        &model.name,
+        &rows,
+    )
+    .await?;
     if !load.quarantined.is_empty() {
         let moved: Vec<String> = progress
             .written
@@ -427,7 +481,11 @@ async fn write_mappings(
     let stride = 4 * model.fingerprinted().count();
     let mut sink = Sink::new(target, regraft_ledger::copy_statement(&model.name));
     let mut id = String::new();
-    for (row, columns) in progress.written.iter().zip(progress.fingerprints.chunks(stride.max(1))) {
+    for (row, columns) in progress
+        .written
+        .iter()
+        .zip(progress.fingerprints.chunks(stride.max(1)))
+    {
         id.clear();
         match &row.id {
             LegacyId::Number(n) => id.push_str(itoa::Buffer::new().format(*n)),
@@ -448,7 +506,10 @@ async fn write_mappings(
     if taken != progress.written.len() as u64 {
         return Err(Error::new(
             Kind::Internal,
-            format!("{taken} mappings were taken for {} rows", progress.written.len()),
+            format!(
+                "{taken} mappings were taken for {} rows",
+                progress.written.len()
+            ),
         ));
     }
     Ok(())

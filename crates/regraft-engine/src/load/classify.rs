@@ -34,7 +34,13 @@ impl Classifier {
         let staged = model.table.constraints.iter().any(|c| c.kind == "c")
             || model.table.columns.iter().any(|c| c.is_domain);
         let transformer = Transformer::new(Arc::clone(&model), deriver, parents, Arc::default())?;
-        Ok(Self { model, transformer, has_existing, nested, staged })
+        Ok(Self {
+            model,
+            transformer,
+            has_existing,
+            nested,
+            staged,
+        })
     }
 
     /// The entity.
@@ -88,7 +94,10 @@ impl Classifier {
             }
         }
         let [begin, back] = if self.nested {
-            ["savepoint regraft_classify", "rollback to savepoint regraft_classify"]
+            [
+                "savepoint regraft_classify",
+                "rollback to savepoint regraft_classify",
+            ]
         } else {
             ["begin", "rollback"]
         };

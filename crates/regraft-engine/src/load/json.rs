@@ -51,10 +51,29 @@ mod tests {
 
     #[test]
     fn agrees_with_postgresql_on_the_edges() {
-        for good in [r#"{"a":[1,2.5e3,null,true]}"#, r#""\u00e9""#, r#""\ud83d\ude00""#, " 1 ", r#""a\\u0000""#] {
+        for good in [
+            r#"{"a":[1,2.5e3,null,true]}"#,
+            r#""\u00e9""#,
+            r#""\ud83d\ude00""#,
+            " 1 ",
+            r#""a\\u0000""#,
+        ] {
             assert!(is_valid(good.as_bytes(), true), "{good}");
         }
-        for bad in ["", "{", "{'a':1}", "[1,]", "nul", r#""\x""#, r#""\u12"#, "01", r#""\u0000""#, r#""\ud83d""#, r#""\ude00""#, r#""\ud83dx\ude00""#] {
+        for bad in [
+            "",
+            "{",
+            "{'a':1}",
+            "[1,]",
+            "nul",
+            r#""\x""#,
+            r#""\u12"#,
+            "01",
+            r#""\u0000""#,
+            r#""\ud83d""#,
+            r#""\ude00""#,
+            r#""\ud83dx\ude00""#,
+        ] {
             assert!(!is_valid(bad.as_bytes(), true), "{bad}");
         }
         assert!(is_valid(br#""\u0000""#, false), "json keeps the text");

@@ -17,7 +17,11 @@ const NAN: u16 = 0xc000;
 
 /// Checks a numeric in its binary form; `None` when it fits.
 pub(crate) fn misfit(value: &[u8], precision: i32, scale: i32) -> Option<Misfit> {
-    let word = |at: usize| value.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]));
+    let word = |at: usize| {
+        value
+            .get(at..at + 2)
+            .map(|b| u16::from_be_bytes([b[0], b[1]]))
+    };
     let (Some(count), Some(weight), Some(sign)) = (word(0), word(2), word(4)) else {
         return Some(Misfit::Range);
     };
@@ -35,7 +39,13 @@ pub(crate) fn misfit(value: &[u8], precision: i32, scale: i32) -> Option<Misfit>
             continue;
         }
         let place = 4 * (i32::from(weight.cast_signed()) - i32::from(i));
-        let lowest = place + digit.to_string().chars().rev().take_while(|c| *c == '0').count() as i32;
+        let lowest = place
+            + digit
+                .to_string()
+                .chars()
+                .rev()
+                .take_while(|c| *c == '0')
+                .count() as i32;
         let highest = place + digit.ilog10().cast_signed();
         exponents = Some(exponents.map_or((highest, lowest), |(first, _)| (first, lowest)));
     }
@@ -77,7 +87,10 @@ mod tests {
         assert_eq!(misfit(&numeric(-2, &[5000], 0), 5, 5), None);
         // 9.9999 in numeric(5,4), 10.25 not
         assert_eq!(misfit(&numeric(0, &[9, 9999], NEGATIVE), 5, 4), None);
-        assert_eq!(misfit(&numeric(0, &[10, 2500], 0), 5, 4), Some(Misfit::Range));
+        assert_eq!(
+            misfit(&numeric(0, &[10, 2500], 0), 5, 4),
+            Some(Misfit::Range)
+        );
         // 12000 in numeric(2,-3)
         assert_eq!(misfit(&numeric(1, &[1, 2000], 0), 2, -3), None);
         assert_eq!(misfit(&numeric(0, &[], 0), 1, 0), None);

@@ -94,7 +94,9 @@ pub(crate) async fn partition(
     size: u32,
     planned: &[PlannedRange],
 ) -> Result<Vec<BatchRange>> {
-    let rows = source.query(&partition_sql(model, size, planned), &[]).await?;
+    let rows = source
+        .query(&partition_sql(model, size, planned), &[])
+        .await?;
     let mut ranges: Vec<BatchRange> = Vec::new();
     let mut next = planned.iter().map(|p| p.number).max().unwrap_or(0) + 1;
     let mut open: Option<i32> = None;
@@ -118,7 +120,10 @@ pub(crate) async fn partition(
         match ranges.last_mut() {
             Some(last) if open == Some(place) && fits(last, &bucket, size) => join(last, bucket),
             _ => {
-                ranges.push(BatchRange { number: next, ..bucket });
+                ranges.push(BatchRange {
+                    number: next,
+                    ..bucket
+                });
                 next += 1;
                 open = Some(place);
             }
@@ -147,7 +152,10 @@ fn partition_sql(model: &EntityModel, size: u32, planned: &[PlannedRange]) -> St
         let shift = (size / 4).max(1).ilog2();
         ("k", format!("k >> {shift}"))
     } else {
-        ("k collate \"C\"", format!("(rank() over (order by k collate \"C\") - 1) / {size}"))
+        (
+            "k collate \"C\"",
+            format!("(rank() over (order by k collate \"C\") - 1) / {size}"),
+        )
     };
     let (place, inside) = if planned.is_empty() {
         ("0".to_owned(), "false".to_owned())
@@ -158,7 +166,10 @@ fn partition_sql(model: &EntityModel, size: u32, planned: &[PlannedRange]) -> St
             quote::array(texts.iter().map(String::as_str), of)
         };
         let place = format!("width_bucket({compare}, {})", list(|p| &p.low));
-        let inside = format!("coalesce({compare} <= ({})[{place}], false)", list(|p| &p.high));
+        let inside = format!(
+            "coalesce({compare} <= ({})[{place}], false)",
+            list(|p| &p.high)
+        );
         (place, inside)
     };
     let counts: String = (1..=model.filters.len())
@@ -230,7 +241,11 @@ impl Rows {
         let order = model.key_order();
         match self {
             Self::Range(low, high) => {
-                format!("{order} >= {}\n  and {order} <= {}", literal(low), literal(high))
+                format!(
+                    "{order} >= {}\n  and {order} <= {}",
+                    literal(low),
+                    literal(high)
+                )
             }
             Self::Ids(ids) => format!("{order} = any ({})", id_array(model, ids)),
         }
@@ -315,8 +330,11 @@ pub(crate) async fn raw_values(
         .chunks(40)
         .map(|pairs| format!("jsonb_build_object({})", pairs.join(", ")))
         .collect();
-    let object =
-        if objects.is_empty() { "'{}'::jsonb".to_owned() } else { objects.join(" || ") };
+    let object = if objects.is_empty() {
+        "'{}'::jsonb".to_owned()
+    } else {
+        objects.join(" || ")
+    };
     let order = model.key_order();
     let mut values = BTreeMap::new();
     for ids in ids.chunks(5_000) {

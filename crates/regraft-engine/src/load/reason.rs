@@ -28,12 +28,18 @@ pub(crate) struct Reason {
 impl Reason {
     /// A reason about a column.
     pub(crate) fn column(code: &'static str, column: &str) -> Self {
-        Self { column: Some(column.to_owned()), ..Self::bare(code) }
+        Self {
+            column: Some(column.to_owned()),
+            ..Self::bare(code)
+        }
     }
 
     /// A reason about a constraint.
     pub(crate) fn constraint(code: &'static str, constraint: &str) -> Self {
-        Self { constraint: Some(constraint.to_owned()), ..Self::bare(code) }
+        Self {
+            constraint: Some(constraint.to_owned()),
+            ..Self::bare(code)
+        }
     }
 
     /// A parent that isn't there, or is in quarantine itself.
@@ -46,7 +52,14 @@ impl Reason {
     }
 
     pub(crate) fn bare(code: &'static str) -> Self {
-        Self { code, column: None, constraint: None, sqlstate: None, parent: None, parent_id: None }
+        Self {
+            code,
+            column: None,
+            constraint: None,
+            sqlstate: None,
+            parent: None,
+            parent_id: None,
+        }
     }
 
     /// What a server's refusal of a single row says.

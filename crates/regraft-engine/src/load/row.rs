@@ -12,7 +12,9 @@ use super::numeric::{self, Misfit};
 use super::{MappedRow, Reason, json};
 use crate::error::{Error, Kind, Result};
 use crate::keys::{Deriver, Found, KeyMap, LegacyId};
-use crate::model::{BadText, EmptyText, EntityModel, KeyRule, Limit, MissingKey, OutputRule, Recode};
+use crate::model::{
+    BadText, EmptyText, EntityModel, KeyRule, Limit, MissingKey, OutputRule, Recode,
+};
 
 /// What became of a row.
 #[derive(Debug)]
@@ -69,7 +71,9 @@ impl Transformer {
     ) -> Result<Self> {
         let derived = matches!(model.key_rule, KeyRule::V5 | KeyRule::V7 { .. });
         if derived && deriver.is_none() {
-            return Err(Error::new(Kind::Internal, "no secret to derive keys with").in_entity(&model.name));
+            return Err(
+                Error::new(Kind::Internal, "no secret to derive keys with").in_entity(&model.name)
+            );
         }
         for parent in model.parents() {
             let waits = !matches!(&model.key_rule, KeyRule::SameAs { entity, .. } if entity == parent)
@@ -81,8 +85,11 @@ impl Transformer {
                     _ => true,
                 });
             if !waits && !parents.contains_key(parent) {
-                return Err(Error::new(Kind::Internal, format!("the keys of {parent} are not at hand"))
-                    .in_entity(&model.name));
+                return Err(Error::new(
+                    Kind::Internal,
+                    format!("the keys of {parent} are not at hand"),
+                )
+                .in_entity(&model.name));
             }
         }
         Ok(Self {
@@ -127,7 +134,9 @@ impl Transformer {
         if !self.existing.is_empty()
             && let Some(mapped) = self.existing.get(id)
         {
-            return Ok(Outcome::InPlace { changed: mapped.fingerprint != fingerprint });
+            return Ok(Outcome::InPlace {
+                changed: mapped.fingerprint != fingerprint,
+            });
         }
         self.reasons.clear();
         fingerprints.clear();
@@ -167,7 +176,13 @@ impl Transformer {
         }
     }
 
-    fn key(&mut self, model: &EntityModel, id: &LegacyId, bytes: &[u8], tuple: &Tuple) -> Result<Uuid> {
+    fn key(
+        &mut self,
+        model: &EntityModel,
+        id: &LegacyId,
+        bytes: &[u8],
+        tuple: &Tuple,
+    ) -> Result<Uuid> {
         let column = model.key_column.as_str();
         let key = match &model.key_rule {
             KeyRule::V5 => self.deriver.as_ref().map(|d| d.v5(self.id_text.as_bytes())),
@@ -194,9 +209,7 @@ impl Transformer {
             }
             KeyRule::SameAs { entity, field } => match tuple.field(bytes, field + 1) {
                 None => self.fault(Reason::column("not_null", column)),
-                Some(value) => {
-                    self.lookup(entity, value, column, &MissingKey::Quarantine, id)?
-                }
+                Some(value) => self.lookup(entity, value, column, &MissingKey::Quarantine, id)?,
             },
         };
         Ok(key.unwrap_or(Uuid::nil()))
@@ -207,7 +220,10 @@ impl Transformer {
         None
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one row, on the hot path")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one row, on the hot path"
+    )]
     fn value<'a>(
         &mut self,
         model: &'a EntityModel,
@@ -244,7 +260,12 @@ impl Transformer {
                     Value::Bytes(value)
                 }
             },
-            OutputRule::Map { field, map, null, otherwise } => match of(field) {
+            OutputRule::Map {
+                field,
+                map,
+                null,
+                otherwise,
+            } => match of(field) {
                 None => null.as_deref().map_or(Value::Null, Value::Bytes),
                 Some(value) => match map.get(value).or(otherwise.as_ref()) {
                     Some(becomes) => Value::Bytes(becomes),
@@ -256,32 +277,43 @@ impl Transformer {
                     }
                 },
             },
-            OutputRule::Json { field, binary, bad, empty } => {
-                self.json(of(field), *binary, bad, empty, column)
-            }
-            OutputRule::Reference { later: true, .. } | OutputRule::ReferenceBy { later: true, .. } => {
-                Value::Null
-            }
-            OutputRule::Reference { field, entity, missing, .. } => match of(field) {
+            OutputRule::Json {
+                field,
+                binary,
+                bad,
+                empty,
+            } => self.json(of(field), *binary, bad, empty, column),
+            OutputRule::Reference { later: true, .. }
+            | OutputRule::ReferenceBy { later: true, .. } => Value::Null,
+            OutputRule::Reference {
+                field,
+                entity,
+                missing,
+                ..
+            } => match of(field) {
                 None => Value::Null,
                 Some(value) => self.reference(entity, value, column, missing, id)?,
             },
-            OutputRule::ReferenceBy { by, field, cases, missing, .. } => {
-                match (of(by), of(field)) {
-                    (_, None) => Value::Null,
-                    (by, Some(value)) => match by.and_then(|by| cases.get(by)) {
-                        Some(entity) => self.reference(entity, value, column, missing, id)?,
-                        None => match missing {
-                            MissingKey::Null => Value::Null,
-                            MissingKey::Key(key) => Value::Bytes(key),
-                            MissingKey::Quarantine => {
-                                self.reasons.push(Reason::column("unmapped_value", column));
-                                Value::Key(Uuid::nil())
-                            }
-                        },
+            OutputRule::ReferenceBy {
+                by,
+                field,
+                cases,
+                missing,
+                ..
+            } => match (of(by), of(field)) {
+                (_, None) => Value::Null,
+                (by, Some(value)) => match by.and_then(|by| cases.get(by)) {
+                    Some(entity) => self.reference(entity, value, column, missing, id)?,
+                    None => match missing {
+                        MissingKey::Null => Value::Null,
+                        MissingKey::Key(key) => Value::Bytes(key),
+                        MissingKey::Quarantine => {
+                            self.reasons.push(Reason::column("unmapped_value", column));
+                            Value::Key(Uuid::nil())
+                        }
                     },
-                }
-            }
+                },
+            },
         })
     }
 
@@ -315,8 +347,11 @@ impl Transformer {
         _id: &LegacyId,
     ) -> Result<Option<Uuid>> {
         let keys = self.parents.get(entity).ok_or_else(|| {
-            Error::new(Kind::Internal, format!("the keys of {entity} are not at hand"))
-                .in_entity(&self.model.name)
+            Error::new(
+                Kind::Internal,
+                format!("the keys of {entity} are not at hand"),
+            )
+            .in_entity(&self.model.name)
         })?;
         let (found, number) = if keys.is_numeric() {
             let number: [u8; 8] = value.try_into().map_err(|_| corrupt(&self.model.name))?;
@@ -331,9 +366,12 @@ impl Transformer {
             Found::Absent => "missing_parent",
         };
         if *missing == MissingKey::Quarantine {
-            let parent_id =
-                number.map_or_else(|| String::from_utf8_lossy(value).into_owned(), |n| n.to_string());
-            self.reasons.push(Reason::parent(code, column, entity, parent_id));
+            let parent_id = number.map_or_else(
+                || String::from_utf8_lossy(value).into_owned(),
+                |n| n.to_string(),
+            );
+            self.reasons
+                .push(Reason::parent(code, column, entity, parent_id));
         }
         Ok(None)
     }
@@ -356,10 +394,12 @@ impl Transformer {
             _ => true,
         };
         if !fits {
-            self.reasons.push(Reason::column("numeric_out_of_range", column));
+            self.reasons
+                .push(Reason::column("numeric_out_of_range", column));
         }
         self.scratch.clear();
-        self.scratch.extend_from_slice(&number.to_be_bytes()[8 - width..]);
+        self.scratch
+            .extend_from_slice(&number.to_be_bytes()[8 - width..]);
         Value::Scratch
     }
 
@@ -377,7 +417,9 @@ impl Transformer {
         empty: &'a EmptyText,
         column: &str,
     ) -> Value<'a> {
-        let Some(text) = value else { return Value::Null };
+        let Some(text) = value else {
+            return Value::Null;
+        };
         self.scratch.clear();
         if binary {
             // jsonb: a version byte, then the text (jsonb.c, jsonb_recv).
@@ -426,8 +468,9 @@ impl Transformer {
         };
         let code = match limit {
             Limit::None => return,
-            Limit::Characters(most) => (bytes.len() > most && characters(bytes) > most)
-                .then_some("value_too_long"),
+            Limit::Characters(most) => {
+                (bytes.len() > most && characters(bytes) > most).then_some("value_too_long")
+            }
             Limit::Numeric { precision, scale } => {
                 if bytes.is_empty() {
                     return;
@@ -470,6 +513,9 @@ pub(crate) fn fingerprint_of(bytes: &[u8]) -> [u8; 4] {
 }
 
 fn corrupt(entity: &str) -> Error {
-    Error::new(Kind::Internal, "the source sent a value that is not laid out as its type says")
-        .in_entity(entity)
+    Error::new(
+        Kind::Internal,
+        "the source sent a value that is not laid out as its type says",
+    )
+    .in_entity(entity)
 }

@@ -17,7 +17,10 @@ use crate::model::EntityModel;
 const NUMBER: &str = "regraft_row";
 
 fn staging_table(model: &EntityModel) -> String {
-    format!("pg_temp.{}", ident(&format!("regraft_stage_{}", model.name)))
+    format!(
+        "pg_temp.{}",
+        ident(&format!("regraft_stage_{}", model.name))
+    )
 }
 
 /// Moves a range by way of a staging table, within the transaction that is open.
@@ -31,7 +34,9 @@ pub(crate) async fn fill(
     let (mut progress, mut bad) = stage(&worker.source, target, model, rows, transformer).await?;
     delete(target, model, &bad).await?;
     insert_explained(target, model, progress.written.len() as i64, &mut bad).await?;
-    target.batch_execute(&format!("truncate {}", staging_table(model))).await?;
+    target
+        .batch_execute(&format!("truncate {}", staging_table(model)))
+        .await?;
     take_out(&mut progress, &mut bad, 4 * model.fingerprinted().count());
     Ok(progress)
 }
@@ -79,9 +84,14 @@ async fn insert_explained(
     let (mut keys_explained, mut parents_explained) = (false, false);
     loop {
         target.batch_execute("savepoint regraft_insert").await?;
-        let refused = match target.execute(&insert_statement(model), &[&0_i64, &rows]).await {
+        let refused = match target
+            .execute(&insert_statement(model), &[&0_i64, &rows])
+            .await
+        {
             Ok(_) => {
-                target.batch_execute("release savepoint regraft_insert").await?;
+                target
+                    .batch_execute("release savepoint regraft_insert")
+                    .await?;
                 return Ok(());
             }
             Err(error) => crate::error::Error::from(target.error(error)),
@@ -89,7 +99,9 @@ async fn insert_explained(
         if !is_about_rows(&refused) {
             return Err(refused);
         }
-        target.batch_execute("rollback to savepoint regraft_insert").await?;
+        target
+            .batch_execute("rollback to savepoint regraft_insert")
+            .await?;
         let known = bad.len();
         match refused.database().and_then(regraft_pg::Error::sqlstate) {
             Some("23505") if !keys_explained => {
@@ -115,8 +127,10 @@ fn take_out(progress: &mut Progress, bad: &mut BTreeMap<i64, Vec<Reason>>, strid
     }
     let written = std::mem::take(&mut progress.written);
     let fingerprints = std::mem::take(&mut progress.fingerprints);
-    for (number, (row, columns)) in
-        written.into_iter().zip(fingerprints.chunks(stride.max(1))).enumerate()
+    for (number, (row, columns)) in written
+        .into_iter()
+        .zip(fingerprints.chunks(stride.max(1)))
+        .enumerate()
     {
         match bad.remove(&(number as i64)) {
             Some(reasons) => progress.faults.add(row.id, reasons),
@@ -149,8 +163,7 @@ async fn create(target: &Session, model: &EntityModel) -> Result<()> {
             &[&(model.table.oid as u32)],
         )
         .await?;
-    let types: BTreeMap<String, String> =
-        rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let types: BTreeMap<String, String> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let columns: String = names
         .iter()
         .filter_map(|name| Some(format!(", {} {}", ident(name), types.get(*name)?)))
@@ -189,13 +202,17 @@ async fn copy_to_stage(
         let attempt = copy_once(source, target, model, &rows, transformer, progress).await;
         let error = match attempt {
             Ok(()) => {
-                target.batch_execute("release savepoint regraft_stage").await?;
+                target
+                    .batch_execute("release savepoint regraft_stage")
+                    .await?;
                 continue;
             }
             Err(error) if is_about_rows(&error) => error,
             Err(error) => return Err(error),
         };
-        target.batch_execute("rollback to savepoint regraft_stage").await?;
+        target
+            .batch_execute("rollback to savepoint regraft_stage")
+            .await?;
         progress.written.truncate(marks.0);
         progress.fingerprints.truncate(marks.1);
         progress.faults.rows.truncate(marks.2);
@@ -307,7 +324,11 @@ async fn find_duplicates(
 pub(crate) fn row_conditions(table: &Table, columns: &BTreeSet<&str>) -> Vec<(Reason, String)> {
     let mut conditions = Vec::new();
     for constraint in &table.constraints {
-        if !constraint.columns.iter().all(|c| columns.contains(c.as_str())) {
+        if !constraint
+            .columns
+            .iter()
+            .all(|c| columns.contains(c.as_str()))
+        {
             continue;
         }
         match (constraint.kind.as_str(), &constraint.expression) {
@@ -330,10 +351,16 @@ pub(crate) fn row_conditions(table: &Table, columns: &BTreeSet<&str>) -> Vec<(Re
 }
 
 fn orphan_condition(constraint: &regraft_pg::catalog::Constraint) -> Option<String> {
-    let (schema, parent) = (constraint.foreign_schema.as_ref()?, constraint.foreign_table.as_ref()?);
+    let (schema, parent) = (
+        constraint.foreign_schema.as_ref()?,
+        constraint.foreign_table.as_ref()?,
+    );
     let foreign = constraint.foreign_columns.as_ref()?;
-    let present: Vec<String> =
-        constraint.columns.iter().map(|c| format!("s.{} is not null", ident(c))).collect();
+    let present: Vec<String> = constraint
+        .columns
+        .iter()
+        .map(|c| format!("s.{} is not null", ident(c)))
+        .collect();
     let equal: Vec<String> = constraint
         .columns
         .iter()
@@ -372,9 +399,15 @@ fn unique_queries(table: &Table, index: &Index, stage: &str) -> [String; 2] {
         .enumerate()
         .map(|(i, key)| format!("({key}) as regraft_key_{i}"))
         .collect();
-    let names: Vec<String> = (0..keys.len()).map(|i| format!("regraft_key_{i}")).collect();
+    let names: Vec<String> = (0..keys.len())
+        .map(|i| format!("regraft_key_{i}"))
+        .collect();
     let condition = index.predicate.as_deref().unwrap_or("true");
-    let operator = if index.nulls_not_distinct { "is not distinct from" } else { "=" };
+    let operator = if index.nulls_not_distinct {
+        "is not distinct from"
+    } else {
+        "="
+    };
     let equal: Vec<String> = index
         .keys
         .iter()
@@ -384,7 +417,11 @@ fn unique_queries(table: &Table, index: &Index, stage: &str) -> [String; 2] {
     let present = if index.nulls_not_distinct {
         "true".to_owned()
     } else {
-        names.iter().map(|n| format!("{n} is not null")).collect::<Vec<_>>().join(" and ")
+        names
+            .iter()
+            .map(|n| format!("{n} is not null"))
+            .collect::<Vec<_>>()
+            .join(" and ")
     };
     let staged = format!(
         "(select {NUMBER}, {} from {stage} where {NUMBER} <> all ($1) and ({condition})) s",
@@ -430,7 +467,9 @@ async fn attempt(
     target.batch_execute("savepoint regraft_pass").await?;
     match target.query(sql, parameters).await {
         Ok(rows) => {
-            target.batch_execute("release savepoint regraft_pass").await?;
+            target
+                .batch_execute("release savepoint regraft_pass")
+                .await?;
             Ok(rows.iter().map(|row| row.get(0)).collect())
         }
         Err(error) => {
@@ -438,7 +477,9 @@ async fn attempt(
             if error.sqlstate().is_none() || error.is_transient() {
                 return Err(error.into());
             }
-            target.batch_execute("rollback to savepoint regraft_pass").await?;
+            target
+                .batch_execute("rollback to savepoint regraft_pass")
+                .await?;
             Ok(Vec::new())
         }
     }
@@ -455,7 +496,10 @@ async fn delete(
     let numbers: Vec<i64> = bad.keys().copied().collect();
     target
         .execute(
-            &format!("delete from {} where {NUMBER} = any ($1)", staging_table(model)),
+            &format!(
+                "delete from {} where {NUMBER} = any ($1)",
+                staging_table(model)
+            ),
             &[&numbers],
         )
         .await?;
@@ -464,15 +508,21 @@ async fn delete(
 
 /// Moves the staged rows numbered from `$1` to `$2` into the table.
 fn insert_statement(model: &EntityModel) -> String {
-    let overriding = model
-        .outputs
-        .iter()
-        .any(|o| model.table.column(&o.column).is_some_and(|c| c.identity == "a"));
+    let overriding = model.outputs.iter().any(|o| {
+        model
+            .table
+            .column(&o.column)
+            .is_some_and(|c| c.identity == "a")
+    });
     let columns = idents(model.outputs.iter().map(|o| o.column.as_str()));
     format!(
         "insert into {} ({columns}) {}select {columns} from {} where {NUMBER} between $1 and $2 order by {NUMBER}",
         model.table.sql_name(),
-        if overriding { "overriding system value " } else { "" },
+        if overriding {
+            "overriding system value "
+        } else {
+            ""
+        },
         staging_table(model)
     )
 }
@@ -494,7 +544,9 @@ async fn insert_by_halves(
         target.batch_execute("savepoint regraft_insert").await?;
         let error = match target.execute(&statement, &[&first, &last]).await {
             Ok(_) => {
-                target.batch_execute("release savepoint regraft_insert").await?;
+                target
+                    .batch_execute("release savepoint regraft_insert")
+                    .await?;
                 continue;
             }
             Err(error) => crate::error::Error::from(target.error(error)),
@@ -502,10 +554,14 @@ async fn insert_by_halves(
         if !is_about_rows(&error) {
             return Err(error);
         }
-        target.batch_execute("rollback to savepoint regraft_insert").await?;
+        target
+            .batch_execute("rollback to savepoint regraft_insert")
+            .await?;
         if first == last {
             if let Some(database) = error.database() {
-                bad.entry(first).or_default().push(Reason::refused(database, "target_refused"));
+                bad.entry(first)
+                    .or_default()
+                    .push(Reason::refused(database, "target_refused"));
             }
             continue;
         }

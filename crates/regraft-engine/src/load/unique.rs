@@ -32,7 +32,9 @@ pub(crate) async fn duplicates(
         if index.predicate.is_some() {
             continue;
         }
-        let Some(fields) = source_fields(&model, &index.plain_columns) else { continue };
+        let Some(fields) = source_fields(&model, &index.plain_columns) else {
+            continue;
+        };
         let sql = query(&model, &fields, index.nulls_not_distinct);
         let equal: Vec<(LegacyId, i64)> = source
             .query(&sql, &[])
@@ -74,29 +76,44 @@ async fn faulty_among(
     let mut faulty = HashSet::new();
     for part in equal.chunks(5_000) {
         let ids = part.iter().map(|(id, _)| id.clone()).collect();
-        let progress = classifier.classify_rows(source, target, &Rows::Ids(ids)).await?;
-        faulty.extend(progress.faults.rows.into_iter().filter_map(|(id, reasons)| {
-            reasons.iter().any(|r| r.code != "unique_violation").then_some(id)
-        }));
+        let progress = classifier
+            .classify_rows(source, target, &Rows::Ids(ids))
+            .await?;
+        faulty.extend(
+            progress
+                .faults
+                .rows
+                .into_iter()
+                .filter_map(|(id, reasons)| {
+                    reasons
+                        .iter()
+                        .any(|r| r.code != "unique_violation")
+                        .then_some(id)
+                }),
+        );
     }
     Ok(faulty)
 }
 
 /// The source expressions of an index's columns, where each is one value of the source that maps
 /// to one value of the target; `None` otherwise, or where the key makes the index unique anyway.
-fn source_fields<'a>(
-    model: &'a EntityModel,
-    columns: &[Option<String>],
-) -> Option<Vec<&'a str>> {
+fn source_fields<'a>(model: &'a EntityModel, columns: &[Option<String>]) -> Option<Vec<&'a str>> {
     let mut fields = Vec::new();
     for column in columns {
-        let output = model.outputs.iter().find(|o| Some(&o.column) == column.as_ref())?;
+        let output = model
+            .outputs
+            .iter()
+            .find(|o| Some(&o.column) == column.as_ref())?;
         match &output.rule {
             OutputRule::Key | OutputRule::LegacyId { .. } => return None,
             OutputRule::Copy { field }
             | OutputRule::Narrow { field, .. }
             | OutputRule::Label { field, .. }
-            | OutputRule::Reference { field, later: false, .. } => {
+            | OutputRule::Reference {
+                field,
+                later: false,
+                ..
+            } => {
                 fields.push(model.fields[*field].sql.as_str());
             }
             OutputRule::Constant(_) => {}
@@ -105,7 +122,10 @@ fn source_fields<'a>(
     }
     // The entity's own key among the columns makes every row differ.
     let key = model.key.trim();
-    if fields.iter().any(|f| f.trim_start_matches('(').starts_with(key) && f.contains(&format!("({key})"))) {
+    if fields
+        .iter()
+        .any(|f| f.trim_start_matches('(').starts_with(key) && f.contains(&format!("({key})")))
+    {
         return None;
     }
     (!fields.is_empty()).then_some(fields)
@@ -114,13 +134,20 @@ fn source_fields<'a>(
 fn query(model: &EntityModel, fields: &[&str], nulls_equal: bool) -> String {
     let order = model.key_order();
     let key = model.key_value();
-    let list: Vec<String> =
-        fields.iter().enumerate().map(|(i, f)| format!("{f} as v{i}")).collect();
+    let list: Vec<String> = fields
+        .iter()
+        .enumerate()
+        .map(|(i, f)| format!("{f} as v{i}"))
+        .collect();
     let names: Vec<String> = (0..fields.len()).map(|i| format!("v{i}")).collect();
     let present = if nulls_equal {
         "true".to_owned()
     } else {
-        names.iter().map(|n| format!("{n} is not null")).collect::<Vec<_>>().join(" and ")
+        names
+            .iter()
+            .map(|n| format!("{n} is not null"))
+            .collect::<Vec<_>>()
+            .join(" and ")
     };
     format!(
         "select k, g from (select k, o, dense_rank() over (order by {partition}) as g, \

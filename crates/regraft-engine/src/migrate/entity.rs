@@ -14,7 +14,10 @@ use crate::bulk::{self, Dropped};
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::keys::{Deriver, LegacyId};
-use crate::load::{BatchRange, Classifier, EntityLoad, PlannedRange, Reason, Worker, duplicates, parse_id, partition};
+use crate::load::{
+    BatchRange, Classifier, EntityLoad, PlannedRange, Reason, Worker, duplicates, parse_id,
+    partition,
+};
 use crate::model::{EntityModel, Model};
 use crate::transaction;
 
@@ -29,9 +32,10 @@ pub(crate) async fn load(
     workers: Vec<Worker>,
 ) -> Result<(Option<Arc<EntityLoad>>, Vec<Worker>)> {
     let name = step.entity.as_str();
-    let model = engine.model.entities.get(name).ok_or_else(|| {
-        Error::new(Kind::Internal, "the entity was not resolved").in_entity(name)
-    })?;
+    let model =
+        engine.model.entities.get(name).ok_or_else(|| {
+            Error::new(Kind::Internal, "the entity was not resolved").in_entity(name)
+        })?;
     let started = Instant::now();
     let in_entity = |error: Error| error.in_entity(name);
     let before = regraft_ledger::checkpoints(&**engine.target, engine.run.run_no)
@@ -42,17 +46,26 @@ pub(crate) async fn load(
         return Ok((None, workers));
     }
     let planned = planned(engine, model).await.map_err(in_entity)?;
-    let ranges = partition(&engine.snapshot.session, model, engine.context.settings.batch_size, &planned)
+    let ranges = partition(
+        &engine.snapshot.session,
+        model,
+        engine.context.settings.batch_size,
+        &planned,
+    )
+    .await
+    .map_err(in_entity)?;
+    let load = open(engine, model, before, &ranges)
         .await
         .map_err(in_entity)?;
-    let load = open(engine, model, before, &ranges).await.map_err(in_entity)?;
     engine.context.events.send(Event::EntityStarted {
         entity: name.to_owned(),
         rows: ranges.iter().map(|r| r.rows).sum::<i64>().unsigned_abs(),
         batches: ranges.len() as u64,
         mode: load.checkpoint.mode.as_str(),
     });
-    let workers = workers::run(engine, &load, ranges, workers).await.map_err(in_entity)?;
+    let workers = workers::run(engine, &load, ranges, workers)
+        .await
+        .map_err(in_entity)?;
     settle(engine, &load, &workers).await.map_err(in_entity)?;
     let account = regraft_ledger::record_entity(
         &**engine.target,
@@ -74,7 +87,8 @@ pub(crate) async fn load(
 
 /// The ranges that an earlier process of this run cut the entity into.
 async fn planned(engine: &Engine<'_>, model: &EntityModel) -> Result<Vec<PlannedRange>> {
-    let rows = regraft_ledger::planned_batches(&**engine.target, engine.run.run_no, &model.name).await?;
+    let rows =
+        regraft_ledger::planned_batches(&**engine.target, engine.run.run_no, &model.name).await?;
     let mut planned = Vec::with_capacity(rows.len());
     for (number, low, high, done) in rows {
         planned.push(PlannedRange {
@@ -104,14 +118,26 @@ async fn open(
             Kind::Data,
             "the unique index of its mappings is missing: without it a row could be moved twice",
         )
-        .hint(format!("bring it back: {}", regraft_ledger::key_index_statement(&model.name, model.numeric))));
+        .hint(format!(
+            "bring it back: {}",
+            regraft_ledger::key_index_statement(&model.name, model.numeric)
+        )));
     }
     let has_existing = index == MappingIndex::Present && earlier_rows(engine, model).await?;
     let mode = match &before {
         Some(checkpoint) => checkpoint.mode,
         None => {
             let options = engine.options;
-            choose_mode(target, engine.model, model, options.mode, options.dry_run, has_existing, rows).await?
+            choose_mode(
+                target,
+                engine.model,
+                model,
+                options.mode,
+                options.dry_run,
+                has_existing,
+                rows,
+            )
+            .await?
         }
     };
     let run = &engine.run;
@@ -124,30 +150,67 @@ async fn open(
             .iter()
             .map(|r| (r.number, r.low.to_string(), r.high.to_string()))
             .collect();
-        regraft_ledger::plan_batches(&***target, run.run_no, &run.run_id, "migrate", &model.name, &texts).await?;
-        regraft_ledger::record_entity(&***target, run.run_no, &run.run_id, "migrate", &model.name, "running").await?;
-        Ok(regraft_ledger::open_checkpoint(&***target, run.run_no, &model.name, mode, rows).await?)
+        regraft_ledger::plan_batches(
+            &***target,
+            run.run_no,
+            &run.run_id,
+            "migrate",
+            &model.name,
+            &texts,
+        )
+        .await?;
+        regraft_ledger::record_entity(
+            &***target,
+            run.run_no,
+            &run.run_id,
+            "migrate",
+            &model.name,
+            "running",
+        )
+        .await?;
+        Ok(
+            regraft_ledger::open_checkpoint(&***target, run.run_no, &model.name, mode, rows)
+                .await?,
+        )
     })
     .await?;
     let parents = parents(engine, model).await?;
     let losers = if mode == Mode::InPlace {
-        let deriver = engine.context.settings.secret.as_ref().map(|s| Deriver::new(s, &model.name));
-        let mut classifier = Classifier::new(Arc::new(model.clone()), deriver, parents.clone(), false, engine.options.dry_run)?;
+        let deriver = engine
+            .context
+            .settings
+            .secret
+            .as_ref()
+            .map(|s| Deriver::new(s, &model.name));
+        let mut classifier = Classifier::new(
+            Arc::new(model.clone()),
+            deriver,
+            parents.clone(),
+            false,
+            engine.options.dry_run,
+        )?;
         duplicates(&engine.snapshot.session, target, &mut classifier).await?
     } else {
         HashMap::<LegacyId, Vec<Reason>>::new()
     };
-    let quarantined: HashSet<String> =
-        regraft_ledger::open_ids(&***target, &model.name).await?.into_iter().collect();
+    let quarantined: HashSet<String> = regraft_ledger::open_ids(&***target, &model.name)
+        .await?
+        .into_iter()
+        .collect();
     let mut model = model.clone();
-    let off: Vec<Dropped> = serde_json::from_value(checkpoint.dropped.clone())
-        .map_err(|_| unreadable_record())?;
+    let off: Vec<Dropped> =
+        serde_json::from_value(checkpoint.dropped.clone()).map_err(|_| unreadable_record())?;
     bulk::complete(&mut model.table, &off);
     let load = Arc::new(EntityLoad {
         run_no: run.run_no,
         run_id: run.run_id.clone(),
         command: "migrate",
-        deriver: engine.context.settings.secret.as_ref().map(|s| Deriver::new(s, &model.name)),
+        deriver: engine
+            .context
+            .settings
+            .secret
+            .as_ref()
+            .map(|s| Deriver::new(s, &model.name)),
         model: Arc::new(model),
         parents,
         losers: Arc::new(losers),
@@ -157,14 +220,20 @@ async fn open(
         refused: AtomicU32::new(0),
         checkpoint,
     });
-    if mode == Mode::Bulk && load.checkpoint.dropped.as_array().is_none_or(Vec::is_empty) && load.checkpoint.phase == Phase::Loading {
+    if mode == Mode::Bulk
+        && load.checkpoint.dropped.as_array().is_none_or(Vec::is_empty)
+        && load.checkpoint.phase == Phase::Loading
+    {
         bulk::take_off(target, &load).await?;
     }
     Ok(load)
 }
 
 fn unreadable_record() -> Error {
-    Error::new(Kind::Internal, "the record of what was taken off can't be read")
+    Error::new(
+        Kind::Internal,
+        "the record of what was taken off can't be read",
+    )
 }
 
 /// Whether earlier runs moved rows of this entity.
@@ -195,7 +264,10 @@ pub(crate) async fn choose_mode(
 ) -> Result<Mode> {
     let table = &model.table;
     let empty: bool = target
-        .query_one(&format!("select not exists (select 1 from {})", table.sql_name()), &[])
+        .query_one(
+            &format!("select not exists (select 1 from {})", table.sql_name()),
+            &[],
+        )
         .await?
         .get(0);
     let shared = all
@@ -214,12 +286,18 @@ pub(crate) async fn choose_mode(
     match (choice, obstacle) {
         (ModeChoice::Bulk, Some(obstacle)) => Err(Error::new(
             Kind::Usage,
-            format!("table {} {obstacle}: it can't be loaded in bulk mode", table.name),
+            format!(
+                "table {} {obstacle}: it can't be loaded in bulk mode",
+                table.name
+            ),
         )
         .hint("use --mode in-place, or auto")),
         (ModeChoice::Auto, Some("is not empty")) if !has_existing && !shared => Err(Error::new(
             Kind::Data,
-            format!("table {} is not empty, and what is in it was not put there by regraft", table.name),
+            format!(
+                "table {} is not empty, and what is in it was not put there by regraft",
+                table.name
+            ),
         )
         .hint("empty it, or load beside what is there with --mode in-place")),
         (ModeChoice::InPlace, _) | (_, Some(_)) => Ok(Mode::InPlace),
@@ -238,7 +316,9 @@ async fn parents(
 ) -> Result<HashMap<String, Arc<crate::keys::KeyMap>>> {
     let mut parents = HashMap::new();
     for parent in model.parents() {
-        let Some(parent_model) = engine.model.entities.get(parent) else { continue };
+        let Some(parent_model) = engine.model.entities.get(parent) else {
+            continue;
+        };
         let keys = load_keys(
             &engine.target,
             parent,
@@ -279,7 +359,10 @@ async fn settle(engine: &Engine<'_>, load: &Arc<EntityLoad>, workers: &[Worker])
     }
     let target = &engine.target;
     transaction::run(target, load.nested, async || {
-        Ok(regraft_ledger::set_dropped(&***target, &load.checkpoint, &serde_json::json!([])).await?)
+        Ok(
+            regraft_ledger::set_dropped(&***target, &load.checkpoint, &serde_json::json!([]))
+                .await?,
+        )
     })
     .await
 }
@@ -290,7 +373,15 @@ pub(crate) async fn finish(engine: &Engine<'_>, load: &EntityLoad) -> Result<()>
     let target = &engine.target;
     let account = transaction::run(target, load.nested, async || {
         regraft_ledger::set_phase(&***target, &load.checkpoint, Phase::Done).await?;
-        Ok(regraft_ledger::record_entity(&***target, load.run_no, &load.run_id, "migrate", &model.name, "done").await?)
+        Ok(regraft_ledger::record_entity(
+            &***target,
+            load.run_no,
+            &load.run_id,
+            "migrate",
+            &model.name,
+            "done",
+        )
+        .await?)
     })
     .await
     .map_err(|error| error.in_entity(&model.name))?;
@@ -304,7 +395,10 @@ pub(crate) async fn finish(engine: &Engine<'_>, load: &EntityLoad) -> Result<()>
     if mapped != account.inserted || !account.balances() {
         return Err(Error::new(
             Kind::Internal,
-            format!("the account says {} rows were inserted, the mappings {mapped}", account.inserted),
+            format!(
+                "the account says {} rows were inserted, the mappings {mapped}",
+                account.inserted
+            ),
         )
         .in_entity(&model.name)
         .hint(format!("see `regraft receipt {}`", load.run_id)));

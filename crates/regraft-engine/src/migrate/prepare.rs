@@ -56,7 +56,9 @@ pub(crate) fn check_plan_hash(
     options: &MigrateOptions,
     model: &Model,
 ) -> Result<()> {
-    let Some(wanted) = &options.plan_hash else { return Ok(()) };
+    let Some(wanted) = &options.plan_hash else {
+        return Ok(());
+    };
     let hash = crate::plan::hash(&context.project, selection, model);
     if wanted.len() >= 8 && hash.starts_with(wanted.as_str()) {
         return Ok(());
@@ -70,7 +72,10 @@ pub(crate) fn check_plan_hash(
 
 /// Creates or upgrades the control tables.
 pub(crate) async fn install_ledger(target: &Session, nested: bool) -> Result<()> {
-    transaction::run(target, nested, async || Ok(regraft_ledger::install(&**target).await?)).await
+    transaction::run(target, nested, async || {
+        Ok(regraft_ledger::install(&**target).await?)
+    })
+    .await
 }
 
 /// Becomes the one process that writes to this target. A process that has just died leaves its
@@ -90,14 +95,18 @@ pub(crate) async fn lock(context: &Context, target: &Session) -> Result<()> {
             () = tokio::time::sleep(Duration::from_millis(250)) => {}
         }
     }
-    Err(Error::new(Kind::Busy, "another process is at work on this target")
-        .hint("see `regraft status`; run the same command again when it is done"))
+    Err(
+        Error::new(Kind::Busy, "another process is at work on this target")
+            .hint("see `regraft status`; run the same command again when it is done"),
+    )
 }
 
 /// Refuses another secret than the one that earlier keys were derived with: the same row would get
 /// another key.
 pub(crate) async fn check_same_secret(context: &Context, target: &Session) -> Result<()> {
-    let Some(secret) = &context.settings.secret else { return Ok(()) };
+    let Some(secret) = &context.settings.secret else {
+        return Ok(());
+    };
     let check = Deriver::secret_check(secret);
     let before: Option<String> = regraft_ledger::list_runs(&**target, 50)
         .await?
@@ -130,21 +139,38 @@ pub(crate) async fn open_run(
     }
     let Some(run) = regraft_ledger::unfinished_run(&**target, "migrate").await? else {
         let run = transaction::run(target, options.dry_run, async || {
-            Ok(regraft_ledger::begin_run(&**target, &NewRun { command: "migrate", detail: &detail }).await?)
+            Ok(regraft_ledger::begin_run(
+                &**target,
+                &NewRun {
+                    command: "migrate",
+                    detail: &detail,
+                },
+            )
+            .await?)
         })
         .await?;
         return Ok((run, selection.clone(), false));
     };
     if options.dry_run {
-        return Err(Error::new(Kind::Usage, format!("run {} is unfinished: a dry run would begin in the middle of it", run.run_id))
-            .hint("finish it with `regraft migrate`, or undo it with `regraft rollback`"));
+        return Err(Error::new(
+            Kind::Usage,
+            format!(
+                "run {} is unfinished: a dry run would begin in the middle of it",
+                run.run_id
+            ),
+        )
+        .hint("finish it with `regraft migrate`, or undo it with `regraft rollback`"));
     }
     refuse_changes(context, &run, model)?;
     let mut names: Vec<String> = run
         .detail
         .get("entities")
         .and_then(|v| v.as_array())
-        .map(|list| list.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect())
+        .map(|list| {
+            list.iter()
+                .filter_map(|v| v.as_str().map(str::to_owned))
+                .collect()
+        })
         .unwrap_or_default();
     names.extend(selection.entities().iter().map(|s| s.entity.clone()));
     let all = context
@@ -163,7 +189,12 @@ pub(crate) async fn open_run(
 
 /// An unfinished run is only taken up under the project, source schema and program that began it.
 fn refuse_changes(context: &Context, run: &Run, model: &Model) -> Result<()> {
-    let before = |field: &str| run.detail.get(field).and_then(|v| v.as_str()).unwrap_or_default();
+    let before = |field: &str| {
+        run.detail
+            .get(field)
+            .and_then(|v| v.as_str())
+            .unwrap_or_default()
+    };
     let mut changed = Vec::new();
     if before("project_hash") != context.project.hash() {
         changed.push("the project");

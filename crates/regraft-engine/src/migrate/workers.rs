@@ -19,7 +19,10 @@ use crate::load::{BatchRange, EntityLoad, Worker, process};
 pub(crate) async fn open(engine: &Engine<'_>) -> Result<Vec<Worker>> {
     if engine.options.dry_run {
         let source = engine.snapshot.join(engine.context).await?;
-        return Ok(vec![Worker { source, target: Arc::clone(&engine.target) }]);
+        return Ok(vec![Worker {
+            source,
+            target: Arc::clone(&engine.target),
+        }]);
     }
     let mut workers = Vec::new();
     for _ in 0..engine.context.settings.workers {
@@ -36,7 +39,9 @@ pub(crate) async fn open(engine: &Engine<'_>) -> Result<Vec<Worker>> {
 /// all of them.
 async fn loading_session(context: &Context) -> Result<Session> {
     let session = context.connect_target().await?;
-    session.batch_execute("set synchronous_commit = off; set work_mem = '64MB'").await?;
+    session
+        .batch_execute("set synchronous_commit = off; set work_mem = '64MB'")
+        .await?;
     Ok(session)
 }
 
@@ -138,11 +143,14 @@ async fn with_retries(
             Err(error) => error,
         };
         let source_lost = worker.source.is_closed();
-        let passing = error.database().is_some_and(regraft_pg::Error::is_transient)
+        let passing = error
+            .database()
+            .is_some_and(regraft_pg::Error::is_transient)
             || error.kind() == Kind::Unreachable;
         if load.nested || !passing || source_lost || attempt >= context.settings.retries {
             return Err(if passing {
-                error.hint("what is done stays done: run the same command again to go on from there")
+                error
+                    .hint("what is done stays done: run the same command again to go on from there")
             } else {
                 error
             });
@@ -157,7 +165,13 @@ async fn with_retries(
         )));
         tokio::time::sleep(Duration::from_millis(250 << attempt.min(6))).await;
         worker.target = Arc::new(loading_session(context).await?);
-        let done = regraft_ledger::done_batch(&**worker.target, load.run_no, &load.model.name, range.number).await?;
+        let done = regraft_ledger::done_batch(
+            &**worker.target,
+            load.run_no,
+            &load.model.name,
+            range.number,
+        )
+        .await?;
         if let Some(record) = done {
             return Ok(record);
         }

@@ -24,27 +24,48 @@ impl Resolver<'_> {
         table: &Table,
         types: &HashMap<String, Type>,
     ) -> Result<Option<Output>> {
-        let Some(target) = self.writable(&column.name, table) else { return Ok(None) };
-        let Some(of) = types.get(&target.name) else { return Ok(None) };
+        let Some(target) = self.writable(&column.name, table) else {
+            return Ok(None);
+        };
+        let Some(of) = types.get(&target.name) else {
+            return Ok(None);
+        };
         if described.iter().any(Option::is_none) {
             return Ok(None);
         }
         let described: Vec<&Described> = described.iter().flatten().collect();
         let rule = match &column.rule {
             Rule::Sql(sql) => self.plain(column, sql, described[0], of),
-            Rule::Value(value) => {
-                self.constant(value, of).await?.map(|bytes| OutputRule::Constant(Some(bytes)))
-            }
-            Rule::Map { from, map, null, otherwise } => {
-                self.map(column, from, map, null.as_ref(), otherwise.as_ref(), of).await?
+            Rule::Value(value) => self
+                .constant(value, of)
+                .await?
+                .map(|bytes| OutputRule::Constant(Some(bytes))),
+            Rule::Map {
+                from,
+                map,
+                null,
+                otherwise,
+            } => {
+                self.map(column, from, map, null.as_ref(), otherwise.as_ref(), of)
+                    .await?
             }
             Rule::Json(object) => self.json(column, object, of),
-            Rule::Parse { from, bad, empty } => self.parse(column, from, described[0], bad, empty, of),
-            Rule::Ref { entity, from, missing } => {
-                self.reference(column, entity, from, missing, table).await?
+            Rule::Parse { from, bad, empty } => {
+                self.parse(column, from, described[0], bad, empty, of)
             }
-            Rule::RefBy { by, cases, from, missing } => {
-                self.reference_by(column, by, cases, from, missing, table).await?
+            Rule::Ref {
+                entity,
+                from,
+                missing,
+            } => self.reference(column, entity, from, missing, table).await?,
+            Rule::RefBy {
+                by,
+                cases,
+                from,
+                missing,
+            } => {
+                self.reference_by(column, by, cases, from, missing, table)
+                    .await?
             }
         };
         let Some(rule) = rule else { return Ok(None) };
@@ -56,9 +77,12 @@ impl Resolver<'_> {
             Ok(limit) => limit,
             Err(hint) => {
                 self.problems.push(
-                    Problem::error("target::silent-rounding", format!("column `{}` can't take this as it is", target.name))
-                        .at(column.span)
-                        .hint(hint),
+                    Problem::error(
+                        "target::silent-rounding",
+                        format!("column `{}` can't take this as it is", target.name),
+                    )
+                    .at(column.span)
+                    .hint(hint),
                 );
                 return Ok(None);
             }
@@ -73,12 +97,18 @@ impl Resolver<'_> {
         }))
     }
 
-    fn plain(&mut self, column: &Column, sql: &Sql, described: &Described, of: &Type) -> Option<OutputRule> {
+    fn plain(
+        &mut self,
+        column: &Column,
+        sql: &Sql,
+        described: &Described,
+        of: &Type,
+    ) -> Option<OutputRule> {
         let name = column.name.value.as_str();
         match transfer::transfer(&described.of, of) {
-            Ok(Transfer::Pass(to)) => {
-                Some(OutputRule::Copy { field: self.fields.position(name, cast(&sql.text, to)) })
-            }
+            Ok(Transfer::Pass(to)) => Some(OutputRule::Copy {
+                field: self.fields.position(name, cast(&sql.text, to)),
+            }),
             Ok(Transfer::Narrow(width)) => Some(OutputRule::Narrow {
                 field: self.fields.position(name, cast(&sql.text, Some("int8"))),
                 width,
@@ -95,7 +125,11 @@ impl Resolver<'_> {
                 self.problems.push(
                     Problem::error(
                         "target::type",
-                        format!("the expression is of type {}, the column `{name}` of type {}", described.of.name(), of.name()),
+                        format!(
+                            "the expression is of type {}, the column `{name}` of type {}",
+                            described.of.name(),
+                            of.name()
+                        ),
                     )
                     .at(sql.span)
                     .hint(hint),
@@ -116,9 +150,12 @@ impl Resolver<'_> {
                 None => format!("it has {}", labels.join(", ")),
             };
             self.problems.push(
-                Problem::error("target::enum-label", format!("type {} has no label `{}`", base(of).name(), text.value))
-                    .at(text.span)
-                    .hint(hint),
+                Problem::error(
+                    "target::enum-label",
+                    format!("type {} has no label `{}`", base(of).name(), text.value),
+                )
+                .at(text.span)
+                .hint(hint),
             );
             return Ok(None);
         }
@@ -126,8 +163,11 @@ impl Resolver<'_> {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.database().is_some_and(|e| e.sqlstate().is_some()) => {
                 self.problems.push(
-                    Problem::error("target::constant", format!("`{}` is no value of type {}", text.value, of.name()))
-                        .at(text.span),
+                    Problem::error(
+                        "target::constant",
+                        format!("`{}` is no value of type {}", text.value, of.name()),
+                    )
+                    .at(text.span),
                 );
                 Ok(None)
             }
@@ -161,9 +201,16 @@ impl Resolver<'_> {
                 complete &= slot.is_some();
             }
         }
-        let field = self.fields.position(&column.name.value, cast(&from.text, Some("text")));
+        let field = self
+            .fields
+            .position(&column.name.value, cast(&from.text, Some("text")));
         let [null, otherwise] = others;
-        Ok(complete.then_some(OutputRule::Map { field, map: encoded, null, otherwise }))
+        Ok(complete.then_some(OutputRule::Map {
+            field,
+            map: encoded,
+            null,
+            otherwise,
+        }))
     }
 
     fn json(&mut self, column: &Column, object: &JsonObject, of: &Type) -> Option<OutputRule> {
@@ -175,14 +222,20 @@ impl Resolver<'_> {
                 return None;
             }
         };
-        Some(OutputRule::Copy { field: self.fields.position(&column.name.value, sql) })
+        Some(OutputRule::Copy {
+            field: self.fields.position(&column.name.value, sql),
+        })
     }
 
     fn not_json(&mut self, column: &Column, of: &Type) {
         self.problems.push(
             Problem::error(
                 "target::type",
-                format!("the column `{}` is of type {}, not json or jsonb", column.name.value, of.name()),
+                format!(
+                    "the column `{}` is of type {}, not json or jsonb",
+                    column.name.value,
+                    of.name()
+                ),
             )
             .at(column.span),
         );
@@ -205,14 +258,19 @@ impl Resolver<'_> {
             self.problems.push(
                 Problem::error(
                     "source::parse-type",
-                    format!("only text can be parsed as JSON; this is of type {}", described.of.name()),
+                    format!(
+                        "only text can be parsed as JSON; this is of type {}",
+                        described.of.name()
+                    ),
                 )
                 .at(from.span),
             );
             return None;
         }
         Some(OutputRule::Json {
-            field: self.fields.position(&column.name.value, cast(&from.text, Some("text"))),
+            field: self
+                .fields
+                .position(&column.name.value, cast(&from.text, Some("text"))),
             binary: *base(of) == Type::JSONB,
             bad: match bad {
                 BadJson::Quarantine => BadText::Quarantine,
@@ -236,12 +294,22 @@ impl Resolver<'_> {
         table: &Table,
     ) -> Result<Option<OutputRule>> {
         self.check_reference(column, parent, table);
-        let Some(missing) = self.missing(missing).await? else { return Ok(None) };
-        let Some(field) = self.reference_field(&column.name.value, parent, from).await? else {
+        let Some(missing) = self.missing(missing).await? else {
+            return Ok(None);
+        };
+        let Some(field) = self
+            .reference_field(&column.name.value, parent, from)
+            .await?
+        else {
             return Ok(None);
         };
         let later = self.later(column, table);
-        Ok(Some(OutputRule::Reference { field, entity: parent.value.clone(), missing, later }))
+        Ok(Some(OutputRule::Reference {
+            field,
+            entity: parent.value.clone(),
+            missing,
+            later,
+        }))
     }
 
     async fn reference_by(
@@ -253,21 +321,37 @@ impl Resolver<'_> {
         missing: &Missing,
         table: &Table,
     ) -> Result<Option<OutputRule>> {
-        let Some(missing) = self.missing(missing).await? else { return Ok(None) };
+        let Some(missing) = self.missing(missing).await? else {
+            return Ok(None);
+        };
         let mut field = None;
         for (_, parent) in cases {
-            if cases.iter().map(|(_, p)| &p.value).all(|p| *p == parent.value) {
+            if cases
+                .iter()
+                .map(|(_, p)| &p.value)
+                .all(|p| *p == parent.value)
+            {
                 self.check_reference(column, parent, table);
             }
-            field = self.reference_field(&column.name.value, parent, from).await?;
+            field = self
+                .reference_field(&column.name.value, parent, from)
+                .await?;
         }
-        let by = self.fields.position(&column.name.value, cast(&by.text, Some("text")));
+        let by = self
+            .fields
+            .position(&column.name.value, cast(&by.text, Some("text")));
         let later = self.later(column, table);
         let cases = cases
             .iter()
             .map(|(value, parent)| (value.value.clone().into_bytes(), parent.value.clone()))
             .collect();
-        Ok(field.map(|field| OutputRule::ReferenceBy { by, field, cases, missing, later }))
+        Ok(field.map(|field| OutputRule::ReferenceBy {
+            by,
+            field,
+            cases,
+            missing,
+            later,
+        }))
     }
 
     /// Whether a reference has to wait until its cycle is in place; a NOT NULL column can't.
@@ -301,36 +385,53 @@ impl Resolver<'_> {
         parent: &Spanned<String>,
         from: &Sql,
     ) -> Result<Option<usize>> {
-        let Some(described) = self.describe_one(from).await? else { return Ok(None) };
-        let Some(&numeric) = self.keys.get(&parent.value) else { return Ok(None) };
+        let Some(described) = self.describe_one(from).await? else {
+            return Ok(None);
+        };
+        let Some(&numeric) = self.keys.get(&parent.value) else {
+            return Ok(None);
+        };
         if numeric && integer_width(&described.of).is_none() {
             self.problems.push(
                 Problem::error(
                     "source::reference-type",
-                    format!("ids of `{}` are numbers, but this is of type {}", parent.value, described.of.name()),
+                    format!(
+                        "ids of `{}` are numbers, but this is of type {}",
+                        parent.value,
+                        described.of.name()
+                    ),
                 )
                 .at(from.span),
             );
             return Ok(None);
         }
         let to = if numeric { "int8" } else { "text" };
-        Ok(Some(self.fields.position(column, cast(&from.text, Some(to)))))
+        Ok(Some(
+            self.fields.position(column, cast(&from.text, Some(to))),
+        ))
     }
 
     /// A reference must be a uuid column, and a foreign key on it must point to the entity's table.
     fn check_reference(&mut self, column: &Column, parent: &Spanned<String>, table: &Table) {
         let name = column.name.value.as_str();
-        let Some(target) = table.column(name) else { return };
+        let Some(target) = table.column(name) else {
+            return;
+        };
         if target.type_name != "uuid" {
             self.problems.push(
                 Problem::error(
                     "target::reference-type",
-                    format!("the reference `{name}` is of type {}, not uuid", target.type_name),
+                    format!(
+                        "the reference `{name}` is of type {}, not uuid",
+                        target.type_name
+                    ),
                 )
                 .at(column.name.span),
             );
         }
-        let Some(parent_entity) = self.project.entity(&parent.value) else { return };
+        let Some(parent_entity) = self.project.entity(&parent.value) else {
+            return;
+        };
         let namespace = self.project.manifest().target.namespace.as_str();
         let (schema, parent_table) = parent_entity.target.schema_and_table(namespace);
         let keys: Vec<_> = table.foreign_keys_of(name).collect();
@@ -340,11 +441,16 @@ impl Resolver<'_> {
         });
         if let (false, Some(key)) = (fits, keys.first()) {
             let points_to = key.foreign_table.as_deref().unwrap_or("another table");
-            let meant = self.project.entities().iter().find(|e| {
-                e.target.schema_and_table(namespace).1 == points_to
-            });
+            let meant = self
+                .project
+                .entities()
+                .iter()
+                .find(|e| e.target.schema_and_table(namespace).1 == points_to);
             let hint = match meant {
-                Some(entity) => format!("ids of `{}` and of `{}` are different things; did you mean ref = \"{}\"?", parent.value, entity.name, entity.name),
+                Some(entity) => format!(
+                    "ids of `{}` and of `{}` are different things; did you mean ref = \"{}\"?",
+                    parent.value, entity.name, entity.name
+                ),
                 None => format!("no entity of this project fills `{points_to}`"),
             };
             self.problems.push(

@@ -29,7 +29,12 @@ pub(crate) async fn describe(
         return Ok(statement
             .columns()
             .iter()
-            .map(|c| Some(Described { of: c.type_().clone(), modifier: c.type_modifier() }))
+            .map(|c| {
+                Some(Described {
+                    of: c.type_().clone(),
+                    modifier: c.type_modifier(),
+                })
+            })
             .collect());
     }
     let mut described = Vec::with_capacity(expressions.len());
@@ -38,12 +43,10 @@ pub(crate) async fn describe(
         let head = "select (";
         let sql = format!("{head}{}\n) from {}\n", expression.text, from.text);
         match source.prepare(&sql).await {
-            Ok(statement) => described.push(
-                statement
-                    .columns()
-                    .first()
-                    .map(|c| Described { of: c.type_().clone(), modifier: c.type_modifier() }),
-            ),
+            Ok(statement) => described.push(statement.columns().first().map(|c| Described {
+                of: c.type_().clone(),
+                modifier: c.type_modifier(),
+            })),
             Err(e) => {
                 described.push(None);
                 let error = source.error(e);
@@ -57,7 +60,10 @@ pub(crate) async fn describe(
                 let (sql, offset) = if in_expression {
                     (*expression, position.saturating_sub(head.len()))
                 } else {
-                    (from, position.saturating_sub(head.len() + length + ") from ".len() + 1))
+                    (
+                        from,
+                        position.saturating_sub(head.len() + length + ") from ".len() + 1),
+                    )
                 };
                 if !in_expression {
                     if from_reported {
@@ -66,9 +72,12 @@ pub(crate) async fn describe(
                     from_reported = true;
                 }
                 problems.push(
-                    Problem::error("source::expression", format!("the source refuses this: {}", error.message()))
-                        .at(sql.span_at(offset, 1))
-                        .label("here, says PostgreSQL"),
+                    Problem::error(
+                        "source::expression",
+                        format!("the source refuses this: {}", error.message()),
+                    )
+                    .at(sql.span_at(offset, 1))
+                    .label("here, says PostgreSQL"),
                 );
             }
         }
@@ -82,9 +91,10 @@ pub(crate) async fn key_kind(
     entity: &Entity,
     problems: &mut Problems,
 ) -> Result<Option<bool>> {
-    let described =
-        describe(source, &entity.source.from, &[&entity.source.key], problems).await?;
-    let Some(Some(key)) = described.into_iter().next() else { return Ok(None) };
+    let described = describe(source, &entity.source.from, &[&entity.source.key], problems).await?;
+    let Some(Some(key)) = described.into_iter().next() else {
+        return Ok(None);
+    };
     if integer_width(&key.of).is_some() {
         return Ok(Some(true));
     }

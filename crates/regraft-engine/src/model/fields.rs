@@ -14,7 +14,10 @@ impl Fields {
         if let Some(at) = self.0.iter().position(|field| field.sql == sql) {
             return at;
         }
-        self.0.push(Field { column: column.to_owned(), sql });
+        self.0.push(Field {
+            column: column.to_owned(),
+            sql,
+        });
         self.0.len() - 1
     }
 
@@ -27,7 +30,11 @@ impl Fields {
 /// `expression` in parentheses, on lines of its own so that a comment in it ends there, under a
 /// cast if one is given.
 pub(crate) fn cast(expression: &str, to: Option<&str>) -> String {
-    let plain = if expression.contains("--") { format!("({expression}\n)") } else { format!("({expression})") };
+    let plain = if expression.contains("--") {
+        format!("({expression}\n)")
+    } else {
+        format!("({expression})")
+    };
     match to {
         Some(to) => format!("{plain}::{to}"),
         None => plain,
@@ -66,5 +73,9 @@ pub(crate) fn json_object(object: &JsonObject) -> String {
             format!("jsonb_build_object({})", pairs.join(", "))
         })
         .collect();
-    if parts.is_empty() { "'{}'::jsonb".to_owned() } else { parts.join(" || ") }
+    if parts.is_empty() {
+        "'{}'::jsonb".to_owned()
+    } else {
+        parts.join(" || ")
+    }
 }

@@ -47,7 +47,10 @@ pub(crate) async fn resolve(
             .select(&[], false)
             .ok()
             .and_then(|all| {
-                all.entities().iter().find(|step| step.entity == entity.name).map(|s| s.cyclic.clone())
+                all.entities()
+                    .iter()
+                    .find(|step| step.entity == entity.name)
+                    .map(|s| s.cyclic.clone())
             })
             .unwrap_or_default();
         let resolver = Resolver {
@@ -65,7 +68,14 @@ pub(crate) async fn resolve(
             entities.insert(entity.name.clone(), model);
         }
     }
-    Ok(Resolution { model: Model { entities, source_catalog_hash, target_catalog }, problems })
+    Ok(Resolution {
+        model: Model {
+            entities,
+            source_catalog_hash,
+            target_catalog,
+        },
+        problems,
+    })
 }
 
 pub(super) struct Resolver<'a> {
@@ -83,7 +93,9 @@ pub(super) struct Resolver<'a> {
 impl Resolver<'_> {
     async fn run(mut self) -> Result<Option<EntityModel>> {
         let errors_before = self.problems.len();
-        let Some(table) = self.table() else { return Ok(None) };
+        let Some(table) = self.table() else {
+            return Ok(None);
+        };
         let types = self.column_types(&table).await?;
         self.check_filters().await?;
         let key_rule = self.key_rule(&table).await?;
@@ -158,16 +170,21 @@ impl Resolver<'_> {
             None => format!("tables of schema \"{schema}\": {}", known.join(", ")),
         };
         self.problems.push(
-            Problem::error("target::no-table", format!("the target has no table `{schema}.{name}`"))
-                .at(self.entity.target.table.span)
-                .hint(hint),
+            Problem::error(
+                "target::no-table",
+                format!("the target has no table `{schema}.{name}`"),
+            )
+            .at(self.entity.target.table.span)
+            .hint(hint),
         );
         None
     }
 
     async fn column_types(&self, table: &Table) -> Result<HashMap<String, Type>> {
-        let statement =
-            self.target.prepare(&format!("select * from {}", table.sql_name())).await?;
+        let statement = self
+            .target
+            .prepare(&format!("select * from {}", table.sql_name()))
+            .await?;
         Ok(statement
             .columns()
             .iter()
@@ -189,7 +206,11 @@ impl Resolver<'_> {
                 self.problems.push(
                     Problem::error(
                         "source::filter-type",
-                        format!("filter `{}` is of type {}, not boolean", filter.name, described.of.name()),
+                        format!(
+                            "filter `{}` is of type {}, not boolean",
+                            filter.name,
+                            described.of.name()
+                        ),
                     )
                     .at(filter.keep.span)
                     .hint("a row is kept when the condition is true"),
@@ -209,7 +230,10 @@ impl Resolver<'_> {
             self.problems.push(
                 Problem::error(
                     "target::key-type",
-                    format!("the key column `{}` is of type {}, not uuid", column.name, column.type_name),
+                    format!(
+                        "the key column `{}` is of type {}, not uuid",
+                        column.name, column.type_name
+                    ),
                 )
                 .at(key.column.span),
             );
@@ -227,7 +251,10 @@ impl Resolver<'_> {
             self.problems.push(
                 Problem::error(
                     "target::key-not-unique",
-                    format!("the key column `{}` has no unique index of its own", column.name),
+                    format!(
+                        "the key column `{}` has no unique index of its own",
+                        column.name
+                    ),
                 )
                 .at(key.column.span)
                 .hint("make it the primary key: without it a row could be written twice"),
@@ -243,23 +270,38 @@ impl Resolver<'_> {
             KeyStrategy::UuidV5 => Ok(Some(KeyRule::V5)),
             KeyStrategy::UuidV4 => Ok(Some(KeyRule::V4)),
             KeyStrategy::UuidV7 { time } => {
-                let Some(described) = self.describe_one(time).await? else { return Ok(None) };
-                if !matches!(*base(&described.of), Type::TIMESTAMPTZ | Type::TIMESTAMP | Type::DATE) {
+                let Some(described) = self.describe_one(time).await? else {
+                    return Ok(None);
+                };
+                if !matches!(
+                    *base(&described.of),
+                    Type::TIMESTAMPTZ | Type::TIMESTAMP | Type::DATE
+                ) {
                     self.problems.push(
                         Problem::error(
                             "source::time-type",
-                            format!("the time of a uuid_v7 key is of type {}", described.of.name()),
+                            format!(
+                                "the time of a uuid_v7 key is of type {}",
+                                described.of.name()
+                            ),
                         )
                         .at(time.span)
                         .hint("it has to be a timestamptz, timestamp or date"),
                     );
                     return Ok(None);
                 }
-                let sql = cast(&time.text, (*base(&described.of) == Type::DATE).then_some("timestamp"));
-                Ok(Some(KeyRule::V7 { time: self.fields.position(column, sql) }))
+                let sql = cast(
+                    &time.text,
+                    (*base(&described.of) == Type::DATE).then_some("timestamp"),
+                );
+                Ok(Some(KeyRule::V7 {
+                    time: self.fields.position(column, sql),
+                }))
             }
             KeyStrategy::Column { from } => {
-                let Some(described) = self.describe_one(from).await? else { return Ok(None) };
+                let Some(described) = self.describe_one(from).await? else {
+                    return Ok(None);
+                };
                 if *base(&described.of) == Type::UUID {
                     let field = self.fields.position(column, cast(&from.text, None));
                     return Ok(Some(KeyRule::Uuid { field }));
@@ -271,18 +313,27 @@ impl Resolver<'_> {
                 self.problems.push(
                     Problem::error(
                         "source::key-type",
-                        format!("a key read from the source is uuid or text, not {}", described.of.name()),
+                        format!(
+                            "a key read from the source is uuid or text, not {}",
+                            described.of.name()
+                        ),
                     )
                     .at(from.span),
                 );
                 Ok(None)
             }
-            KeyStrategy::SameAs { entity: parent, from } => {
+            KeyStrategy::SameAs {
+                entity: parent,
+                from,
+            } => {
                 let from = from.as_ref().unwrap_or(&entity.source.key);
                 let Some(field) = self.reference_field(column, parent, from).await? else {
                     return Ok(None);
                 };
-                Ok(Some(KeyRule::SameAs { entity: parent.value.clone(), field }))
+                Ok(Some(KeyRule::SameAs {
+                    entity: parent.value.clone(),
+                    field,
+                }))
             }
         }
     }
@@ -298,12 +349,17 @@ impl Resolver<'_> {
         let column = self.writable(legacy, table)?;
         let of = types.get(&column.name)?;
         let numeric = *self.keys.get(&self.entity.name)?;
-        let width = integer_width(of).filter(|_| numeric).or_else(|| is_text(of).then_some(0));
+        let width = integer_width(of)
+            .filter(|_| numeric)
+            .or_else(|| is_text(of).then_some(0));
         let Some(width) = width else {
             self.problems.push(
                 Problem::error(
                     "target::legacy-type",
-                    format!("the legacy id does not fit into column `{}` of type {}", column.name, column.type_name),
+                    format!(
+                        "the legacy id does not fit into column `{}` of type {}",
+                        column.name, column.type_name
+                    ),
                 )
                 .at(legacy.span),
             );
@@ -326,8 +382,9 @@ impl Resolver<'_> {
         if all.is_empty() {
             return Ok(entity.columns.iter().map(|_| Vec::new()).collect());
         }
-        let mut described =
-            describe(self.source, &entity.source.from, &all, self.problems).await?.into_iter();
+        let mut described = describe(self.source, &entity.source.from, &all, self.problems)
+            .await?
+            .into_iter();
         Ok(entity
             .columns
             .iter()
@@ -336,7 +393,11 @@ impl Resolver<'_> {
     }
 
     /// The column `name` of the target, if it can be written.
-    pub(super) fn writable(&mut self, name: &Spanned<String>, table: &Table) -> Option<regraft_pg::catalog::Column> {
+    pub(super) fn writable(
+        &mut self,
+        name: &Spanned<String>,
+        table: &Table,
+    ) -> Option<regraft_pg::catalog::Column> {
         let Some(column) = table.column(&name.value) else {
             self.no_column(name, table);
             return None;
@@ -345,7 +406,10 @@ impl Resolver<'_> {
             self.problems.push(
                 Problem::error(
                     "target::generated",
-                    format!("column `{}` is generated: PostgreSQL computes it", column.name),
+                    format!(
+                        "column `{}` is generated: PostgreSQL computes it",
+                        column.name
+                    ),
                 )
                 .at(name.span)
                 .hint("leave it out"),
@@ -360,13 +424,21 @@ impl Resolver<'_> {
             Some(close) => format!("did you mean `{close}`?"),
             None => format!(
                 "it has {}",
-                table.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ")
+                table
+                    .columns
+                    .iter()
+                    .map(|c| c.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ")
             ),
         };
         self.problems.push(
-            Problem::error("target::no-column", format!("table `{}` has no column `{}`", table.name, name.value))
-                .at(name.span)
-                .hint(hint),
+            Problem::error(
+                "target::no-column",
+                format!("table `{}` has no column `{}`", table.name, name.value),
+            )
+            .at(name.span)
+            .hint(hint),
         );
     }
 
@@ -377,11 +449,18 @@ impl Resolver<'_> {
                 || self.entity.columns.iter().any(|c| c.name.value == name)
         };
         for column in &table.columns {
-            if column.not_null && !column.has_default() && !column.is_generated() && !mapped(&column.name) {
+            if column.not_null
+                && !column.has_default()
+                && !column.is_generated()
+                && !mapped(&column.name)
+            {
                 self.problems.push(
                     Problem::error(
                         "target::unmapped-not-null",
-                        format!("column `{}` of `{}` is NOT NULL, has no default and is not mapped", column.name, table.name),
+                        format!(
+                            "column `{}` of `{}` is NOT NULL, has no default and is not mapped",
+                            column.name, table.name
+                        ),
                     )
                     .at(span)
                     .hint(format!("add `{}` under [columns]", column.name)),

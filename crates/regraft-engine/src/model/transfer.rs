@@ -46,7 +46,10 @@ pub(crate) enum Limit {
     /// At most so many characters.
     Characters(usize),
     /// numeric(precision, scale).
-    Numeric { precision: i32, scale: i32 },
+    Numeric {
+        precision: i32,
+        scale: i32,
+    },
     /// Microseconds must be a multiple of this.
     TimeStep(i64),
 }
@@ -61,8 +64,10 @@ pub(crate) fn base(of: &Type) -> &Type {
 
 /// Whether a type is text of some kind; the binary forms of all of these are the characters.
 pub(crate) fn is_text(of: &Type) -> bool {
-    matches!(*base(of), Type::TEXT | Type::VARCHAR | Type::UNKNOWN | Type::NAME)
-        || base(of).name() == "citext"
+    matches!(
+        *base(of),
+        Type::TEXT | Type::VARCHAR | Type::UNKNOWN | Type::NAME
+    ) || base(of).name() == "citext"
 }
 
 /// The size of an integer type in bytes.
@@ -91,11 +96,14 @@ pub(crate) fn transfer(source: &Type, target: &Type) -> Result<Transfer, String>
     }
     if is_text(s) || *s == Type::BPCHAR {
         // character(n) is padded; as text it is not, and that is what the cast is for.
-        let cast = (*s == Type::BPCHAR || *s == Type::UNKNOWN || *s == Type::NAME).then_some("text");
+        let cast =
+            (*s == Type::BPCHAR || *s == Type::UNKNOWN || *s == Type::NAME).then_some("text");
         if let Kind::Enum(labels) = t.kind() {
             return match cast {
                 Some(_) => Err("cast it to text: `(...)::text`".to_owned()),
-                None => Ok(Transfer::Labels(labels.iter().map(|l| l.clone().into_bytes()).collect())),
+                None => Ok(Transfer::Labels(
+                    labels.iter().map(|l| l.clone().into_bytes()).collect(),
+                )),
             };
         }
         if *s == Type::BPCHAR && *t == Type::BPCHAR {
@@ -136,7 +144,10 @@ pub(crate) fn transfer(source: &Type, target: &Type) -> Result<Transfer, String>
     match recode(s, t) {
         Some(Recode::Same) => Ok(Transfer::Pass(None)),
         Some(recode) => Ok(Transfer::Recode(recode)),
-        None => Err(format!("cast it to the column's type: `(...)::{}`", t.name())),
+        None => Err(format!(
+            "cast it to the column's type: `(...)::{}`",
+            t.name()
+        )),
     }
 }
 
@@ -147,9 +158,10 @@ fn recode(source: &Type, target: &Type) -> Option<Recode> {
         return Some(Recode::Same);
     }
     match (s.kind(), t.kind()) {
-        (Kind::Enum(have), Kind::Enum(want)) => {
-            have.iter().all(|label| want.contains(label)).then_some(Recode::Same)
-        }
+        (Kind::Enum(have), Kind::Enum(want)) => have
+            .iter()
+            .all(|label| want.contains(label))
+            .then_some(Recode::Same),
         (Kind::Simple | Kind::Pseudo, Kind::Enum(_)) if is_text(s) => Some(Recode::Same),
         (Kind::Array(from), Kind::Array(to)) => {
             Some(Recode::Array(to.oid(), Box::new(recode(from, to)?)))
@@ -185,15 +197,24 @@ pub(crate) fn limit(column: &Column, target: &Type, source_modifier: i32) -> Res
         return Ok(Limit::None);
     }
     match *base(target) {
-        Type::VARCHAR | Type::BPCHAR => Ok(Limit::Characters((modifier - 4).max(0).unsigned_abs() as usize)),
+        Type::VARCHAR | Type::BPCHAR => Ok(Limit::Characters(
+            (modifier - 4).max(0).unsigned_abs() as usize
+        )),
         Type::NUMERIC => {
             let packed = modifier - 4;
             // Eleven bits, signed since PostgreSQL 15 (numeric.c, numeric_typmod_scale).
             let scale = ((packed & 0x7ff) ^ 1024) - 1024;
-            Ok(Limit::Numeric { precision: (packed >> 16) & 0xffff, scale })
+            Ok(Limit::Numeric {
+                precision: (packed >> 16) & 0xffff,
+                scale,
+            })
         }
         Type::TIMESTAMP | Type::TIMESTAMPTZ | Type::TIME if (0..=6).contains(&modifier) => {
-            Ok(if modifier == 6 { Limit::None } else { Limit::TimeStep(10_i64.pow(6 - modifier.unsigned_abs())) })
+            Ok(if modifier == 6 {
+                Limit::None
+            } else {
+                Limit::TimeStep(10_i64.pow(6 - modifier.unsigned_abs()))
+            })
         }
         Type::BIT | Type::VARBIT => Ok(Limit::None),
         _ => Err(format!(
@@ -217,7 +238,11 @@ pub(crate) fn apply(recode: &Recode, value: &[u8], out: &mut Vec<u8>) -> Option<
 }
 
 fn int(value: &[u8], at: usize) -> Option<i32> {
-    value.get(at..at + 4)?.try_into().ok().map(i32::from_be_bytes)
+    value
+        .get(at..at + 4)?
+        .try_into()
+        .ok()
+        .map(i32::from_be_bytes)
 }
 
 /// Copies one length-prefixed part, with its inside exchanged; the position after it.
@@ -306,7 +331,10 @@ mod tests {
         assert_eq!(out.len(), value.len());
         assert_eq!(&out[16..20], &77_777u32.to_be_bytes());
         assert_eq!(&out[32..36], &66_666u32.to_be_bytes());
-        assert_eq!(&out[46..], b"ab".as_slice().get(..out.len() - 46).unwrap_or(b""));
+        assert_eq!(
+            &out[46..],
+            b"ab".as_slice().get(..out.len() - 46).unwrap_or(b"")
+        );
 
         for end in 0..value.len() {
             let _ = apply(&recode, &value[..end], &mut Vec::new());

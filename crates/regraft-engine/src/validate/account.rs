@@ -11,8 +11,15 @@ use super::subject::Subject;
 use crate::error::Result;
 
 /// The buckets of an account, as the ledger names them.
-const BUCKETS: [&str; 7] =
-    ["inserted", "updated", "unchanged", "merged", "filtered", "quarantined", "blocked"];
+const BUCKETS: [&str; 7] = [
+    "inserted",
+    "updated",
+    "unchanged",
+    "merged",
+    "filtered",
+    "quarantined",
+    "blocked",
+];
 
 /// An entity of a run, or one of its batches.
 struct Entry {
@@ -25,7 +32,11 @@ struct Entry {
 
 impl Entry {
     fn bucket(&self, name: &str) -> i64 {
-        BUCKETS.iter().zip(self.buckets).find(|(bucket, _)| **bucket == name).map_or(0, |(_, rows)| rows)
+        BUCKETS
+            .iter()
+            .zip(self.buckets)
+            .find(|(bucket, _)| **bucket == name)
+            .map_or(0, |(_, rows)| rows)
     }
 }
 
@@ -39,7 +50,9 @@ struct RunEntries {
 
 impl RunEntries {
     fn is_done(&self) -> bool {
-        self.account.as_ref().is_some_and(|entry| entry.status == "done")
+        self.account
+            .as_ref()
+            .is_some_and(|entry| entry.status == "done")
     }
 }
 
@@ -64,7 +77,12 @@ impl History {
         for row in &rows {
             let run_no: i32 = row.get(0);
             if runs.last().is_none_or(|run| run.run_no != run_no) {
-                runs.push(RunEntries { run_no, run_id: row.get(1), account: None, batches: Vec::new() });
+                runs.push(RunEntries {
+                    run_no,
+                    run_id: row.get(1),
+                    account: None,
+                    batches: Vec::new(),
+                });
             }
             let detail: Value = row.get(5);
             let entry = Entry {
@@ -109,7 +127,10 @@ fn filters(detail: &Value) -> BTreeMap<String, i64> {
     let Some(filters) = detail.get("filters").and_then(Value::as_object) else {
         return BTreeMap::new();
     };
-    filters.iter().filter_map(|(name, rows)| Some((name.clone(), rows.as_i64()?))).collect()
+    filters
+        .iter()
+        .filter_map(|(name, rows)| Some((name.clone(), rows.as_i64()?)))
+        .collect()
 }
 
 /// The check: the census, then the ledger's figures.
@@ -123,7 +144,10 @@ pub(super) async fn check(
     if !history.0.iter().any(RunEntries::is_done) {
         let what = match history.0.first() {
             Some(run) => format!("no run has finished this entity; {} has begun", run.run_id),
-            None => "the ledger has mappings or quarantine of this entity, and no run that made them".to_owned(),
+            None => {
+                "the ledger has mappings or quarantine of this entity, and no run that made them"
+                    .to_owned()
+            }
         };
         findings.extend(Tally::of(census.kept.max(1), Vec::new()).finding(what));
     }
@@ -148,7 +172,10 @@ fn sums(run: &RunEntries) -> Vec<Finding> {
         };
         let accounted: i64 = entry.buckets.iter().sum();
         if entry.status == "done" && entry.source_rows != accounted {
-            let what = format!("{place}: {} source rows, and {accounted} in the buckets", entry.source_rows);
+            let what = format!(
+                "{place}: {} source rows, and {accounted} in the buckets",
+                entry.source_rows
+            );
             findings.extend(difference(entry.source_rows, accounted, what));
         }
         if done && entry.status != "done" {
@@ -165,21 +192,42 @@ fn sums(run: &RunEntries) -> Vec<Finding> {
 /// One finding for a run whose batches say something else than its account.
 fn batches_against_account(run: &RunEntries, account: &Entry) -> Option<Finding> {
     let sum = |of: &dyn Fn(&Entry) -> i64| run.batches.iter().map(of).sum::<i64>();
-    let mut figures = vec![("source_rows".to_owned(), sum(&|b| b.source_rows), account.source_rows)];
+    let mut figures = vec![(
+        "source_rows".to_owned(),
+        sum(&|b| b.source_rows),
+        account.source_rows,
+    )];
     for (i, bucket) in BUCKETS.iter().enumerate() {
-        figures.push(((*bucket).to_owned(), sum(&|b| b.buckets[i]), account.buckets[i]));
+        figures.push((
+            (*bucket).to_owned(),
+            sum(&|b| b.buckets[i]),
+            account.buckets[i],
+        ));
     }
-    let names: std::collections::BTreeSet<&String> =
-        run.batches.iter().chain([account]).flat_map(|entry| entry.filters.keys()).collect();
+    let names: std::collections::BTreeSet<&String> = run
+        .batches
+        .iter()
+        .chain([account])
+        .flat_map(|entry| entry.filters.keys())
+        .collect();
     for name in names {
         let of = |entry: &Entry| entry.filters.get(name).copied().unwrap_or(0);
         figures.push((format!("filter {name}"), sum(&of), of(account)));
     }
     figures.retain(|(_, batches, account)| batches != account);
-    let most = figures.iter().map(|(_, batches, account)| batches.abs_diff(*account)).max()?;
-    let list: Vec<String> =
-        figures.iter().map(|(name, batches, account)| format!("{name} {batches} against {account}")).collect();
-    let what = format!("{}: the batches and the account disagree: {}", run.run_id, list.join(", "));
+    let most = figures
+        .iter()
+        .map(|(_, batches, account)| batches.abs_diff(*account))
+        .max()?;
+    let list: Vec<String> = figures
+        .iter()
+        .map(|(name, batches, account)| format!("{name} {batches} against {account}"))
+        .collect();
+    let what = format!(
+        "{}: the batches and the account disagree: {}",
+        run.run_id,
+        list.join(", ")
+    );
     Tally::of(most, Vec::new()).finding(what)
 }
 
@@ -191,10 +239,15 @@ async fn written(
     census: &Census,
     history: &History,
 ) -> Result<Option<Finding>> {
-    let query = format!("select run_no, batch, count(*) from {} m group by 1, 2", subject.mappings());
+    let query = format!(
+        "select run_no, batch, count(*) from {} m group by 1, 2",
+        subject.mappings()
+    );
     let rows = target.query(&query, &[]).await?;
-    let mut found: BTreeMap<(i32, i32), i64> =
-        rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect();
+    let mut found: BTreeMap<(i32, i32), i64> = rows
+        .iter()
+        .map(|row| ((row.get(0), row.get(1)), row.get(2)))
+        .collect();
     let (mut less, mut more, mut places) = (0, 0, Vec::new());
     let mut compare = |place: String, said: i64, is: i64| {
         if said != is {
@@ -206,17 +259,28 @@ async fn written(
     for run in &history.0 {
         for batch in &run.batches {
             let is = found.remove(&(run.run_no, batch.batch)).unwrap_or(0);
-            compare(format!("batch {} of {}", batch.batch, run.run_id), batch.bucket("inserted"), is);
+            compare(
+                format!("batch {} of {}", batch.batch, run.run_id),
+                batch.bucket("inserted"),
+                is,
+            );
         }
     }
     for ((run_no, batch), is) in found {
-        compare(format!("batch {batch} of a run {run_no} that is not there"), 0, is);
+        compare(
+            format!("batch {batch} of a run {run_no} that is not there"),
+            0,
+            is,
+        );
     }
     if less <= census.missing() && more <= census.surplus() {
         return Ok(None);
     }
     places.truncate(3);
-    let what = format!("rows inserted, as the batches have it and as the mappings do: {}", places.join("; "));
+    let what = format!(
+        "rows inserted, as the batches have it and as the mappings do: {}",
+        places.join("; ")
+    );
     Ok(Tally::of(less + more, Vec::new()).finding(what))
 }
 
@@ -227,7 +291,9 @@ async fn against_now(
     census: &Census,
     run: &RunEntries,
 ) -> Result<Vec<Finding>> {
-    let Some(account) = &run.account else { return Ok(Vec::new()) };
+    let Some(account) = &run.account else {
+        return Ok(Vec::new());
+    };
     let (missing, surplus) = (signed(census.missing()), signed(census.surplus()));
     let mut findings = Vec::new();
     // `fewer` and `more` bound what the census has named row by row.
@@ -238,10 +304,22 @@ async fn against_now(
         }
     };
     let kept = account.source_rows - account.bucket("filtered");
-    compare("rows the filters keep", kept, signed(census.kept), surplus, missing);
+    compare(
+        "rows the filters keep",
+        kept,
+        signed(census.kept),
+        surplus,
+        missing,
+    );
     for (filter, now) in subject.entity.source.filters.iter().zip(&census.filtered) {
         let said = account.filters.get(&filter.name).copied().unwrap_or(0);
-        compare(&format!("rows filter `{}` drops", filter.name), said, signed(*now), missing, surplus);
+        compare(
+            &format!("rows filter `{}` drops", filter.name),
+            said,
+            signed(*now),
+            missing,
+            surplus,
+        );
     }
     let rows = target
         .query(
@@ -253,11 +331,25 @@ async fn against_now(
     let open: BTreeMap<String, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     for bucket in ["quarantined", "blocked"] {
         let is = open.get(bucket).copied().unwrap_or(0);
-        compare(&format!("rows {bucket}"), account.bucket(bucket), is, missing, surplus);
+        compare(
+            &format!("rows {bucket}"),
+            account.bucket(bucket),
+            is,
+            missing,
+            surplus,
+        );
     }
-    let in_place: i64 =
-        ["inserted", "updated", "unchanged", "merged"].iter().map(|name| account.bucket(name)).sum();
-    compare("rows in place", in_place, signed(census.mapped), missing, surplus);
+    let in_place: i64 = ["inserted", "updated", "unchanged", "merged"]
+        .iter()
+        .map(|name| account.bucket(name))
+        .sum();
+    compare(
+        "rows in place",
+        in_place,
+        signed(census.mapped),
+        missing,
+        surplus,
+    );
     Ok(findings)
 }
 

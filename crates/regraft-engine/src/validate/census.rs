@@ -48,7 +48,11 @@ impl Census {
         Ok(census)
     }
 
-    async fn count(databases: &Databases<'_>, source: &Session, subject: &Subject<'_>) -> Result<Self> {
+    async fn count(
+        databases: &Databases<'_>,
+        source: &Session,
+        subject: &Subject<'_>,
+    ) -> Result<Self> {
         let filters = subject.entity.source.filters.len();
         let mut census = Self {
             filtered: vec![0; filters],
@@ -64,7 +68,8 @@ impl Census {
             match meeting {
                 Meeting::Target => census.only_known(&merge),
                 _ => {
-                    let repeated = previous.is_some() && previous.as_deref() == merge.source.field(0);
+                    let repeated =
+                        previous.is_some() && previous.as_deref() == merge.source.field(0);
                     census.in_source(&merge, meeting == Meeting::Both, repeated);
                     remember(&mut previous, merge.source.field(0));
                 }
@@ -86,8 +91,11 @@ impl Census {
         if merge.source.field(0).is_none() {
             return self.keyless.add(|| merge.id());
         }
-        let (mapped, quarantined) =
-            if known { (merge.target.number(1), merge.target.number(2)) } else { (0, 0) };
+        let (mapped, quarantined) = if known {
+            (merge.target.number(1), merge.target.number(2))
+        } else {
+            (0, 0)
+        };
         self.count_known(merge, mapped, quarantined);
         match filter.checked_sub(1) {
             None if mapped == 0 && quarantined == 0 => self.unaccounted.add(|| merge.id()),
@@ -131,8 +139,12 @@ impl Census {
 
     /// Rows that the ledger has beyond what the source asks for.
     pub(super) fn surplus(&self) -> u64 {
-        let by_filter: u64 =
-            self.mapped_and_filtered.iter().chain(&self.quarantined_and_filtered).map(|t| t.rows).sum();
+        let by_filter: u64 = self
+            .mapped_and_filtered
+            .iter()
+            .chain(&self.quarantined_and_filtered)
+            .map(|t| t.rows)
+            .sum();
         by_filter
             + self.vanished.rows
             + self.vanished_from_quarantine.rows
@@ -143,18 +155,27 @@ impl Census {
     /// What the account says of it: every source row in exactly one place.
     pub(super) fn findings(&self, subject: &Subject<'_>) -> Vec<Finding> {
         let mut findings: Vec<Option<Finding>> = vec![
-            self.unaccounted
-                .finding("not accounted for: neither mapped, nor in quarantine, nor dropped by a filter"),
-            self.keyless.finding("rows of the source have no legacy id (NULL)"),
-            self.repeated.finding("the source has more than one row under the same legacy id"),
-            self.vanished.finding("mapped, but the source has no such row"),
-            self.vanished_from_quarantine.finding("in quarantine, but the source has no such row"),
+            self.unaccounted.finding(
+                "not accounted for: neither mapped, nor in quarantine, nor dropped by a filter",
+            ),
+            self.keyless
+                .finding("rows of the source have no legacy id (NULL)"),
+            self.repeated
+                .finding("the source has more than one row under the same legacy id"),
+            self.vanished
+                .finding("mapped, but the source has no such row"),
+            self.vanished_from_quarantine
+                .finding("in quarantine, but the source has no such row"),
         ];
         for (i, filter) in subject.entity.source.filters.iter().enumerate() {
             let name = &filter.name;
-            findings.push(self.mapped_and_filtered[i].finding(format!("mapped, but filter `{name}` drops it")));
             findings.push(
-                self.quarantined_and_filtered[i].finding(format!("in quarantine, but filter `{name}` drops it")),
+                self.mapped_and_filtered[i]
+                    .finding(format!("mapped, but filter `{name}` drops it")),
+            );
+            findings.push(
+                self.quarantined_and_filtered[i]
+                    .finding(format!("in quarantine, but filter `{name}` drops it")),
             );
         }
         findings.into_iter().flatten().collect()
@@ -166,7 +187,11 @@ impl Census {
 fn known_query(subject: &Subject<'_>) -> String {
     let (mapping, quarantine) = (subject.ledger_id("m"), subject.ledger_id("q"));
     let (mappings, entity) = (subject.mappings(), subject.literal());
-    let order = if subject.numeric { "regraft_id" } else { "regraft_id collate \"C\"" };
+    let order = if subject.numeric {
+        "regraft_id"
+    } else {
+        "regraft_id collate \"C\""
+    };
     format!(
         "select regraft_id, sum(mapped)::int8, sum(quarantined)::int8 from (
            select {mapping} as regraft_id, 1 as mapped, 0 as quarantined

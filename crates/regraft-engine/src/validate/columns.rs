@@ -15,10 +15,16 @@ use super::subject::{KeptRows, Subject};
 use crate::error::{Error, Kind, Result};
 
 /// The check, and what it could not look at.
-pub(super) async fn check(databases: &Databases<'_>, subject: &Subject<'_>) -> Result<(Check, Vec<String>)> {
+pub(super) async fn check(
+    databases: &Databases<'_>,
+    subject: &Subject<'_>,
+) -> Result<(Check, Vec<String>)> {
     let mut plan = Plan::default();
     if subject.table.is_none() {
-        plan.not_checked.push(format!("{}: its columns, because the table or its key is not there", subject.name()));
+        plan.not_checked.push(format!(
+            "{}: its columns, because the table or its key is not there",
+            subject.name()
+        ));
         return Ok((Check::new("columns", 0, Vec::new()), plan.not_checked));
     }
     plan.fill(databases, subject).await?;
@@ -69,12 +75,16 @@ impl<'a> Plan<'a> {
                 continue;
             }
             let Some(of) = types.get(name) else {
-                self.findings.extend(Tally::of(1, Vec::new()).finding(format!("the table has no column `{name}`")));
+                self.findings.extend(
+                    Tally::of(1, Vec::new()).finding(format!("the table has no column `{name}`")),
+                );
                 continue;
             };
             match expectation(databases, subject, column, of).await? {
                 Ok(expectation) => self.expectations.push(expectation),
-                Err(why) => self.not_checked.push(format!("{}.{name}: {why}", subject.name())),
+                Err(why) => self
+                    .not_checked
+                    .push(format!("{}.{name}: {why}", subject.name())),
             }
         }
         self.not_checked.extend(unmapped(subject));
@@ -83,18 +93,35 @@ impl<'a> Plan<'a> {
 }
 
 /// The types of the mapped columns that the table has.
-async fn column_types(databases: &Databases<'_>, subject: &Subject<'_>) -> Result<BTreeMap<String, Type>> {
-    let mapped = subject.entity.columns.iter().map(|column| column.name.value.as_str());
-    let there: Vec<&str> = mapped.filter(|name| subject.table.is_some_and(|t| t.column(name).is_some())).collect();
+async fn column_types(
+    databases: &Databases<'_>,
+    subject: &Subject<'_>,
+) -> Result<BTreeMap<String, Type>> {
+    let mapped = subject
+        .entity
+        .columns
+        .iter()
+        .map(|column| column.name.value.as_str());
+    let there: Vec<&str> = mapped
+        .filter(|name| subject.table.is_some_and(|t| t.column(name).is_some()))
+        .collect();
     if there.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let query = format!("select {} from {}", quote::idents(there), subject.table_name);
+    let query = format!(
+        "select {} from {}",
+        quote::idents(there),
+        subject.table_name
+    );
     let described = databases
         .describe_target(&query)
         .await?
         .map_err(|why| Error::new(Kind::Data, format!("the target refuses to be read: {why}")))?;
-    Ok(described.columns().iter().map(|c| (c.name().to_owned(), c.type_().clone())).collect())
+    Ok(described
+        .columns()
+        .iter()
+        .map(|c| (c.name().to_owned(), c.type_().clone()))
+        .collect())
 }
 
 /// Columns that the project says nothing about.
@@ -102,13 +129,29 @@ fn unmapped(subject: &Subject<'_>) -> Option<String> {
     let target = &subject.entity.target;
     let mapped = |name: &str| {
         name == target.key.column.value
-            || target.legacy.as_ref().is_some_and(|legacy| legacy.value == name)
-            || subject.entity.columns.iter().any(|column| column.name.value == name)
+            || target
+                .legacy
+                .as_ref()
+                .is_some_and(|legacy| legacy.value == name)
+            || subject
+                .entity
+                .columns
+                .iter()
+                .any(|column| column.name.value == name)
     };
-    let left: Vec<&str> =
-        subject.table?.columns.iter().map(|c| c.name.as_str()).filter(|name| !mapped(name)).collect();
+    let left: Vec<&str> = subject
+        .table?
+        .columns
+        .iter()
+        .map(|c| c.name.as_str())
+        .filter(|name| !mapped(name))
+        .collect();
     (!left.is_empty()).then(|| {
-        format!("{}: {}: the project says nothing about these columns", subject.name(), left.join(", "))
+        format!(
+            "{}: {}: the project says nothing about these columns",
+            subject.name(),
+            left.join(", ")
+        )
     })
 }
 
@@ -157,12 +200,19 @@ async fn compare_over(
     subject: &Subject<'_>,
     expectations: &[Expectation<'_>],
 ) -> Result<Compared> {
-    let list: Vec<String> = expectations.iter().filter_map(|e| e.source.clone()).collect();
+    let list: Vec<String> = expectations
+        .iter()
+        .filter_map(|e| e.source.clone())
+        .collect();
     let fields = list.len() + 1;
     let parts = Parts::Kept(KeptRows::new(subject, list, &databases.lookup));
     let source = Rows::new(session, parts, fields);
     let query = target_query(subject, expectations);
-    let target = Rows::new(&databases.target, Parts::One(Some(query)), expectations.len() + 1);
+    let target = Rows::new(
+        &databases.target,
+        Parts::One(Some(query)),
+        expectations.len() + 1,
+    );
     let mut merge = Merge::new(source, target, subject.numeric);
     let mut compared = Compared::default();
     while let Some(meeting) = merge.next().await? {
@@ -184,7 +234,11 @@ fn compare_row(compared: &mut Compared, merge: &Merge<'_>, expectations: &[Expec
         }
         let verdict = expectation.judge(value, merge.target.field(i + 1));
         if verdict != Verdict::Right {
-            compared.tallies.entry((i, verdict)).or_default().add(|| merge.id());
+            compared
+                .tallies
+                .entry((i, verdict))
+                .or_default()
+                .add(|| merge.id());
         }
     }
 }

@@ -40,8 +40,13 @@ impl<'a> Databases<'a> {
         let source_beside = context.connect_source().await?;
         require_ledger(&target_beside).await?;
         let source_view = Snapshot::take(context).await?;
-        target.batch_execute("begin transaction isolation level repeatable read, read only").await?;
-        let id: String = target.query_one("select pg_export_snapshot()", &[]).await?.get(0);
+        target
+            .batch_execute("begin transaction isolation level repeatable read, read only")
+            .await?;
+        let id: String = target
+            .query_one("select pg_export_snapshot()", &[])
+            .await?
+            .get(0);
         let join = format!(
             "begin transaction isolation level repeatable read, read only; set transaction snapshot {}",
             quote::literal(&id)
@@ -50,11 +55,22 @@ impl<'a> Databases<'a> {
         for session in [&target, &lookup] {
             // The mappings are joined by hash; with the usual 4 MB a million of them would go
             // through files. Compiling the statements costs more than it saves.
-            session.batch_execute("set local work_mem = '64MB'; set local jit = off").await?;
+            session
+                .batch_execute("set local work_mem = '64MB'; set local jit = off")
+                .await?;
         }
         let catalog = Catalog::read(&*target_beside, &[]).await?;
         let spare = Mutex::default();
-        Ok(Self { context, source_view, target, lookup, spare, source_beside, target_beside, catalog })
+        Ok(Self {
+            context,
+            source_view,
+            target,
+            lookup,
+            spare,
+            source_beside,
+            target_beside,
+            catalog,
+        })
     }
 
     /// A session in the view of the source; whoever is done with it gives it back.
@@ -97,7 +113,10 @@ async fn read_target(context: &Context) -> Result<Session> {
 }
 
 async fn require_ledger(target: &Session) -> Result<()> {
-    if regraft_ledger::installed_version(&**target).await?.is_some() {
+    if regraft_ledger::installed_version(&**target)
+        .await?
+        .is_some()
+    {
         return Ok(());
     }
     Err(nothing_migrated())
@@ -105,8 +124,11 @@ async fn require_ledger(target: &Session) -> Result<()> {
 
 /// There is nothing to validate.
 pub(super) fn nothing_migrated() -> Error {
-    Error::new(Kind::Usage, "there is nothing to validate: none of these entities was migrated to this target")
-        .hint("see `regraft status`; migrate them with `regraft migrate`, or check TARGET_DB_NAME")
+    Error::new(
+        Kind::Usage,
+        "there is nothing to validate: none of these entities was migrated to this target",
+    )
+    .hint("see `regraft status`; migrate them with `regraft migrate`, or check TARGET_DB_NAME")
 }
 
 /// Asks a server about a query; the inner error is the server's refusal.

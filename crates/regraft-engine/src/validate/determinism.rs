@@ -2,16 +2,39 @@
 
 /// Functions that give another value each time, or each transaction.
 const FUNCTIONS: &[&str] = &[
-    "now", "clock_timestamp", "statement_timestamp", "transaction_timestamp", "timeofday", "random",
-    "random_normal", "gen_random_uuid", "gen_random_bytes", "uuid_generate_v1", "uuid_generate_v1mc",
-    "uuid_generate_v4", "uuidv4", "uuidv7", "nextval", "currval", "lastval", "txid_current",
-    "pg_current_xact_id", "pg_backend_pid", "current_setting",
+    "now",
+    "clock_timestamp",
+    "statement_timestamp",
+    "transaction_timestamp",
+    "timeofday",
+    "random",
+    "random_normal",
+    "gen_random_uuid",
+    "gen_random_bytes",
+    "uuid_generate_v1",
+    "uuid_generate_v1mc",
+    "uuid_generate_v4",
+    "uuidv4",
+    "uuidv7",
+    "nextval",
+    "currval",
+    "lastval",
+    "txid_current",
+    "pg_current_xact_id",
+    "pg_backend_pid",
+    "current_setting",
 ];
 
 /// Functions that are written without parentheses.
 const WORDS: &[&str] = &[
-    "current_timestamp", "current_date", "current_time", "localtime", "localtimestamp", "current_user",
-    "session_user", "current_role",
+    "current_timestamp",
+    "current_date",
+    "current_time",
+    "localtime",
+    "localtimestamp",
+    "current_user",
+    "session_user",
+    "current_role",
 ];
 
 /// The first function in an expression that makes its value depend on more than the row.
@@ -59,7 +82,10 @@ fn end_of_token(bytes: &[u8], at: usize) -> usize {
             None => at + 1,
         },
         [first, ..] if is_name_start(*first) => {
-            at + rest.iter().take_while(|b| is_name_start(**b) || b.is_ascii_digit() || **b == b'$').count()
+            at + rest
+                .iter()
+                .take_while(|b| is_name_start(**b) || b.is_ascii_digit() || **b == b'$')
+                .count()
         }
         _ => at + 1,
     }
@@ -88,7 +114,10 @@ fn find(text: &[u8], what: &[u8]) -> Option<usize> {
 
 /// `$tag$` at the beginning of a text.
 fn dollar_tag(text: &[u8]) -> Option<&[u8]> {
-    let name = text[1..].iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
+    let name = text[1..]
+        .iter()
+        .take_while(|b| b.is_ascii_alphanumeric() || **b == b'_')
+        .count();
     (text.get(1 + name) == Some(&b'$')).then(|| &text[..name + 2])
 }
 
@@ -101,12 +130,26 @@ mod tests {
         assert_eq!(found("coalesce(i.at, now())"), Some("now"));
         assert_eq!(found("pg_catalog.now ()"), Some("now"));
         assert_eq!(found("CURRENT_DATE - i.born"), Some("current_date"));
-        assert_eq!(found("'x' || gen_random_uuid()::text"), Some("gen_random_uuid"));
+        assert_eq!(
+            found("'x' || gen_random_uuid()::text"),
+            Some("gen_random_uuid")
+        );
         assert_eq!(found("$q$a$q$ || random()"), Some("random"));
         for fixed in [
-            "i.now", "i.current_date", "'now()'", "\"now\" + 1", "i.a -- now()\n + 1", "i.a /* now() */ + 1",
-            "$$now()$$", "$t$ random() $t$", "E'it\\'s now()'", "'it''s now()'", "known(i.a)", "i.a - now_at",
-            "lower(i.name)", "",
+            "i.now",
+            "i.current_date",
+            "'now()'",
+            "\"now\" + 1",
+            "i.a -- now()\n + 1",
+            "i.a /* now() */ + 1",
+            "$$now()$$",
+            "$t$ random() $t$",
+            "E'it\\'s now()'",
+            "'it''s now()'",
+            "known(i.a)",
+            "i.a - now_at",
+            "lower(i.name)",
+            "",
         ] {
             assert_eq!(found(fixed), None, "{fixed}");
         }

@@ -36,7 +36,11 @@ pub(super) fn references<'a>(subject: &Subject<'a>) -> Vec<Result<Reference<'a>,
     let entity = subject.entity;
     let key = &entity.target.key;
     let mut references = Vec::new();
-    if let KeyStrategy::SameAs { entity: parent, from } = &key.strategy {
+    if let KeyStrategy::SameAs {
+        entity: parent,
+        from,
+    } = &key.strategy
+    {
         references.push(Ok(Reference {
             column: &key.column.value,
             parents: vec![&parent.value],
@@ -48,18 +52,31 @@ pub(super) fn references<'a>(subject: &Subject<'a>) -> Vec<Result<Reference<'a>,
     for column in &entity.columns {
         let name = column.name.value.as_str();
         let reference = match &column.rule {
-            Rule::Ref { entity: parent, from, missing } => {
-                fallback(missing).map(|fallback| Reference {
+            Rule::Ref {
+                entity: parent,
+                from,
+                missing,
+            } => fallback(missing).map(|fallback| Reference {
+                column: name,
+                parents: vec![&parent.value],
+                by: None,
+                from,
+                fallback,
+            }),
+            Rule::RefBy {
+                by,
+                cases,
+                from,
+                missing,
+            } => fallback(missing).map(|fallback| {
+                let (parents, cases) = numbered(cases);
+                Reference {
                     column: name,
-                    parents: vec![&parent.value],
-                    by: None,
+                    parents,
+                    by: Some((by, cases)),
                     from,
                     fallback,
-                })
-            }
-            Rule::RefBy { by, cases, from, missing } => fallback(missing).map(|fallback| {
-                let (parents, cases) = numbered(cases);
-                Reference { column: name, parents, by: Some((by, cases)), from, fallback }
+                }
             }),
             _ => continue,
         };
@@ -70,12 +87,18 @@ pub(super) fn references<'a>(subject: &Subject<'a>) -> Vec<Result<Reference<'a>,
 
 /// The entities of a list of cases, each once, and the number of the one that each value chooses.
 fn numbered(cases: &[(Spanned<String>, Spanned<String>)]) -> (Vec<&str>, BTreeMap<&str, usize>) {
-    let parents: BTreeSet<&str> = cases.iter().map(|(_, parent)| parent.value.as_str()).collect();
+    let parents: BTreeSet<&str> = cases
+        .iter()
+        .map(|(_, parent)| parent.value.as_str())
+        .collect();
     let parents: Vec<&str> = parents.into_iter().collect();
     let numbers = cases
         .iter()
         .filter_map(|(value, parent)| {
-            Some((value.value.as_str(), parents.binary_search(&parent.value.as_str()).ok()?))
+            Some((
+                value.value.as_str(),
+                parents.binary_search(&parent.value.as_str()).ok()?,
+            ))
         })
         .collect();
     (parents, numbers)
@@ -121,17 +144,35 @@ impl Fault {
     pub(super) fn describe(self, column: &str, parent: &str) -> String {
         let behind = "this row should have stayed behind";
         match self {
-            Self::Lost => format!("`{column}` is NULL, though the source points to a migrated row of `{parent}`"),
-            Self::Invented => format!("`{column}` points to a row, where the source points to none"),
-            Self::OtherRow => format!("`{column}` points to another row of `{parent}` than the source does"),
-            Self::UnknownKey => format!("`{column}` holds a key that no mapping of `{parent}` knows"),
-            Self::Orphan => format!("`{column}` points to a row that is not in the table of `{parent}`"),
-            Self::NotNull => format!("`{column}` should be NULL: its row of `{parent}` was not migrated"),
-            Self::NotDefault => {
-                format!("`{column}` should be its rule's default: its row of `{parent}` was not migrated")
+            Self::Lost => format!(
+                "`{column}` is NULL, though the source points to a migrated row of `{parent}`"
+            ),
+            Self::Invented => {
+                format!("`{column}` points to a row, where the source points to none")
             }
-            Self::ParentInQuarantine => format!("`{column}`: its row of `{parent}` is in quarantine, {behind}"),
-            Self::ParentMissing => format!("`{column}`: its row of `{parent}` was not migrated, {behind}"),
+            Self::OtherRow => {
+                format!("`{column}` points to another row of `{parent}` than the source does")
+            }
+            Self::UnknownKey => {
+                format!("`{column}` holds a key that no mapping of `{parent}` knows")
+            }
+            Self::Orphan => {
+                format!("`{column}` points to a row that is not in the table of `{parent}`")
+            }
+            Self::NotNull => {
+                format!("`{column}` should be NULL: its row of `{parent}` was not migrated")
+            }
+            Self::NotDefault => {
+                format!(
+                    "`{column}` should be its rule's default: its row of `{parent}` was not migrated"
+                )
+            }
+            Self::ParentInQuarantine => {
+                format!("`{column}`: its row of `{parent}` is in quarantine, {behind}")
+            }
+            Self::ParentMissing => {
+                format!("`{column}`: its row of `{parent}` was not migrated, {behind}")
+            }
             Self::NoCase => format!("`{column}`: the source's value chooses no entity, {behind}"),
         }
     }
@@ -175,8 +216,13 @@ pub(super) struct Edge {
 impl Reference<'_> {
     /// What is selected from the source.
     pub(super) fn source_list(&self) -> Vec<String> {
-        let by = self.by.as_ref().map(|(by, _)| format!("({}\n)::text", by.text));
-        by.into_iter().chain([format!("({}\n)::text", self.from.text)]).collect()
+        let by = self
+            .by
+            .as_ref()
+            .map(|(by, _)| format!("({}\n)::text", by.text));
+        by.into_iter()
+            .chain([format!("({}\n)::text", self.from.text)])
+            .collect()
     }
 
     /// How many fields are selected from the source.
@@ -200,15 +246,22 @@ impl Reference<'_> {
         let (parent, wanted) = match &self.by {
             None => (Some(0), source.field(at_source)),
             Some((_, cases)) => {
-                let value = source.field(at_source).and_then(|value| std::str::from_utf8(value).ok());
-                (value.and_then(|value| cases.get(value).copied()), source.field(at_source + 1))
+                let value = source
+                    .field(at_source)
+                    .and_then(|value| std::str::from_utf8(value).ok());
+                (
+                    value.and_then(|value| cases.get(value).copied()),
+                    source.field(at_source + 1),
+                )
             }
         };
         let at_parent = parent.map(|parent| at_target + 1 + 2 * parent);
         Read {
             parent,
             wanted,
-            held: target.field(at_target).and_then(|key| Uuid::from_slice(key).ok()),
+            held: target
+                .field(at_target)
+                .and_then(|key| Uuid::from_slice(key).ok()),
             back: at_parent.and_then(|at| target.field(at)),
             there: at_parent.and_then(|at| target.field(at + 1)) == Some(&[1]),
         }
@@ -238,7 +291,11 @@ impl Read<'_> {
             return fault.map_or(Judged::Right, |fault| Judged::Wrong(None, fault));
         };
         if self.back == Some(wanted) {
-            return if self.there { Judged::Right } else { Judged::Wrong(Some(parent), Fault::Orphan) };
+            return if self.there {
+                Judged::Right
+            } else {
+                Judged::Wrong(Some(parent), Fault::Orphan)
+            };
         }
         Judged::Unknown(Edge {
             parent,
@@ -262,7 +319,9 @@ impl Edge {
             };
         }
         match reference.fallback {
-            Fallback::StaysBehind if known.quarantined.contains(&self.wanted) => Some(Fault::ParentInQuarantine),
+            Fallback::StaysBehind if known.quarantined.contains(&self.wanted) => {
+                Some(Fault::ParentInQuarantine)
+            }
             Fallback::StaysBehind => Some(Fault::ParentMissing),
             Fallback::Null => self.held.map(|_| Fault::NotNull),
             Fallback::Key(key) => (self.held != Some(key)).then_some(Fault::NotDefault),
@@ -287,11 +346,21 @@ impl Known {
     ) -> Result<Self> {
         // Numbers are indexed as numbers; what is none has no mapping.
         let numbers: Vec<i64> = ids.iter().filter_map(|id| id.parse().ok()).collect();
-        let mappings = format!("select legacy_id, new_id from {} m", subject.mappings_of(parent));
+        let mappings = format!(
+            "select legacy_id, new_id from {} m",
+            subject.mappings_of(parent)
+        );
         let rows = if subject.is_numeric(parent) {
-            ledger.query(&format!("{mappings} where legacy_id::bigint = any ($1)"), &[&numbers]).await?
+            ledger
+                .query(
+                    &format!("{mappings} where legacy_id::bigint = any ($1)"),
+                    &[&numbers],
+                )
+                .await?
         } else {
-            ledger.query(&format!("{mappings} where legacy_id = any ($1)"), &[&ids]).await?
+            ledger
+                .query(&format!("{mappings} where legacy_id = any ($1)"), &[&ids])
+                .await?
         };
         let mut known = Self::default();
         for row in &rows {
@@ -302,7 +371,12 @@ impl Known {
              where entity = {} and state = 'open' and legacy_id = any ($1)",
             quote::literal(parent)
         );
-        known.quarantined = ledger.query(&open, &[&ids]).await?.iter().map(|row| row.get(0)).collect();
+        known.quarantined = ledger
+            .query(&open, &[&ids])
+            .await?
+            .iter()
+            .map(|row| row.get(0))
+            .collect();
         Ok(known)
     }
 }
@@ -316,10 +390,27 @@ mod tests {
     const RIGHT: Uuid = Uuid::from_u128(1);
     const OTHER: Uuid = Uuid::from_u128(2);
 
-    fn verdict(fallback: Fallback, held: Option<Uuid>, back: Option<&[u8]>, there: bool) -> Option<Fault> {
+    fn verdict(
+        fallback: Fallback,
+        held: Option<Uuid>,
+        back: Option<&[u8]>,
+        there: bool,
+    ) -> Option<Fault> {
         let from = sql();
-        let reference = Reference { column: "c", parents: vec!["p"], by: None, from: &from, fallback };
-        let read = Read { parent: Some(0), wanted: Some(b"5"), held, back, there };
+        let reference = Reference {
+            column: "c",
+            parents: vec!["p"],
+            by: None,
+            from: &from,
+            fallback,
+        };
+        let read = Read {
+            parent: Some(0),
+            wanted: Some(b"5"),
+            held,
+            back,
+            there,
+        };
         settled(&reference, read)
     }
 
@@ -338,14 +429,24 @@ mod tests {
     fn sql() -> Sql {
         let project = regraft_project::Project::from_files("t", files()).unwrap();
         let file = project.entities()[0].file;
-        Sql::new("x", Span { file, start: 0, end: 3 })
+        Sql::new(
+            "x",
+            Span {
+                file,
+                start: 0,
+                end: 3,
+            },
+        )
     }
 
     fn files() -> Vec<(String, String)> {
         let entity = "[source]\nfrom = \"t\"\nkey = \"id\"\n[target]\ntable = \"t\"\n\
                       key = { column = \"id\", strategy = \"uuid_v4\" }\n[columns]\na = \"a\"\n";
         vec![
-            ("regraft.toml".to_owned(), "version = 1\nname = \"t\"\n".to_owned()),
+            (
+                "regraft.toml".to_owned(),
+                "version = 1\nname = \"t\"\n".to_owned(),
+            ),
             ("entities/t.toml".to_owned(), entity.to_owned()),
         ]
     }
@@ -354,10 +455,19 @@ mod tests {
     fn a_mapped_parent_must_be_the_one_that_is_held() {
         for fallback in [Fallback::StaysBehind, Fallback::Null, Fallback::Key(OTHER)] {
             assert_eq!(verdict(fallback, Some(RIGHT), Some(b"5"), true), None);
-            assert_eq!(verdict(fallback, Some(RIGHT), Some(b"5"), false), Some(Fault::Orphan));
+            assert_eq!(
+                verdict(fallback, Some(RIGHT), Some(b"5"), false),
+                Some(Fault::Orphan)
+            );
             assert_eq!(verdict(fallback, None, None, false), Some(Fault::Lost));
-            assert_eq!(verdict(fallback, Some(OTHER), Some(b"7"), true), Some(Fault::OtherRow));
-            assert_eq!(verdict(fallback, Some(OTHER), None, true), Some(Fault::UnknownKey));
+            assert_eq!(
+                verdict(fallback, Some(OTHER), Some(b"7"), true),
+                Some(Fault::OtherRow)
+            );
+            assert_eq!(
+                verdict(fallback, Some(OTHER), None, true),
+                Some(Fault::UnknownKey)
+            );
             // Two legacy ids share the key: the mapping's fault, not this row's.
             assert_eq!(verdict(fallback, Some(RIGHT), Some(b"4"), true), None);
         }
@@ -367,15 +477,42 @@ mod tests {
     fn a_parent_that_was_not_migrated_leaves_what_the_rule_says() {
         let from = sql();
         let of = |fallback, wanted, held: Option<Uuid>| {
-            let reference = Reference { column: "c", parents: vec!["p"], by: None, from: &from, fallback };
-            settled(&reference, Read { parent: Some(0), wanted, held, back: held.map(|_| &b"9"[..]), there: true })
+            let reference = Reference {
+                column: "c",
+                parents: vec!["p"],
+                by: None,
+                from: &from,
+                fallback,
+            };
+            settled(
+                &reference,
+                Read {
+                    parent: Some(0),
+                    wanted,
+                    held,
+                    back: held.map(|_| &b"9"[..]),
+                    there: true,
+                },
+            )
         };
         assert_eq!(of(Fallback::Null, Some(b"8"), None), None);
-        assert_eq!(of(Fallback::Null, Some(b"8"), Some(OTHER)), Some(Fault::NotNull));
+        assert_eq!(
+            of(Fallback::Null, Some(b"8"), Some(OTHER)),
+            Some(Fault::NotNull)
+        );
         assert_eq!(of(Fallback::Key(OTHER), Some(b"8"), Some(OTHER)), None);
-        assert_eq!(of(Fallback::Key(OTHER), Some(b"8"), None), Some(Fault::NotDefault));
-        assert_eq!(of(Fallback::StaysBehind, Some(b"8"), None), Some(Fault::ParentMissing));
-        assert_eq!(of(Fallback::StaysBehind, Some(b"6"), None), Some(Fault::ParentInQuarantine));
+        assert_eq!(
+            of(Fallback::Key(OTHER), Some(b"8"), None),
+            Some(Fault::NotDefault)
+        );
+        assert_eq!(
+            of(Fallback::StaysBehind, Some(b"8"), None),
+            Some(Fault::ParentMissing)
+        );
+        assert_eq!(
+            of(Fallback::StaysBehind, Some(b"6"), None),
+            Some(Fault::ParentInQuarantine)
+        );
         assert_eq!(of(Fallback::StaysBehind, None, None), None);
         assert_eq!(of(Fallback::Null, None, Some(OTHER)), Some(Fault::Invented));
     }

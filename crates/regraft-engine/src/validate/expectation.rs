@@ -1,8 +1,10 @@
 //! What a column should hold, from the project's declaration alone: an expression for the source,
 //! one for the target, and how the two are held against each other.
 
-use regraft_project::{BadJson, Column, EmptyJson, JsonField, JsonObject, KeyStrategy, Rule, Spanned, Sql};
 use regraft_pg::quote;
+use regraft_project::{
+    BadJson, Column, EmptyJson, JsonField, JsonObject, KeyStrategy, Rule, Spanned, Sql,
+};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -35,7 +37,11 @@ enum Expected {
     /// The source's value is the number of a case.
     Case(Vec<Outcome>),
     /// The source's value is text that may be JSON.
-    Json { binary: bool, bad: BadJson, empty: EmptyJson },
+    Json {
+        binary: bool,
+        bad: BadJson,
+        empty: EmptyJson,
+    },
     /// The source's value is a uuid in its text form.
     UuidText,
 }
@@ -67,7 +73,9 @@ impl Expectation<'_> {
             Expected::Value => self.shape.same(source, target),
             Expected::Constant(value) => self.shape.same(value.as_deref(), target),
             Expected::Case(outcomes) => {
-                let case = source.and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes);
+                let case = source
+                    .and_then(|bytes| bytes.try_into().ok())
+                    .map(i32::from_be_bytes);
                 let outcome = case.and_then(|case| outcomes.get(usize::try_from(case).ok()?));
                 match outcome {
                     Some(Outcome::Becomes(value)) => self.shape.same(value.as_deref(), target),
@@ -86,7 +94,11 @@ impl Expectation<'_> {
                 }
             }
         };
-        if same { Verdict::Right } else { Verdict::Different }
+        if same {
+            Verdict::Right
+        } else {
+            Verdict::Different
+        }
     }
 }
 
@@ -104,8 +116,14 @@ impl Document<'_> {
             (Self::Null, None) => true,
             (Self::Text(text), Some(held)) => *text == held,
             (Self::Canonical(form), Some(held)) => {
-                let text = if binary { held.strip_prefix(&[1]) } else { Some(held) };
-                text.and_then(|text| json::canonical(text, strings(binary))).as_ref() == Some(form)
+                let text = if binary {
+                    held.strip_prefix(&[1])
+                } else {
+                    Some(held)
+                };
+                text.and_then(|text| json::canonical(text, strings(binary)))
+                    .as_ref()
+                    == Some(form)
             }
             _ => false,
         }
@@ -113,12 +131,23 @@ impl Document<'_> {
 }
 
 fn strings(binary: bool) -> Strings {
-    if binary { Strings::Characters } else { Strings::Any }
+    if binary {
+        Strings::Characters
+    } else {
+        Strings::Any
+    }
 }
 
 /// What a text becomes under the rule; `None` when the row should be in quarantine.
-fn parsed<'a>(text: Option<&'a [u8]>, binary: bool, bad: &BadJson, empty: &EmptyJson) -> Option<Document<'a>> {
-    let Some(text) = text else { return Some(Document::Null) };
+fn parsed<'a>(
+    text: Option<&'a [u8]>,
+    binary: bool,
+    bad: &BadJson,
+    empty: &EmptyJson,
+) -> Option<Document<'a>> {
+    let Some(text) = text else {
+        return Some(Document::Null);
+    };
     if text.trim_ascii().is_empty() {
         return match empty {
             EmptyJson::Null => Some(Document::Null),
@@ -133,7 +162,9 @@ fn parsed<'a>(text: Option<&'a [u8]>, binary: bool, bad: &BadJson, empty: &Empty
         (Some(form), _) => Some(Document::Canonical(form)),
         (None, BadJson::Null) => Some(Document::Null),
         (None, BadJson::Quarantine) => None,
-        (None, BadJson::KeepAs(name)) => Some(Document::Canonical(json::canonical_object(name, text))),
+        (None, BadJson::KeepAs(name)) => {
+            Some(Document::Canonical(json::canonical_object(name, text)))
+        }
     }
 }
 
@@ -144,19 +175,28 @@ pub(super) async fn expectation<'a>(
     column: &'a Column,
     of: &Type,
 ) -> Result<Checkable<Expectation<'a>>> {
-    let changing = expressions(&column.rule).into_iter().find_map(|sql| depends_on_more_than_the_row(&sql.text));
+    let changing = expressions(&column.rule)
+        .into_iter()
+        .find_map(|sql| depends_on_more_than_the_row(&sql.text));
     if let Some(function) = changing {
-        return Ok(Err(format!("its value depends on {function}, not on the row alone")));
+        return Ok(Err(format!(
+            "its value depends on {function}, not on the row alone"
+        )));
     }
     let name = column.name.value.as_str();
     match &column.rule {
         Rule::Sql(sql) => {
-            let query = format!("select ({}\n) from {}\n", sql.text, subject.entity.source.from.text);
+            let query = format!(
+                "select ({}\n) from {}\n",
+                sql.text, subject.entity.source.from.text
+            );
             let described = match databases.describe_source(&query).await? {
                 Ok(described) => described,
                 Err(why) => return Ok(Err(format!("the source refuses its expression: {why}"))),
             };
-            let Some(found) = described.columns().first() else { return Ok(Err("it has no value".to_owned())) };
+            let Some(found) = described.columns().first() else {
+                return Ok(Err("it has no value".to_owned()));
+            };
             Ok(value(name, &sql.text, found.type_(), of))
         }
         Rule::Json(object) => Ok(value(name, &json_object(object), &Type::JSONB, of)),
@@ -164,16 +204,42 @@ pub(super) async fn expectation<'a>(
             Ok(bytes) => prepared(name, of, None, Expected::Constant(bytes)),
             Err(why) => Err(why),
         }),
-        Rule::Map { from, map, null, otherwise } => {
-            case(databases, name, of, from, map, null.as_ref(), otherwise.as_ref()).await
+        Rule::Map {
+            from,
+            map,
+            null,
+            otherwise,
+        } => {
+            case(
+                databases,
+                name,
+                of,
+                from,
+                map,
+                null.as_ref(),
+                otherwise.as_ref(),
+            )
+            .await
         }
         Rule::Parse { from, bad, empty } => {
             let binary = *base(of) == Type::JSONB;
             if !binary && *base(of) != Type::JSON {
-                return Ok(Err(format!("JSON can't be compared with type {}", of.name())));
+                return Ok(Err(format!(
+                    "JSON can't be compared with type {}",
+                    of.name()
+                )));
             }
-            let expected = Expected::Json { binary, bad: bad.clone(), empty: empty.clone() };
-            Ok(prepared(name, of, Some(format!("({}\n)::text", from.text)), expected))
+            let expected = Expected::Json {
+                binary,
+                bad: bad.clone(),
+                empty: empty.clone(),
+            };
+            Ok(prepared(
+                name,
+                of,
+                Some(format!("({}\n)::text", from.text)),
+                expected,
+            ))
         }
         Rule::Ref { .. } | Rule::RefBy { .. } => Ok(Err("it is a reference".to_owned())),
     }
@@ -182,7 +248,9 @@ pub(super) async fn expectation<'a>(
 /// What is expected of the key, where the source has it.
 pub(super) fn key_expectation<'a>(subject: &Subject<'a>) -> Option<Expectation<'a>> {
     let key = &subject.entity.target.key;
-    let KeyStrategy::Column { from } = &key.strategy else { return None };
+    let KeyStrategy::Column { from } = &key.strategy else {
+        return None;
+    };
     Some(Expectation {
         column: &key.column.value,
         target: format!("t.{}::uuid", quote::ident(&key.column.value)),
@@ -195,7 +263,11 @@ pub(super) fn key_expectation<'a>(subject: &Subject<'a>) -> Option<Expectation<'
 /// The expressions that a rule is made of.
 fn expressions(rule: &Rule) -> Vec<&Sql> {
     fn of_object(object: &JsonObject) -> Vec<&Sql> {
-        object.fields.iter().flat_map(|(_, field)| of_field(field)).collect()
+        object
+            .fields
+            .iter()
+            .flat_map(|(_, field)| of_field(field))
+            .collect()
     }
     fn of_field(field: &JsonField) -> Vec<&Sql> {
         match field {
@@ -214,8 +286,17 @@ fn expressions(rule: &Rule) -> Vec<&Sql> {
 
 /// The source's value, compared as its type is.
 fn value<'a>(column: &'a str, sql: &str, source: &Type, of: &Type) -> Checkable<Expectation<'a>> {
-    let Some(Comparison { source_cast, target_cast, shape }) = comparison(source, of) else {
-        return Err(format!("its expression is of type {}, the column of type {}", source.name(), of.name()));
+    let Some(Comparison {
+        source_cast,
+        target_cast,
+        shape,
+    }) = comparison(source, of)
+    else {
+        return Err(format!(
+            "its expression is of type {}, the column of type {}",
+            source.name(),
+            of.name()
+        ));
     };
     Ok(Expectation {
         column,
@@ -237,7 +318,12 @@ fn prepared<'a>(
     source: Option<String>,
     expected: Expected,
 ) -> Checkable<Expectation<'a>> {
-    let Some(Comparison { target_cast, shape, .. }) = comparison(of, of) else { return Err(incomparable(of)) };
+    let Some(Comparison {
+        target_cast, shape, ..
+    }) = comparison(of, of)
+    else {
+        return Err(incomparable(of));
+    };
     Ok(Expectation {
         column,
         target: cast(&format!("t.{}", quote::ident(column)), target_cast),
@@ -271,7 +357,10 @@ async fn case<'a>(
             Err(why) => return Ok(Err(why)),
         }
     }
-    for (value, absent) in [(otherwise, Outcome::StaysBehind), (null, Outcome::Becomes(None))] {
+    for (value, absent) in [
+        (otherwise, Outcome::StaysBehind),
+        (null, Outcome::Becomes(None)),
+    ] {
         outcomes.push(match value {
             None => absent,
             Some(value) => match encode(databases, &value.value, of).await? {
@@ -281,21 +370,34 @@ async fn case<'a>(
         });
     }
     let (otherwise, null) = (map.len(), map.len() + 1);
-    let whole = if arms.is_empty() { otherwise.to_string() } else { format!("case {text} {arms}else {otherwise} end") };
+    let whole = if arms.is_empty() {
+        otherwise.to_string()
+    } else {
+        format!("case {text} {arms}else {otherwise} end")
+    };
     let number = format!("(case when {text} is null then {null} else {whole} end)::int4");
     Ok(prepared(column, of, Some(number), Expected::Case(outcomes)))
 }
 
 /// A constant of the project as the target reads it, in the form that the column is compared in.
-async fn encode(databases: &Databases<'_>, text: &str, of: &Type) -> Result<Checkable<Option<Vec<u8>>>> {
-    let Some(Comparison { target_cast, .. }) = comparison(of, of) else { return Ok(Err(incomparable(of))) };
+async fn encode(
+    databases: &Databases<'_>,
+    text: &str,
+    of: &Type,
+) -> Result<Checkable<Option<Vec<u8>>>> {
+    let Some(Comparison { target_cast, .. }) = comparison(of, of) else {
+        return Ok(Err(incomparable(of)));
+    };
     // character(n) would be cut without its length; as text it is what was written.
     let name = if is_label(base(of)) && *base(of) == Type::BPCHAR {
         "text".to_owned()
     } else {
         quote::qualified(of.schema(), of.name())
     };
-    let query = format!("select {}", cast(&format!("{}::{name}", quote::literal(text)), target_cast));
+    let query = format!(
+        "select {}",
+        cast(&format!("{}::{name}", quote::literal(text)), target_cast)
+    );
     let mut row = Rows::new(databases.beside_target(), Parts::One(Some(query)), 1);
     match row.advance().await {
         Ok(true) => {
@@ -304,9 +406,10 @@ async fn encode(databases: &Databases<'_>, text: &str, of: &Type) -> Result<Chec
             Ok(Ok(bytes))
         }
         Ok(false) => Ok(Ok(None)),
-        Err(error) if error.database().is_some_and(|e| e.sqlstate().is_some()) => {
-            Ok(Err(format!("a constant of its rule is no value of type {}", of.name())))
-        }
+        Err(error) if error.database().is_some_and(|e| e.sqlstate().is_some()) => Ok(Err(format!(
+            "a constant of its rule is no value of type {}",
+            of.name()
+        ))),
         Err(error) => Err(error),
     }
 }
@@ -315,7 +418,11 @@ async fn encode(databases: &Databases<'_>, text: &str, of: &Type) -> Result<Chec
 fn json_object(object: &JsonObject) -> String {
     // 100 arguments at most (FUNC_MAX_ARGS).
     let parts: Vec<String> = object.fields.chunks(50).map(json_part).collect();
-    if parts.is_empty() { "jsonb '{}'".to_owned() } else { parts.join(" || ") }
+    if parts.is_empty() {
+        "jsonb '{}'".to_owned()
+    } else {
+        parts.join(" || ")
+    }
 }
 
 fn json_part(fields: &[(String, JsonField)]) -> String {
@@ -323,7 +430,9 @@ fn json_part(fields: &[(String, JsonField)]) -> String {
         .iter()
         .map(|(name, field)| match field {
             JsonField::Sql(sql) => format!("{}, ({}\n)", quote::literal(name), sql.text),
-            JsonField::Object(inner) => format!("{}, ({})", quote::literal(name), json_object(inner)),
+            JsonField::Object(inner) => {
+                format!("{}, ({})", quote::literal(name), json_object(inner))
+            }
         })
         .collect();
     format!("jsonb_build_object({})", pairs.join(", "))
@@ -333,7 +442,12 @@ fn json_part(fields: &[(String, JsonField)]) -> String {
 mod tests {
     use super::*;
 
-    fn holds(text: Option<&str>, bad: &BadJson, empty: &EmptyJson, target: Option<&str>) -> Option<bool> {
+    fn holds(
+        text: Option<&str>,
+        bad: &BadJson,
+        empty: &EmptyJson,
+        target: Option<&str>,
+    ) -> Option<bool> {
         let held = target.map(|t| [b"\x01", t.as_bytes()].concat());
         let document = parsed(text.map(str::as_bytes), true, bad, empty)?;
         Some(document.is_in(held.as_deref(), true))
@@ -342,15 +456,45 @@ mod tests {
     #[test]
     fn texts_become_json_by_their_rule() {
         let (bad, empty) = (BadJson::KeepAs("raw".to_owned()), EmptyJson::Null);
-        assert_eq!(holds(Some(r#"{"b":1.0,"a":2}"#), &bad, &empty, Some(r#"{"a": 2, "b": 1}"#)), Some(true));
-        assert_eq!(holds(Some(r#"{"b":1.0,"a":2}"#), &bad, &empty, Some(r#"{"a": 2, "b": 1.1}"#)), Some(false));
-        assert_eq!(holds(Some("it's"), &bad, &empty, Some(r#"{"raw": "it's"}"#)), Some(true));
+        assert_eq!(
+            holds(
+                Some(r#"{"b":1.0,"a":2}"#),
+                &bad,
+                &empty,
+                Some(r#"{"a": 2, "b": 1}"#)
+            ),
+            Some(true)
+        );
+        assert_eq!(
+            holds(
+                Some(r#"{"b":1.0,"a":2}"#),
+                &bad,
+                &empty,
+                Some(r#"{"a": 2, "b": 1.1}"#)
+            ),
+            Some(false)
+        );
+        assert_eq!(
+            holds(Some("it's"), &bad, &empty, Some(r#"{"raw": "it's"}"#)),
+            Some(true)
+        );
         assert_eq!(holds(Some("it's"), &bad, &empty, None), Some(false));
         assert_eq!(holds(Some("  "), &bad, &empty, None), Some(true));
-        assert_eq!(holds(Some(""), &bad, &EmptyJson::Value("[]".to_owned()), Some("[]")), Some(true));
+        assert_eq!(
+            holds(
+                Some(""),
+                &bad,
+                &EmptyJson::Value("[]".to_owned()),
+                Some("[]")
+            ),
+            Some(true)
+        );
         assert_eq!(holds(Some(""), &bad, &EmptyJson::Quarantine, None), None);
         assert_eq!(holds(Some("{"), &BadJson::Quarantine, &empty, None), None);
         assert_eq!(holds(Some("{"), &BadJson::Null, &empty, None), Some(true));
-        assert_eq!(holds(None, &BadJson::Quarantine, &EmptyJson::Quarantine, None), Some(true));
+        assert_eq!(
+            holds(None, &BadJson::Quarantine, &EmptyJson::Quarantine, None),
+            Some(true)
+        );
     }
 }

@@ -17,7 +17,13 @@ pub(super) enum Strings {
 
 /// The canonical form of a JSON text; `None` when it is none.
 pub(super) fn canonical(text: &[u8], strings: Strings) -> Option<Vec<u8>> {
-    let mut parser = Parser { text, at: 0, out: Vec::with_capacity(text.len()), open: Vec::new(), strings };
+    let mut parser = Parser {
+        text,
+        at: 0,
+        out: Vec::with_capacity(text.len()),
+        open: Vec::new(),
+        strings,
+    };
     parser.document()?;
     Some(parser.out)
 }
@@ -34,7 +40,11 @@ pub(super) fn canonical_object(name: &str, text: &[u8]) -> Vec<u8> {
 /// A container that is being read; positions are in the output.
 enum Open {
     Array,
-    Object { start: usize, members: Vec<(Range<usize>, Range<usize>)>, key: Range<usize> },
+    Object {
+        start: usize,
+        members: Vec<(Range<usize>, Range<usize>)>,
+        key: Range<usize>,
+    },
 }
 
 struct Parser<'a> {
@@ -85,7 +95,11 @@ impl Parser<'_> {
                     return Some(true);
                 }
                 let key = self.key()?;
-                self.open.push(Open::Object { start, members: Vec::new(), key });
+                self.open.push(Open::Object {
+                    start,
+                    members: Vec::new(),
+                    key,
+                });
                 Some(false)
             }
             b'[' => {
@@ -239,7 +253,9 @@ impl Parser<'_> {
                 characters.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
             }
             // Half of a pair: no character, but json keeps the escape, and it equals itself.
-            None => characters.extend_from_slice(&[0xff, code.to_be_bytes()[0], code.to_be_bytes()[1]]),
+            None => {
+                characters.extend_from_slice(&[0xff, code.to_be_bytes()[0], code.to_be_bytes()[1]])
+            }
         }
         Some(())
     }
@@ -298,8 +314,14 @@ fn string(out: &mut Vec<u8>, characters: &[u8]) {
 
 /// Appends a number without zeros at either end: 1.50 and 15e-1 are the same.
 fn decimal(out: &mut Vec<u8>, negative: bool, digits: &[u8], mut exponent: i64) {
-    let start = digits.iter().position(|digit| *digit != b'0').unwrap_or(digits.len());
-    let end = digits.iter().rposition(|digit| *digit != b'0').map_or(start, |last| last + 1);
+    let start = digits
+        .iter()
+        .position(|digit| *digit != b'0')
+        .unwrap_or(digits.len());
+    let end = digits
+        .iter()
+        .rposition(|digit| *digit != b'0')
+        .map_or(start, |last| last + 1);
     let significant = &digits[start..end];
     let mut text = Vec::with_capacity(significant.len() + 8);
     if significant.is_empty() {
@@ -338,20 +360,49 @@ mod tests {
             (r#"{"a":1,"a":2}"#, r#"{"a":2}"#),
             (r#""\u00e9\n""#, "\"é\\n\""),
             (r#""\ud83d\ude00""#, "\"😀\""),
-            (r#"[{"k":{"y":1,"x":[true,null]}}]"#, r#"[{"k":{"x":[true,null],"y":1}}]"#),
+            (
+                r#"[{"k":{"y":1,"x":[true,null]}}]"#,
+                r#"[{"k":{"x":[true,null],"y":1}}]"#,
+            ),
         ] {
             assert!(form(a).is_some(), "{a}");
             assert_eq!(form(a), form(b), "{a} {b}");
         }
-        assert_eq!(form(r#"{"raw":"{x"}"#), Some(canonical_object("raw", b"{x")));
+        assert_eq!(
+            form(r#"{"raw":"{x"}"#),
+            Some(canonical_object("raw", b"{x"))
+        );
     }
 
     #[test]
     fn different_documents_have_different_forms() {
         let documents = [
-            "1", "10", "0.1", "-1", "true", "false", "null", "\"\"", "\"1\"", "[]", "{}", "[[]]", "[1]", "[1,2]",
-            "[2,1]", "[12]", r#"{"a":1}"#, r#"{"a":"1"}"#, r#"{"b":1}"#, r#"{"a":{"b":1}}"#, r#"{"a":null}"#,
-            r#"{"a":1,"b":1}"#, "\"a \"", "\"a\"", "12345678901234567890.1", "12345678901234567890.2",
+            "1",
+            "10",
+            "0.1",
+            "-1",
+            "true",
+            "false",
+            "null",
+            "\"\"",
+            "\"1\"",
+            "[]",
+            "{}",
+            "[[]]",
+            "[1]",
+            "[1,2]",
+            "[2,1]",
+            "[12]",
+            r#"{"a":1}"#,
+            r#"{"a":"1"}"#,
+            r#"{"b":1}"#,
+            r#"{"a":{"b":1}}"#,
+            r#"{"a":null}"#,
+            r#"{"a":1,"b":1}"#,
+            "\"a \"",
+            "\"a\"",
+            "12345678901234567890.1",
+            "12345678901234567890.2",
         ];
         for (i, a) in documents.iter().enumerate() {
             for b in &documents[i + 1..] {
@@ -363,14 +414,46 @@ mod tests {
     #[test]
     fn what_is_no_json_has_none() {
         for text in [
-            "", " ", "{", "}", "[1,]", "[,1]", "{'a':1}", r#"{"a"}"#, r#"{"a":}"#, r#"{"a":1,}"#, "nul", "truee",
-            "01", "1.", ".5", "+1", "1e", "-", "\"", r#""\x""#, r#""\u12""#, "\"\n\"", "1 2", "[1 2]", "NaN",
-            r#""\u0000""#, r#""\ud83d""#, r#""\ude00""#, r#""\ud83d\u0041""#, "[}", "{]", "[1}",
+            "",
+            " ",
+            "{",
+            "}",
+            "[1,]",
+            "[,1]",
+            "{'a':1}",
+            r#"{"a"}"#,
+            r#"{"a":}"#,
+            r#"{"a":1,}"#,
+            "nul",
+            "truee",
+            "01",
+            "1.",
+            ".5",
+            "+1",
+            "1e",
+            "-",
+            "\"",
+            r#""\x""#,
+            r#""\u12""#,
+            "\"\n\"",
+            "1 2",
+            "[1 2]",
+            "NaN",
+            r#""\u0000""#,
+            r#""\ud83d""#,
+            r#""\ude00""#,
+            r#""\ud83d\u0041""#,
+            "[}",
+            "{]",
+            "[1}",
         ] {
             assert_eq!(form(text), None, "{text}");
         }
         for text in [r#""\u0000""#, r#""\ud83d""#, r#""\ud83d\u0041""#] {
-            assert!(canonical(text.as_bytes(), Strings::Any).is_some(), "json takes {text}");
+            assert!(
+                canonical(text.as_bytes(), Strings::Any).is_some(),
+                "json takes {text}"
+            );
         }
     }
 

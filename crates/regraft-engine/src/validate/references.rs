@@ -17,7 +17,10 @@ use crate::error::Result;
 const LOOKUP: usize = 5_000;
 
 /// The check, and what it could not look at.
-pub(super) async fn check(databases: &Databases<'_>, subject: &Subject<'_>) -> Result<(Check, Vec<String>)> {
+pub(super) async fn check(
+    databases: &Databases<'_>,
+    subject: &Subject<'_>,
+) -> Result<(Check, Vec<String>)> {
     let (mut list, mut findings, mut not_checked) = (Vec::new(), Vec::new(), Vec::new());
     for reference in references(subject) {
         match reference {
@@ -30,7 +33,11 @@ pub(super) async fn check(databases: &Databases<'_>, subject: &Subject<'_>) -> R
                     reference.column
                 )),
                 None if subject.table.is_none() => {
-                    not_checked.push(format!("{}.{}: the table or its key is not there", subject.name(), reference.column));
+                    not_checked.push(format!(
+                        "{}.{}: the table or its key is not there",
+                        subject.name(),
+                        reference.column
+                    ));
                 }
                 None => {
                     let what = format!("the table has no column `{}`", reference.column);
@@ -63,9 +70,18 @@ struct Followed {
 }
 
 impl Followed {
-    fn add(&mut self, reference: usize, parent: Option<usize>, fault: Fault, id: impl FnOnce() -> String) {
+    fn add(
+        &mut self,
+        reference: usize,
+        parent: Option<usize>,
+        fault: Fault,
+        id: impl FnOnce() -> String,
+    ) {
         // A fault that is about no particular parent is counted under the first.
-        self.tallies.entry((reference, parent.unwrap_or(0), fault)).or_default().add(id);
+        self.tallies
+            .entry((reference, parent.unwrap_or(0), fault))
+            .or_default()
+            .add(id);
     }
 
     fn findings(&self, references: &[Reference<'_>]) -> Vec<Finding> {
@@ -108,11 +124,17 @@ async fn follow_over(
     let fields = list.len() + 1;
     let parts = Parts::Kept(KeptRows::new(subject, list, &databases.lookup));
     let source = Rows::new(session, parts, fields);
-    let width = 1 + references.iter().map(Reference::target_width).sum::<usize>();
+    let width = 1 + references
+        .iter()
+        .map(Reference::target_width)
+        .sum::<usize>();
     let query = target_query(subject, references);
     let target = Rows::new(&databases.target, Parts::One(Some(query)), width);
     let mut merge = Merge::new(source, target, subject.numeric);
-    let mut followed = Followed { edges: 0, tallies: BTreeMap::new() };
+    let mut followed = Followed {
+        edges: 0,
+        tallies: BTreeMap::new(),
+    };
     let mut waiting = Vec::new();
     while let Some(meeting) = merge.next().await? {
         if meeting == Meeting::Both {
@@ -141,7 +163,11 @@ fn follow_row(
         match read.judge(reference) {
             Judged::Right => {}
             Judged::Wrong(parent, fault) => followed.add(i, parent, fault, || merge.id()),
-            Judged::Unknown(edge) => waiting.push(Waiting { id: merge.id(), reference: i, edge }),
+            Judged::Unknown(edge) => waiting.push(Waiting {
+                id: merge.id(),
+                reference: i,
+                edge,
+            }),
         }
     }
 }
@@ -155,18 +181,34 @@ async fn settle(
     waiting: &mut Vec<Waiting>,
 ) -> Result<()> {
     let mut wanted: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for Waiting { reference, edge, .. } in waiting.iter() {
-        wanted.entry(references[*reference].parents[edge.parent]).or_default().push(&edge.wanted);
+    for Waiting {
+        reference, edge, ..
+    } in waiting.iter()
+    {
+        wanted
+            .entry(references[*reference].parents[edge.parent])
+            .or_default()
+            .push(&edge.wanted);
     }
     let mut known: BTreeMap<String, Known> = BTreeMap::new();
     for (parent, mut ids) in wanted {
         ids.sort_unstable();
         ids.dedup();
-        known.insert(parent.to_owned(), Known::look_up(&databases.lookup, subject, parent, &ids).await?);
+        known.insert(
+            parent.to_owned(),
+            Known::look_up(&databases.lookup, subject, parent, &ids).await?,
+        );
     }
-    for Waiting { id, reference: i, edge } in waiting.drain(..) {
+    for Waiting {
+        id,
+        reference: i,
+        edge,
+    } in waiting.drain(..)
+    {
         let reference = &references[i];
-        let Some(known) = known.get(reference.parents[edge.parent]) else { continue };
+        let Some(known) = known.get(reference.parents[edge.parent]) else {
+            continue;
+        };
         if let Some(fault) = edge.settle(reference, known) {
             followed.add(i, Some(edge.parent), fault, || id.clone());
         }

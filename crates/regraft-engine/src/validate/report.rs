@@ -74,7 +74,12 @@ pub struct Finding {
 impl Check {
     /// A check with what it found.
     pub(super) fn new(name: &'static str, looked_at: u64, findings: Vec<Finding>) -> Self {
-        Self { name, passed: findings.is_empty(), looked_at, findings }
+        Self {
+            name,
+            passed: findings.is_empty(),
+            looked_at,
+            findings,
+        }
     }
 
     fn rows_found(&self) -> u64 {
@@ -106,7 +111,11 @@ impl Tally {
 
     /// The finding, unless nothing was counted.
     pub(super) fn finding(&self, what: impl Into<String>) -> Option<Finding> {
-        (self.rows > 0).then(|| Finding { what: what.into(), rows: self.rows, examples: self.examples.clone() })
+        (self.rows > 0).then(|| Finding {
+            what: what.into(),
+            rows: self.rows,
+            examples: self.examples.clone(),
+        })
     }
 }
 
@@ -122,19 +131,39 @@ impl Timed {
     /// The records of this entity: type, checks that belong to it, time.
     fn records(&self) -> [(&'static str, &'static [&'static str], Duration); 3] {
         [
-            ("completeness_check", &["account", "counts", "mapping"], self.completeness),
-            ("relationship_integrity", &["references"], self.relationships),
+            (
+                "completeness_check",
+                &["account", "counts", "mapping"],
+                self.completeness,
+            ),
+            (
+                "relationship_integrity",
+                &["references"],
+                self.relationships,
+            ),
             ("data_integrity", &["columns"], self.integrity),
         ]
     }
 }
 
 /// Stores the results, all of them or none.
-pub(super) async fn record(target: &Session, validation_id: Uuid, entities: &[Timed]) -> Result<()> {
+pub(super) async fn record(
+    target: &Session,
+    validation_id: Uuid,
+    entities: &[Timed],
+) -> Result<()> {
     target.batch_execute("begin").await?;
     for timed in entities {
         for (validation_type, names, took) in timed.records() {
-            record_one(target, validation_id, &timed.validation, validation_type, names, took).await?;
+            record_one(
+                target,
+                validation_id,
+                &timed.validation,
+                validation_type,
+                names,
+                took,
+            )
+            .await?;
         }
     }
     Ok(target.batch_execute("commit").await?)
@@ -148,14 +177,21 @@ async fn record_one(
     names: &[&str],
     took: Duration,
 ) -> Result<()> {
-    let checks: Vec<&Check> =
-        validation.checks.iter().filter(|check| names.contains(&check.name)).collect();
+    let checks: Vec<&Check> = validation
+        .checks
+        .iter()
+        .filter(|check| names.contains(&check.name))
+        .collect();
     let details: Vec<_> = checks
         .iter()
         .flat_map(|check| check.findings.iter().map(|finding| (check.name, finding)))
         .map(|(check, f)| json!({ "check": check, "what": f.what, "rows": f.rows, "examples": f.examples }))
         .collect();
-    let most = checks.iter().map(|check| check.looked_at).max().unwrap_or(0);
+    let most = checks
+        .iter()
+        .map(|check| check.looked_at)
+        .max()
+        .unwrap_or(0);
     let found: u64 = checks.iter().map(|check| check.rows_found()).sum();
     let record = ValidationRecord {
         validation_id,

@@ -80,9 +80,15 @@ impl<'a> Rows<'a> {
     /// Waits for the next chunk, or begins the next part; `false` when there is neither.
     async fn receive(&mut self) -> Result<bool> {
         let Some(stream) = &mut self.open else {
-            let Some(query) = self.parts.next().await? else { return Ok(false) };
+            let Some(query) = self.parts.next().await? else {
+                return Ok(false);
+            };
             let statement = format!("copy ({query}\n) to stdout (format binary)");
-            let stream = self.session.copy_out(&statement).await.map_err(|e| self.session.error(e))?;
+            let stream = self
+                .session
+                .copy_out(&statement)
+                .await
+                .map_err(|e| self.session.error(e))?;
             self.open = Some(Box::pin(stream));
             self.reader = Reader::default();
             return Ok(true);
@@ -95,7 +101,10 @@ impl<'a> Rows<'a> {
             }
             None if self.reader.is_finished() => self.open = None,
             None => {
-                let message = format!("the {}'s data ended before its end marker", self.session.side().name());
+                let message = format!(
+                    "the {}'s data ended before its end marker",
+                    self.session.side().name()
+                );
                 return Err(Error::new(Kind::Unreachable, message));
             }
         }
@@ -109,7 +118,9 @@ impl<'a> Rows<'a> {
 
     /// A field that holds a bigint; 0 for anything else.
     pub(super) fn number(&self, index: usize) -> i64 {
-        self.field(index).and_then(|bytes| bytes.try_into().ok()).map_or(0, i64::from_be_bytes)
+        self.field(index)
+            .and_then(|bytes| bytes.try_into().ok())
+            .map_or(0, i64::from_be_bytes)
     }
 }
 
@@ -139,7 +150,14 @@ pub(super) struct Merge<'a> {
 impl<'a> Merge<'a> {
     /// Meets two streams whose legacy ids are bigints, or text in byte order.
     pub(super) fn new(source: Rows<'a>, target: Rows<'a>, numeric: bool) -> Self {
-        Self { source, target, numeric, last: None, has_source: false, has_target: false }
+        Self {
+            source,
+            target,
+            numeric,
+            last: None,
+            has_source: false,
+            has_target: false,
+        }
     }
 
     /// Goes to the next legacy id; `None` after the last one.
@@ -161,11 +179,13 @@ impl<'a> Merge<'a> {
             (false, false) => None,
             (true, false) => Some(Meeting::Source),
             (false, true) => Some(Meeting::Target),
-            (true, true) => Some(match compare(self.numeric, self.source.field(0), self.target.field(0)) {
-                Ordering::Less => Meeting::Source,
-                Ordering::Greater => Meeting::Target,
-                Ordering::Equal => Meeting::Both,
-            }),
+            (true, true) => Some(
+                match compare(self.numeric, self.source.field(0), self.target.field(0)) {
+                    Ordering::Less => Meeting::Source,
+                    Ordering::Greater => Meeting::Target,
+                    Ordering::Equal => Meeting::Both,
+                },
+            ),
         };
         Ok(self.last)
     }
@@ -211,8 +231,14 @@ mod tests {
     #[test]
     fn legacy_ids_are_ordered_as_the_servers_order_them() {
         let number = |n: i64| n.to_be_bytes();
-        assert_eq!(compare(true, Some(&number(-5)), Some(&number(3))), Ordering::Less);
-        assert_eq!(compare(true, Some(&number(10)), Some(&number(9))), Ordering::Greater);
+        assert_eq!(
+            compare(true, Some(&number(-5)), Some(&number(3))),
+            Ordering::Less
+        );
+        assert_eq!(
+            compare(true, Some(&number(10)), Some(&number(9))),
+            Ordering::Greater
+        );
         assert_eq!(compare(false, Some(b"10"), Some(b"9")), Ordering::Less);
         assert_eq!(compare(false, None, Some(b"zzz")), Ordering::Greater);
         assert_eq!(id_text(true, Some(&number(-7))), "-7");

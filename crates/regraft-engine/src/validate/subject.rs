@@ -25,9 +25,13 @@ impl<'a> IdSpaces<'a> {
     pub(super) async fn read(project: &'a Project, databases: &Databases<'_>) -> Result<Self> {
         let mut numeric = BTreeMap::new();
         for entity in project.entities() {
-            let query = format!("select ({}\n) from {}\n", entity.source.key.text, entity.source.from.text);
+            let query = format!(
+                "select ({}\n) from {}\n",
+                entity.source.key.text, entity.source.from.text
+            );
             let described = databases.describe_source(&query).await?;
-            let integer = described.map(|d| d.columns().first().is_some_and(|c| is_integer(c.type_())));
+            let integer =
+                described.map(|d| d.columns().first().is_some_and(|c| is_integer(c.type_())));
             numeric.insert(entity.name.as_str(), integer);
         }
         let partitions = databases
@@ -38,7 +42,10 @@ impl<'a> IdSpaces<'a> {
                 &[],
             )
             .await?;
-        Ok(Self { numeric, partitions: partitions.iter().map(|row| row.get(0)).collect() })
+        Ok(Self {
+            numeric,
+            partitions: partitions.iter().map(|row| row.get(0)).collect(),
+        })
     }
 
     /// The mappings of an entity, as something to select from. The partition by its own name:
@@ -49,7 +56,10 @@ impl<'a> IdSpaces<'a> {
         if self.partitions.contains(&partition) {
             return quote::qualified(regraft_ledger::SCHEMA, &partition);
         }
-        format!("(select * from regraft.migration_mappings where entity = {})", quote::literal(entity))
+        format!(
+            "(select * from regraft.migration_mappings where entity = {})",
+            quote::literal(entity)
+        )
     }
 }
 
@@ -84,11 +94,17 @@ impl<'a> Subject<'a> {
         let numeric = match spaces.numeric.get(entity.name.as_str()) {
             Some(Ok(numeric)) => *numeric,
             Some(Err(why)) => {
-                return Err(Error::new(Kind::Usage, format!("the source refuses its query: {why}"))
-                    .in_entity(&entity.name)
-                    .hint("see `regraft check`"));
+                return Err(Error::new(
+                    Kind::Usage,
+                    format!("the source refuses its query: {why}"),
+                )
+                .in_entity(&entity.name)
+                .hint("see `regraft check`"));
             }
-            None => return Err(Error::new(Kind::Internal, "the entity has no id space").in_entity(&entity.name)),
+            None => {
+                return Err(Error::new(Kind::Internal, "the entity has no id space")
+                    .in_entity(&entity.name));
+            }
         };
         let namespace = project.manifest().target.namespace.as_str();
         let place = entity.target.schema_and_table(namespace);
@@ -100,7 +116,12 @@ impl<'a> Subject<'a> {
                 .table(place.0, place.1)
                 .filter(|table| table.column(&entity.target.key.column.value).is_some()),
             table_name: quote::qualified(place.0, place.1),
-            fillers: project.entities().iter().filter(fills_it).map(|other| other.name.as_str()).collect(),
+            fillers: project
+                .entities()
+                .iter()
+                .filter(fills_it)
+                .map(|other| other.name.as_str())
+                .collect(),
             project,
             catalog,
             spaces,
@@ -149,13 +170,21 @@ impl<'a> Subject<'a> {
     /// The legacy id as it is selected from the source.
     fn source_id(&self) -> String {
         let key = &self.entity.source.key.text;
-        if self.numeric { format!("({key}\n)::int8") } else { format!("({key}\n)::text") }
+        if self.numeric {
+            format!("({key}\n)::int8")
+        } else {
+            format!("({key}\n)::text")
+        }
     }
 
     /// The legacy id as the source sorts by it: the bare expression where that can use an index.
     fn source_order(&self) -> String {
         let key = &self.entity.source.key.text;
-        if self.numeric { format!("({key}\n)") } else { format!("({key}\n)::text collate \"C\"") }
+        if self.numeric {
+            format!("({key}\n)")
+        } else {
+            format!("({key}\n)::text collate \"C\"")
+        }
     }
 
     /// The legacy id of a row of the ledger as it is selected and sorted.
@@ -194,11 +223,20 @@ impl<'a> Subject<'a> {
     }
 
     /// The part of the kept rows after one legacy id and up to another, without those listed.
-    fn kept_query(&self, list: &[String], after: Option<&str>, upto: Option<&str>, without: &[String]) -> String {
+    fn kept_query(
+        &self,
+        list: &[String],
+        after: Option<&str>,
+        upto: Option<&str>,
+        without: &[String],
+    ) -> String {
         let (id, order) = (self.source_id(), self.source_order());
         let of = if self.numeric { "int8" } else { "text" };
         let bound = |text: &str| format!("{}::{of}", quote::literal(text));
-        let mut conditions = vec![format!("({}) = 0", self.filter_number()), format!("{order} is not null")];
+        let mut conditions = vec![
+            format!("({}) = 0", self.filter_number()),
+            format!("{order} is not null"),
+        ];
         conditions.extend(after.map(|text| format!("{order} > {}", bound(text))));
         conditions.extend(upto.map(|text| format!("{order} <= {}", bound(text))));
         if !without.is_empty() {
@@ -235,7 +273,13 @@ pub(super) struct KeptRows<'a> {
 impl<'a> KeptRows<'a> {
     /// The rows of `subject`; `ledger` is a session in the target's view.
     pub(super) fn new(subject: &'a Subject<'a>, list: Vec<String>, ledger: &'a Session) -> Self {
-        Self { subject, list, ledger, after: None, done: false }
+        Self {
+            subject,
+            list,
+            ledger,
+            after: None,
+            done: false,
+        }
     }
 
     /// The query of the next part.
@@ -246,7 +290,9 @@ impl<'a> KeptRows<'a> {
         let without = self.quarantined().await?;
         let full = without.len() as i64 == PART;
         let upto = if full { without.last().cloned() } else { None };
-        let query = self.subject.kept_query(&self.list, self.after.as_deref(), upto.as_deref(), &without);
+        let query =
+            self.subject
+                .kept_query(&self.list, self.after.as_deref(), upto.as_deref(), &without);
         self.done = !full;
         self.after = upto;
         Ok(Some(query))

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use regraft_engine::{Context, Events, KeySecret, MigrateOptions, Outcome, Settings, Validation, migrate, validate};
+use regraft_engine::{
+    Context, Events, KeySecret, MigrateOptions, Outcome, Settings, Validation, migrate, validate,
+};
 use regraft_pg::managed::{Installation, Server, ServerOptions};
 use regraft_pg::{Environment, Session, SessionOptions, Side};
 use regraft_project::Project;
@@ -24,20 +26,38 @@ pub(crate) fn server() -> &'static Server {
 pub(crate) const FILES: &[(&str, &str)] = &[
     ("regraft.toml", include_str!("project/regraft.toml")),
     ("target.sql", include_str!("project/target.sql")),
-    ("entities/shops.toml", include_str!("project/entities/shops.toml")),
-    ("entities/people.toml", include_str!("project/entities/people.toml")),
-    ("entities/logins.toml", include_str!("project/entities/logins.toml")),
-    ("entities/tokens.toml", include_str!("project/entities/tokens.toml")),
-    ("entities/messages.toml", include_str!("project/entities/messages.toml")),
+    (
+        "entities/shops.toml",
+        include_str!("project/entities/shops.toml"),
+    ),
+    (
+        "entities/people.toml",
+        include_str!("project/entities/people.toml"),
+    ),
+    (
+        "entities/logins.toml",
+        include_str!("project/entities/logins.toml"),
+    ),
+    (
+        "entities/tokens.toml",
+        include_str!("project/entities/tokens.toml"),
+    ),
+    (
+        "entities/messages.toml",
+        include_str!("project/entities/messages.toml"),
+    ),
 ];
 
 /// The project with one file taken for another text, or added.
 pub(crate) fn project_with(path: &str, text: &str) -> Project {
-    let mut files: Vec<(String, String)> =
-        FILES.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+    let mut files: Vec<(String, String)> = FILES
+        .iter()
+        .map(|(path, text)| ((*path).to_owned(), (*text).to_owned()))
+        .collect();
     files.retain(|(other, _)| other != path);
     files.push((path.to_owned(), text.to_owned()));
-    Project::from_files("proof", files).unwrap_or_else(|problems| panic!("{}", problems.render(false, 100)))
+    Project::from_files("proof", files)
+        .unwrap_or_else(|problems| panic!("{}", problems.render(false, 100)))
 }
 
 /// Two databases of a test's own.
@@ -63,8 +83,11 @@ impl Pair {
     }
 
     fn of(source: &str, target: &str) -> Self {
-        let settings =
-            Settings { batch_size: 10, secret: Some(KeySecret::new("a secret of a test").unwrap()), ..Settings::default() };
+        let settings = Settings {
+            batch_size: 10,
+            secret: Some(KeySecret::new("a secret of a test").unwrap()),
+            ..Settings::default()
+        };
         Self {
             context: Context {
                 project: Arc::new(project_with(FILES[0].0, FILES[0].1)),
@@ -81,7 +104,9 @@ impl Pair {
     pub(crate) async fn migrated() -> Self {
         MIGRATED.get_or_init(Self::migrate_whole).await;
         let target = unused("target");
-        server().create_database(&target, Some("target_whole")).unwrap();
+        server()
+            .create_database(&target, Some("target_whole"))
+            .unwrap();
         Self::of("source_whole", &target)
     }
 
@@ -89,7 +114,9 @@ impl Pair {
     pub(crate) async fn migrated_with_own_source() -> Self {
         let mut pair = Self::migrated().await;
         let source = unused("source");
-        server().create_database(&source, Some("source_template")).unwrap();
+        server()
+            .create_database(&source, Some("source_template"))
+            .unwrap();
         pair.context.source = server().endpoint(Side::Source, &source);
         pair
     }
@@ -101,7 +128,11 @@ impl Pair {
         }
         let pair = Self::of("source_whole", "target_whole");
         pair.source(include_str!("project/source.sql")).await;
-        run(&server().endpoint(Side::Source, "source_template"), include_str!("project/source.sql")).await;
+        run(
+            &server().endpoint(Side::Source, "source_template"),
+            include_str!("project/source.sql"),
+        )
+        .await;
         pair.target(include_str!("project/target.sql")).await;
         pair.migrate().await;
     }
@@ -111,7 +142,12 @@ impl Pair {
         let all = self.context.project.select(&[], false).unwrap();
         migrate(&self.context, &all, &MigrateOptions::default())
             .await
-            .unwrap_or_else(|error| panic!("{error} {:?}", error.project_problems().map(|p| p.render(false, 100))))
+            .unwrap_or_else(|error| {
+                panic!(
+                    "{error} {:?}",
+                    error.project_problems().map(|p| p.render(false, 100))
+                )
+            })
     }
 
     /// Runs statements in the source.
@@ -126,7 +162,9 @@ impl Pair {
 
     /// A session in the target.
     pub(crate) async fn session(&self) -> Session {
-        Session::connect(&self.context.target, &SessionOptions::writing("test")).await.unwrap()
+        Session::connect(&self.context.target, &SessionOptions::writing("test"))
+            .await
+            .unwrap()
     }
 
     /// Validates everything.
@@ -136,16 +174,27 @@ impl Pair {
 
     /// Validates an entity or a group.
     pub(crate) async fn validate_only(&self, name: &str) -> Validation {
-        let selection = self.context.project.select(&[name.to_owned()], false).unwrap();
-        validate(&self.context, &selection).await.unwrap_or_else(|error| panic!("{error}"))
+        let selection = self
+            .context
+            .project
+            .select(&[name.to_owned()], false)
+            .unwrap();
+        validate(&self.context, &selection)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 }
 
 async fn run(endpoint: &regraft_pg::Endpoint, statements: &str) {
-    let session = Session::connect(endpoint, &SessionOptions::writing("test")).await.unwrap();
+    let session = Session::connect(endpoint, &SessionOptions::writing("test"))
+        .await
+        .unwrap();
     // The source's sessions are read-only unless they say otherwise.
     let writing = format!("set default_transaction_read_only = off; {statements}");
-    session.batch_execute(&writing).await.unwrap_or_else(|error| panic!("{error:?} in {statements}"));
+    session
+        .batch_execute(&writing)
+        .await
+        .unwrap_or_else(|error| panic!("{error:?} in {statements}"));
     // Nobody may be connected to a template.
     session.close().await;
 }
@@ -179,8 +228,14 @@ pub(crate) fn assert_found(validation: &Validation, expected: &[&str], about: &s
     let mut found = findings(validation);
     for line in expected {
         let (beginning, end) = line.split_once(" ... ").unwrap_or((line, ""));
-        let Some(at) = found.iter().position(|f| f.starts_with(beginning) && f.ends_with(end)) else {
-            panic!("{about}: not found: {line}\nfound: {:#?}", findings(validation));
+        let Some(at) = found
+            .iter()
+            .position(|f| f.starts_with(beginning) && f.ends_with(end))
+        else {
+            panic!(
+                "{about}: not found: {line}\nfound: {:#?}",
+                findings(validation)
+            );
         };
         found.remove(at);
     }

@@ -11,9 +11,13 @@ use crate::fixture::{Pair, assert_found, findings};
 pub(crate) async fn pair(entities: &[(&str, &str)], source: &str, target: &str) -> Pair {
     let manifest = "version = 1\nname = \"odd\"\n[limits]\nquarantine = \"100%\"\n";
     let mut files = vec![("regraft.toml".to_owned(), manifest.to_owned())];
-    files.extend(entities.iter().map(|(name, text)| (format!("entities/{name}.toml"), (*text).to_owned())));
-    let project =
-        Project::from_files("odd", files).unwrap_or_else(|problems| panic!("{}", problems.render(false, 100)));
+    files.extend(
+        entities
+            .iter()
+            .map(|(name, text)| (format!("entities/{name}.toml"), (*text).to_owned())),
+    );
+    let project = Project::from_files("odd", files)
+        .unwrap_or_else(|problems| panic!("{}", problems.render(false, 100)));
     let mut pair = Pair::empty();
     pair.context.project = Arc::new(project);
     pair.context.settings.batch_size = 5_000;
@@ -34,28 +38,106 @@ pub(crate) fn entity(table: &str, columns: &str) -> String {
 const TYPES: &[(&str, &str, &str, &str, &str)] = &[
     ("folded", "citext", "citext", "'Abc'", "'abc'"),
     ("unfolded", "text", "citext", "'Abc'", "'ABC'"),
-    ("pair", "pair", "pair", "row(1.50, null, 'a,\"b')", "row(1.50, '', 'a,\"b')"),
-    ("pairs", "pair[]", "pair[]", "array[row(1, 'x', 'y')::pair]", "array[row(1, 'x', 'z')::pair]"),
+    (
+        "pair",
+        "pair",
+        "pair",
+        "row(1.50, null, 'a,\"b')",
+        "row(1.50, '', 'a,\"b')",
+    ),
+    (
+        "pairs",
+        "pair[]",
+        "pair[]",
+        "array[row(1, 'x', 'y')::pair]",
+        "array[row(1, 'x', 'z')::pair]",
+    ),
     ("span", "textspan", "textspan", "'[a,b)'", "'[a,b]'"),
     ("code", "code", "code", "'ab'", "'ac'"),
     ("cash", "money", "money", "12.34", "12.35"),
-    ("mac", "macaddr", "macaddr", "'08:00:2b:01:02:03'", "'08:00:2b:01:02:04'"),
+    (
+        "mac",
+        "macaddr",
+        "macaddr",
+        "'08:00:2b:01:02:03'",
+        "'08:00:2b:01:02:04'",
+    ),
     ("net", "cidr", "cidr", "'10.0.0.0/8'", "'10.0.0.0/9'"),
-    ("zoned", "timetz", "timetz", "'10:00:00+02'", "'09:00:00+01'"),
-    ("place", "point", "point", "'(1,2)'", "'(1,2.0000000000000004)'"),
+    (
+        "zoned",
+        "timetz",
+        "timetz",
+        "'10:00:00+02'",
+        "'09:00:00+01'",
+    ),
+    (
+        "place",
+        "point",
+        "point",
+        "'(1,2)'",
+        "'(1,2.0000000000000004)'",
+    ),
     ("words", "tsvector", "tsvector", "'a:1 b:2'", "'a:1 b:3'"),
-    ("spans", "int4multirange", "int4multirange", "'{[1,3),[5,7)}'", "'{[1,3),[5,8)}'"),
-    ("prices", "numrange", "numrange", "'[1.5,2.5)'", "'[1.5,2.5]'"),
+    (
+        "spans",
+        "int4multirange",
+        "int4multirange",
+        "'{[1,3),[5,7)}'",
+        "'{[1,3),[5,8)}'",
+    ),
+    (
+        "prices",
+        "numrange",
+        "numrange",
+        "'[1.5,2.5)'",
+        "'[1.5,2.5]'",
+    ),
     ("fixed", "bit(4)", "bit(4)", "B'1010'", "B'1011'"),
     ("label", "name", "text", "'some'", "'some '"),
     ("padded", "char(4)", "char(6)", "'ab'", "'abc'"),
     ("unpadded", "char(4)", "text", "'ab'", "'ab '"),
-    ("letters", "text[]", "varchar[]", "array['a', 'b ']", "array['a', 'b']"),
-    ("times", "timestamptz[]", "timestamptz[]", "array['2020-01-01 00:00:00.000001+00', 'infinity']::timestamptz[]", "array['2020-01-01+00', 'infinity']::timestamptz[]"),
-    ("floats", "float8[]", "float8[]", "array['NaN', '-0', 1.5]::float8[]", "array['NaN', '0', 1.5]::float8[]"),
-    ("docs", "jsonb[]", "jsonb[]", "array['{\"a\": 1.0}']::jsonb[]", "array['{\"a\": 1.1}']::jsonb[]"),
-    ("whole", "json", "jsonb", "'{\"b\": 1, \"a\": 2}'", "'{\"b\": 1, \"a\": 3}'"),
-    ("plain", "jsonb", "json", "'{\"a\": 2, \"b\": 1}'", "'{\"a\": 2,\"b\": 1}'"),
+    (
+        "letters",
+        "text[]",
+        "varchar[]",
+        "array['a', 'b ']",
+        "array['a', 'b']",
+    ),
+    (
+        "times",
+        "timestamptz[]",
+        "timestamptz[]",
+        "array['2020-01-01 00:00:00.000001+00', 'infinity']::timestamptz[]",
+        "array['2020-01-01+00', 'infinity']::timestamptz[]",
+    ),
+    (
+        "floats",
+        "float8[]",
+        "float8[]",
+        "array['NaN', '-0', 1.5]::float8[]",
+        "array['NaN', '0', 1.5]::float8[]",
+    ),
+    (
+        "docs",
+        "jsonb[]",
+        "jsonb[]",
+        "array['{\"a\": 1.0}']::jsonb[]",
+        "array['{\"a\": 1.1}']::jsonb[]",
+    ),
+    (
+        "whole",
+        "json",
+        "jsonb",
+        "'{\"b\": 1, \"a\": 2}'",
+        "'{\"b\": 1, \"a\": 3}'",
+    ),
+    (
+        "plain",
+        "jsonb",
+        "json",
+        "'{\"a\": 2, \"b\": 1}'",
+        "'{\"a\": 2,\"b\": 1}'",
+    ),
     ("text_json", "json", "json", "'{\"b\":1}'", "'{\"b\": 1}'"),
     ("wide", "smallint", "bigint", "5", "6"),
     ("exact", "int", "numeric(12,2)", "5", "5.01"),
@@ -80,29 +162,49 @@ async fn every_type_is_compared_as_itself() {
         "create type first as enum ('a'); {own} create table odd_new (id uuid primary key, legacy_id int, {})",
         columns(|t| format!("{} {}", t.0, t.2)),
     );
-    let mapped: String = TYPES.iter().map(|t| format!("{0} = \"x.{0}\"\n", t.0)).collect();
+    let mapped: String = TYPES
+        .iter()
+        .map(|t| format!("{0} = \"x.{0}\"\n", t.0))
+        .collect();
     let pair = pair(&[("odd", &entity("odd", &mapped))], &source, &target).await;
     pair.migrate().await;
     let validation = pair.validate().await;
     assert_eq!(findings(&validation), Vec::<String>::new());
     assert_eq!(validation.not_checked, Vec::<String>::new());
-    let changes: [(fn(&str, &str) -> String, i32); 3] =
-        [(|_, other| other.to_owned(), 1), (|_, _| "null".to_owned(), 1), (|value, _| value.to_owned(), 2)];
+    let changes: [(fn(&str, &str) -> String, i32); 3] = [
+        (|_, other| other.to_owned(), 1),
+        (|_, _| "null".to_owned(), 1),
+        (|value, _| value.to_owned(), 2),
+    ];
     for (change, id) in changes {
-        let sets: Vec<String> =
-            TYPES.iter().map(|(column, _, _, value, other)| format!("{column} = {}", change(value, other))).collect();
-        pair.target(&format!("update odd_new set {} where legacy_id = {id}", sets.join(", "))).await;
+        let sets: Vec<String> = TYPES
+            .iter()
+            .map(|(column, _, _, value, other)| format!("{column} = {}", change(value, other)))
+            .collect();
+        pair.target(&format!(
+            "update odd_new set {} where legacy_id = {id}",
+            sets.join(", ")
+        ))
+        .await;
         let lines: Vec<String> = TYPES
             .iter()
-            .map(|(column, ..)| format!("odd columns: `{column}` is not what the source gives (1) [{id}]"))
+            .map(|(column, ..)| {
+                format!("odd columns: `{column}` is not what the source gives (1) [{id}]")
+            })
             .collect();
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         assert_found(&pair.validate().await, &lines, &sets.join(", "));
         let back: Vec<String> = TYPES
             .iter()
-            .map(|(column, _, _, value, _)| format!("{column} = {}", if id == 1 { value } else { "null" }))
+            .map(|(column, _, _, value, _)| {
+                format!("{column} = {}", if id == 1 { value } else { "null" })
+            })
             .collect();
-        pair.target(&format!("update odd_new set {} where legacy_id = {id}", back.join(", "))).await;
+        pair.target(&format!(
+            "update odd_new set {} where legacy_id = {id}",
+            back.join(", ")
+        ))
+        .await;
     }
     assert_eq!(findings(&pair.validate().await), Vec::<String>::new());
 }
@@ -110,15 +212,74 @@ async fn every_type_is_compared_as_itself() {
 /// Texts that are JSON, nearly JSON, or equal to another in other words.
 fn documents() -> Vec<String> {
     let mut documents: Vec<String> = [
-        "null", "true", " 1 ", "1.0", "1.00", "-0", "0", "1e2", "100", "1E+2", "0.1e-3", "12345678901234567890.123456789",
-        "12345678901234567890.123456788", "[]", "[ ]", "{}", "[1,2]", "[2,1]", "[1, 2 ]", "[[[]]]", r#"{"a":1,"b":2}"#,
-        r#"{"b":2,"a":1}"#, r#"{"a":1,"a":3}"#, r#"{"a":3}"#, r#"{"a":{"b":[1,{"c":null}]}}"#, r#""""#, r#"" ""#,
-        r#""é""#, r#""\u00e9""#, r#""\ud83d\ude00""#, "\"😀\"", r#""\n""#, "\"\\u000a\"", r#""\/""#, r#""/""#,
-        r#"{"$serde_json::private::Number":"1"}"#, r#"{"":""}"#, r#"{" a":1}"#, "1e400", "-1e-400", "\"\\\\\"",
+        "null",
+        "true",
+        " 1 ",
+        "1.0",
+        "1.00",
+        "-0",
+        "0",
+        "1e2",
+        "100",
+        "1E+2",
+        "0.1e-3",
+        "12345678901234567890.123456789",
+        "12345678901234567890.123456788",
+        "[]",
+        "[ ]",
+        "{}",
+        "[1,2]",
+        "[2,1]",
+        "[1, 2 ]",
+        "[[[]]]",
+        r#"{"a":1,"b":2}"#,
+        r#"{"b":2,"a":1}"#,
+        r#"{"a":1,"a":3}"#,
+        r#"{"a":3}"#,
+        r#"{"a":{"b":[1,{"c":null}]}}"#,
+        r#""""#,
+        r#"" ""#,
+        r#""é""#,
+        r#""\u00e9""#,
+        r#""\ud83d\ude00""#,
+        "\"😀\"",
+        r#""\n""#,
+        "\"\\u000a\"",
+        r#""\/""#,
+        r#""/""#,
+        r#"{"$serde_json::private::Number":"1"}"#,
+        r#"{"":""}"#,
+        r#"{" a":1}"#,
+        "1e400",
+        "-1e-400",
+        "\"\\\\\"",
         // No JSON, or none that jsonb takes.
-        "", " ", "{", "[1,]", "{'a':1}", "nul", "01", "1.", ".5", "+1", "1e", "\"\t\"", r#""\x""#, r#""\u12""#,
-        r#""\u0000""#, r#""\ud83d""#, r#""\ude00""#, r#""\ud83d\u0041""#, "[1 2]", "{\"a\"}", "NaN", "\u{c}", "\u{a0}1",
-        "// x\n1", "1 1", "\u{feff}1",
+        "",
+        " ",
+        "{",
+        "[1,]",
+        "{'a':1}",
+        "nul",
+        "01",
+        "1.",
+        ".5",
+        "+1",
+        "1e",
+        "\"\t\"",
+        r#""\x""#,
+        r#""\u12""#,
+        r#""\u0000""#,
+        r#""\ud83d""#,
+        r#""\ude00""#,
+        r#""\ud83d\u0041""#,
+        "[1 2]",
+        "{\"a\"}",
+        "NaN",
+        "\u{c}",
+        "\u{a0}1",
+        "// x\n1",
+        "1 1",
+        "\u{feff}1",
     ]
     .map(str::to_owned)
     .into();
@@ -138,7 +299,12 @@ fn documents() -> Vec<String> {
             0 => format!("[{a},{b}]"),
             1 => format!("{{\"x\":{a},\"y\":{b}}}"),
             2 => format!("{{\"y\":{b},\"x\":{a}}}"),
-            3 => a.chars().enumerate().filter(|(i, _)| i % 3 != 1).map(|(_, c)| c).collect(),
+            3 => a
+                .chars()
+                .enumerate()
+                .filter(|(i, _)| i % 3 != 1)
+                .map(|(_, c)| c)
+                .collect(),
             _ => format!("{a}{b}"),
         });
     }
@@ -152,7 +318,10 @@ async fn json_is_what_the_server_says_it_is() {
     let mut rows = String::new();
     for (i, document) in documents().iter().enumerate() {
         let comma = if i == 0 { "" } else { "," };
-        rows.push_str(&format!("{comma} ({i}, {})", regraft_pg::quote::literal(document)));
+        rows.push_str(&format!(
+            "{comma} ({i}, {})",
+            regraft_pg::quote::literal(document)
+        ));
     }
     let pair = pair(
         &[("doc", &entity("doc", columns))],
@@ -173,10 +342,19 @@ async fn json_is_what_the_server_says_it_is() {
         .await
         .unwrap()
         .get(0);
-    session.batch_execute("update doc_new d set b = n.b from regraft.next n where n.legacy_id = d.legacy_id").await.unwrap();
+    session
+        .batch_execute(
+            "update doc_new d set b = n.b from regraft.next n where n.legacy_id = d.legacy_id",
+        )
+        .await
+        .unwrap();
     assert!(changed > 300, "{changed}");
     let line = format!("doc columns: `b` is not what the source gives ({changed}) ... ");
-    assert_found(&pair.validate().await, &[line.trim_end_matches(" ... ")], "next");
+    assert_found(
+        &pair.validate().await,
+        &[line.trim_end_matches(" ... ")],
+        "next",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -200,11 +378,19 @@ async fn a_row_that_the_source_cannot_compute_stops_nothing_when_it_is_in_quaran
     .await;
     assert_eq!(findings(&pair.validate().await), Vec::<String>::new());
     pair.source("update fact set t = 'y' where id = 3").await;
-    pair.target("update other_new set t = 'x' where legacy_id = 'é'").await;
+    pair.target("update other_new set t = 'x' where legacy_id = 'é'")
+        .await;
     let found = findings(&pair.validate().await);
     assert_eq!(found.len(), 2, "{found:#?}");
-    assert!(found[0].starts_with("fact columns: nothing could be compared") && !found[0].contains("\"y\""), "{found:#?}");
-    assert_eq!(found[1], "other columns: `t` is not what the source gives (1) [é]");
+    assert!(
+        found[0].starts_with("fact columns: nothing could be compared")
+            && !found[0].contains("\"y\""),
+        "{found:#?}"
+    );
+    assert_eq!(
+        found[1],
+        "other columns: `t` is not what the source gives (1) [é]"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -222,25 +408,40 @@ async fn a_quarantine_larger_than_one_query_is_left_out_in_parts() {
         // As if migrated: what can be read is mapped, the rest is in quarantine.
         pair.source("alter table many rename to whole; create table many as select * from whole where id = whole.id and a <> 'bad'").await;
         pair.migrate().await;
-        pair.source("drop table many; alter table whole rename to many").await;
+        pair.source("drop table many; alter table whole rename to many")
+            .await;
         pair.target(&format!(
             "insert into regraft.migration_quarantine (entity, legacy_id, bucket, reasons, run_no, batch)
              select 'many', {value}, 'quarantined', '[]', 1, 1 from generate_series(1, 45000) n where n % 10 <> 0"
         ))
         .await;
         let clean = pair.validate().await;
-        let columns = clean.entities[0].checks.iter().find(|check| check.name == "columns").unwrap();
-        assert_eq!((columns.looked_at, columns.passed), (4_500, true), "{of}: {:?}", findings(&clean));
-        pair.target("update many_new set a = a + 1 where a in (10, 22220, 45000)").await;
+        let columns = clean.entities[0]
+            .checks
+            .iter()
+            .find(|check| check.name == "columns")
+            .unwrap();
+        assert_eq!(
+            (columns.looked_at, columns.passed),
+            (4_500, true),
+            "{of}: {:?}",
+            findings(&clean)
+        );
+        pair.target("update many_new set a = a + 1 where a in (10, 22220, 45000)")
+            .await;
         let found = findings(&pair.validate().await);
         let prefix = "many columns: `a` is not what the source gives (3) [";
-        assert!(found.iter().any(|line| line.starts_with(prefix)), "{of}: {found:#?}");
+        assert!(
+            found.iter().any(|line| line.starts_with(prefix)),
+            "{of}: {found:#?}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_of_several_entities_is_answered_for_once() {
-    let of = |table: &str| entity(table, "t = \"x.t\"\n").replace(&format!("{table}_new"), "own.things");
+    let of =
+        |table: &str| entity(table, "t = \"x.t\"\n").replace(&format!("{table}_new"), "own.things");
     let pair = pair(
         &[("cat", &of("cat")), ("dog", &of("dog"))],
         "create table cat (id int primary key, t text); insert into cat values (1, 'a'), (2, 'b');

@@ -141,7 +141,7 @@ impl EntityNames {
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArguments {
-    /// Size of the legacy data; 1 is the real size of the core tables
+    /// Size of the legacy data; 1 is the real size, about seven million rows
     #[arg(long, default_value_t = 0.2, value_parser = scale, value_name = "FACTOR")]
     pub(crate) scale: f64,
     /// Seed of the generated data; the same seed gives the same data

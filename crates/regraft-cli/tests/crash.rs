@@ -119,7 +119,7 @@ fn kill_at_random(legacy: Legacy, mode: &str, kills: u64, dice: &mut Dice, count
         }
         if let Some(needed) = expected.attempts {
             let again = rehearsal.attempts() - needed;
-            let most = 2 * i64::try_from(here).expect("few kills");
+            let most = 2 * i64::from(here);
             assert!(
                 again <= most,
                 "{what}: {again} batches were begun again, at most {most} should be"
@@ -173,9 +173,8 @@ fn abort_at_commits(mode: &str, point: &str) {
         expected.dump.len_of("ledger: quarantine") > 0,
         "the village has its troubles"
     );
-    let mut hit = 0;
     let first_time = dice.below(step as u64);
-    for n in (first_time..).step_by(step) {
+    for (hit, n) in (first_time..).step_by(step).enumerate() {
         let rehearsal = first.again();
         let aborted = abort_at(&rehearsal, &arguments, point, n);
         let what = format!("{mode}, {point}, time {n}");
@@ -184,7 +183,6 @@ fn abort_at_commits(mode: &str, point: &str) {
             Dump::of(&rehearsal.modern_url()).assert_same(&expected.dump, &what);
             return;
         }
-        hit += 1;
         finish(&rehearsal, &arguments, &expected, &what);
     }
 }

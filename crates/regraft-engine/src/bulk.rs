@@ -536,8 +536,7 @@ async fn remove(
         regraft_ledger::set_phase(&**target, &load.checkpoint, Phase::Settling).await?;
         delete_rows(target, model, &keys).await?;
         for (batch, rows) in &quarantined {
-            regraft_ledger::move_inserted(&**target, load.run_no, *batch, &model.name, rows)
-                .await?;
+            regraft_ledger::move_inserted(target, load.run_no, *batch, &model.name, rows).await?;
         }
         Ok(())
     })

@@ -303,8 +303,7 @@ async fn take_out(
     transaction(target, load, async || {
         delete_rows(target, model, &keys).await?;
         for (batch, rows) in &quarantined {
-            regraft_ledger::move_inserted(&**target, load.run_no, *batch, &model.name, rows)
-                .await?;
+            regraft_ledger::move_inserted(target, load.run_no, *batch, &model.name, rows).await?;
         }
         Ok(())
     })

@@ -266,7 +266,7 @@ fn shown(value: &Value) -> String {
             None => fields
                 .iter()
                 .filter(|(_, v)| {
-                    !v.is_null() && **v != Value::from("") && **v != Value::from(false)
+                    !v.is_null() && v.as_str() != Some("") && v.as_bool() != Some(false)
                 })
                 .map(|(k, v)| {
                     format!(

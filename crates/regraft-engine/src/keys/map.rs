@@ -111,10 +111,6 @@ impl KeyMap {
             if !distance {
                 break;
             }
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "bounded by the span checked above"
-            )]
             let guess = low + (((key - first) * (high - 1 - low) as u128) / span) as usize;
             let at = self.entry(guess);
             match at.cmp(&key) {
@@ -228,14 +224,14 @@ impl KeyMapBuilder {
                 })?;
                 // SAFETY: the file is unnamed and ours alone: nobody else can change or cut it
                 // while it is mapped.
-                let table = if self.sorted {
+
+                if self.sorted {
                     Table::Mapped(unsafe { Mmap::map(&file)? })
                 } else {
                     let mut map = unsafe { memmap2::MmapMut::map_mut(&file)? };
                     sort_entries(&mut map, self.numeric);
                     Table::Mapped(map.make_read_only()?)
-                };
-                table
+                }
             }
         };
         Ok(KeyMap {

@@ -434,7 +434,7 @@ async fn finish(
     let faults = std::mem::take(&mut progress.faults);
     let rows = quarantined_rows(&worker.source, model, faults).await?;
     regraft_ledger::put_quarantine(
-        &**worker.target,
+        &worker.target,
         load.run_no,
         range.number,
         &model.name,

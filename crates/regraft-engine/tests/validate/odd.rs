@@ -171,7 +171,8 @@ async fn every_type_is_compared_as_itself() {
     let validation = pair.validate().await;
     assert_eq!(findings(&validation), Vec::<String>::new());
     assert_eq!(validation.not_checked, Vec::<String>::new());
-    let changes: [(fn(&str, &str) -> String, i32); 3] = [
+    type Statement = fn(&str, &str) -> String;
+    let changes: [(Statement, i32); 3] = [
         (|_, other| other.to_owned(), 1),
         (|_, _| "null".to_owned(), 1),
         (|value, _| value.to_owned(), 2),

@@ -153,8 +153,7 @@ async fn entity(
     let census = Census::take(databases, subject).await?;
     let account = account::check(target, subject, &census, history).await?;
     not_checked.extend(history.not_checked(subject.name()));
-    let counts = mapping::check_counts(target, subject, &census, answers_for_table).await?;
-    let mapping = mapping::check_mapping(target, subject, &census).await?;
+    let (counts, mapping) = mapping::check(target, subject, &census, answers_for_table).await?;
     let completeness = started.elapsed();
     phase("references");
     let (references, unseen) = references::check(databases, subject).await?;

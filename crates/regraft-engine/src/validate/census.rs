@@ -1,10 +1,13 @@
-//! The census: every legacy id of the source held against the mappings and the quarantine.
+//! The census: every legacy id of the source held against the mappings, their rows in the target,
+//! and the quarantine. One pass over both databases in the order of the legacy ids.
 
-use regraft_pg::Session;
+use std::collections::BTreeMap;
+
+use regraft_pg::{Session, quote};
 
 use super::databases::Databases;
 use super::report::{Finding, Tally};
-use super::rows::{Meeting, Merge, Parts, Rows};
+use super::rows::{Meeting, Merge, Parts, Rows, id_text};
 use super::subject::Subject;
 use crate::error::Result;
 
@@ -19,6 +22,16 @@ pub(super) struct Census {
     pub(super) filtered: Vec<u64>,
     /// Mappings.
     pub(super) mapped: u64,
+    /// Mappings by the run and batch that they name.
+    pub(super) written: BTreeMap<(i32, i32), u64>,
+    /// Mappings without a row in the target.
+    pub(super) without_row: Tally,
+    /// Mappings whose row says that it comes from another legacy id.
+    pub(super) disowned: Tally,
+    /// Under more than one mapping.
+    pub(super) mapped_twice: Tally,
+    /// Mapped and in quarantine.
+    pub(super) mapped_and_quarantined: Tally,
     /// Kept rows that are neither mapped nor in quarantine.
     unaccounted: Tally,
     /// Rows of the source without a legacy id.
@@ -33,14 +46,20 @@ pub(super) struct Census {
     mapped_and_filtered: Vec<Tally>,
     /// In quarantine, but dropped by a filter; by filter.
     quarantined_and_filtered: Vec<Tally>,
-    /// Under more than one mapping.
-    pub(super) mapped_twice: Tally,
-    /// Mapped and in quarantine.
-    pub(super) mapped_and_quarantined: Tally,
+}
+
+/// All that both databases have under one legacy id.
+#[derive(Debug, Default)]
+struct Case {
+    id: Vec<u8>,
+    /// The filters of its source rows: 0 for a row that is kept.
+    source: Vec<usize>,
+    mapped: u64,
+    quarantined: bool,
 }
 
 impl Census {
-    /// Counts, over both databases in the order of the legacy ids.
+    /// Takes the census of an entity.
     pub(super) async fn take(databases: &Databases<'_>, subject: &Subject<'_>) -> Result<Self> {
         let source = databases.source().await?;
         let census = Self::count(databases, &source, subject).await?;
@@ -61,74 +80,99 @@ impl Census {
             ..Self::default()
         };
         let rows = Rows::new(source, Parts::One(Some(subject.census_query())), 2);
-        let known = Rows::new(&databases.target, Parts::One(Some(known_query(subject))), 3);
+        let known = Rows::new(&databases.target, Parts::One(Some(known_query(subject))), 6);
         let mut merge = Merge::new(rows, known, subject.numeric);
-        let mut previous: Option<Vec<u8>> = None;
+        let mut case: Option<Case> = None;
         while let Some(meeting) = merge.next().await? {
-            match meeting {
-                Meeting::Target => census.only_known(&merge),
-                _ => {
-                    let repeated =
-                        previous.is_some() && previous.as_deref() == merge.source.field(0);
-                    census.in_source(&merge, meeting == Meeting::Both, repeated);
-                    remember(&mut previous, merge.source.field(0));
+            let Some(id) = merge.key() else {
+                census.source_row(&merge);
+                census.keyless.add(|| merge.id());
+                continue;
+            };
+            if case.as_ref().is_none_or(|case| case.id != id) {
+                let next = Case {
+                    id: id.to_vec(),
+                    ..Case::default()
+                };
+                if let Some(done) = case.replace(next) {
+                    census.settle(&done, subject.numeric);
                 }
             }
+            let Some(case) = &mut case else { continue };
+            if meeting != Meeting::Target {
+                case.source.push(census.source_row(&merge));
+            }
+            if meeting != Meeting::Source {
+                census.known_row(case, &merge);
+            }
+        }
+        if let Some(done) = case {
+            census.settle(&done, subject.numeric);
         }
         Ok(census)
     }
 
-    fn in_source(&mut self, merge: &Merge<'_>, known: bool, repeated: bool) {
+    /// Counts a row of the source; the number of the filter that drops it.
+    fn source_row(&mut self, merge: &Merge<'_>) -> usize {
         self.source_rows += 1;
         let filter = usize::try_from(merge.source.number(1)).unwrap_or(0);
         match filter.checked_sub(1) {
             None => self.kept += 1,
             Some(filter) => self.filtered[filter] += 1,
         }
-        if repeated {
-            return self.repeated.add(|| merge.id());
+        filter
+    }
+
+    /// Counts a mapping, or an entry of the quarantine.
+    fn known_row(&mut self, case: &mut Case, merge: &Merge<'_>) {
+        let known = &merge.target;
+        if known.flag(5) {
+            case.quarantined = true;
+            return;
         }
-        if merge.source.field(0).is_none() {
-            return self.keyless.add(|| merge.id());
+        case.mapped += 1;
+        self.mapped += 1;
+        *self
+            .written
+            .entry((known.small_number(1), known.small_number(2)))
+            .or_default() += 1;
+        if !known.flag(3) {
+            self.without_row.add(|| merge.id());
+        } else if !known.flag(4) {
+            self.disowned.add(|| merge.id());
         }
-        let (mapped, quarantined) = if known {
-            (merge.target.number(1), merge.target.number(2))
-        } else {
-            (0, 0)
-        };
-        self.count_known(merge, mapped, quarantined);
-        match filter.checked_sub(1) {
-            None if mapped == 0 && quarantined == 0 => self.unaccounted.add(|| merge.id()),
-            None => {}
-            Some(filter) => {
-                if mapped > 0 {
-                    self.mapped_and_filtered[filter].add(|| merge.id());
+    }
+
+    /// Judges a legacy id when all of it was seen.
+    fn settle(&mut self, case: &Case, numeric: bool) {
+        let id = || id_text(numeric, Some(&case.id));
+        if case.mapped > 1 {
+            self.mapped_twice.add(id);
+        }
+        if case.mapped > 0 && case.quarantined {
+            self.mapped_and_quarantined.add(id);
+        }
+        for _ in 1..case.source.len() {
+            self.repeated.add(id);
+        }
+        let (mapped, quarantined) = match case.source.first() {
+            None => (&mut self.vanished, &mut self.vanished_from_quarantine),
+            Some(0) => {
+                if case.mapped == 0 && !case.quarantined {
+                    self.unaccounted.add(id);
                 }
-                if quarantined > 0 {
-                    self.quarantined_and_filtered[filter].add(|| merge.id());
-                }
+                return;
             }
+            Some(filter) => (
+                &mut self.mapped_and_filtered[filter - 1],
+                &mut self.quarantined_and_filtered[filter - 1],
+            ),
+        };
+        if case.mapped > 0 {
+            mapped.add(id);
         }
-    }
-
-    fn only_known(&mut self, merge: &Merge<'_>) {
-        let (mapped, quarantined) = (merge.target.number(1), merge.target.number(2));
-        self.count_known(merge, mapped, quarantined);
-        if mapped > 0 {
-            self.vanished.add(|| merge.id());
-        }
-        if quarantined > 0 {
-            self.vanished_from_quarantine.add(|| merge.id());
-        }
-    }
-
-    fn count_known(&mut self, merge: &Merge<'_>, mapped: i64, quarantined: i64) {
-        self.mapped += mapped.unsigned_abs();
-        if mapped > 1 {
-            self.mapped_twice.add(|| merge.id());
-        }
-        if mapped > 0 && quarantined > 0 {
-            self.mapped_and_quarantined.add(|| merge.id());
+        if case.quarantined {
+            quarantined.add(id);
         }
     }
 
@@ -182,33 +226,57 @@ impl Census {
     }
 }
 
-/// Every legacy id that the ledger knows, in key order: under how many mappings, and whether it is
-/// in quarantine.
+/// Every mapping and every open entry of the quarantine, in the order of the legacy ids: the run
+/// and batch that wrote it, whether its row is there and agrees on the legacy id, and whether it
+/// is the quarantine's.
 fn known_query(subject: &Subject<'_>) -> String {
     let (mapping, quarantine) = (subject.ledger_id("m"), subject.ledger_id("q"));
-    let (mappings, entity) = (subject.mappings(), subject.literal());
     let order = if subject.numeric {
         "regraft_id"
     } else {
         "regraft_id collate \"C\""
     };
+    let (there, agrees, join) = held_against_the_table(subject);
     format!(
-        "select regraft_id, sum(mapped)::int8, sum(quarantined)::int8 from (
-           select {mapping} as regraft_id, 1 as mapped, 0 as quarantined
-           from {mappings} m
+        "select regraft_id, run_no, batch, there, agrees, quarantined from (
+           select {mapping} as regraft_id, m.run_no, m.batch, {there} as there, {agrees} as agrees, false as quarantined
+           from {} m{join}
            union all
-           select {quarantine}, 0, 1
-           from regraft.migration_quarantine q where q.entity = {entity} and q.state = 'open') known
-         group by regraft_id order by {order}"
+           select {quarantine}, 0, 0, false, true, true
+           from regraft.migration_quarantine q where q.entity = {} and q.state = 'open') known
+         order by {order}",
+        subject.mappings(),
+        subject.literal()
     )
 }
 
-fn remember(previous: &mut Option<Vec<u8>>, key: Option<&[u8]>) {
-    match (previous, key) {
-        (Some(buffer), Some(key)) => {
-            buffer.clear();
-            buffer.extend_from_slice(key);
-        }
-        (previous, key) => *previous = key.map(<[u8]>::to_vec),
+/// SQL for whether a mapping's row is there, whether it agrees, and the join that both need.
+fn held_against_the_table(subject: &Subject<'_>) -> (String, String, String) {
+    if subject.table.is_none() {
+        return ("true".to_owned(), "true".to_owned(), String::new());
     }
+    let key = subject.key_column();
+    let legacy = subject.legacy_column().map(quote::ident);
+    let table = if subject.key_is_unique() {
+        subject.table_name.clone()
+    } else {
+        // One row per key, so that the join doesn't multiply mappings.
+        let legacy: String = legacy
+            .iter()
+            .map(|column| format!(", min({column}) as {column}"))
+            .collect();
+        format!(
+            "(select {key}{legacy} from {} group by {key})",
+            subject.table_name
+        )
+    };
+    let agrees = match legacy {
+        Some(legacy) => format!("t.{legacy}::text collate \"C\" is not distinct from m.legacy_id"),
+        None => "true".to_owned(),
+    };
+    (
+        format!("t.{key} is not null"),
+        agrees,
+        format!(" left join {table} t on t.{key} = m.new_id"),
+    )
 }

@@ -122,6 +122,18 @@ impl<'a> Rows<'a> {
             .and_then(|bytes| bytes.try_into().ok())
             .map_or(0, i64::from_be_bytes)
     }
+
+    /// A field that holds an integer; 0 for anything else.
+    pub(super) fn small_number(&self, index: usize) -> i32 {
+        self.field(index)
+            .and_then(|bytes| bytes.try_into().ok())
+            .map_or(0, i32::from_be_bytes)
+    }
+
+    /// Whether a field holds a boolean that is true.
+    pub(super) fn flag(&self, index: usize) -> bool {
+        self.field(index) == Some(&[1])
+    }
 }
 
 /// Which of two streams has a row under the key that comes next.
@@ -190,13 +202,17 @@ impl<'a> Merge<'a> {
         Ok(self.last)
     }
 
-    /// The legacy id it stands at, as text.
-    pub(super) fn id(&self) -> String {
-        let field = match self.last {
+    /// The legacy id it stands at, as it was read.
+    pub(super) fn key(&self) -> Option<&[u8]> {
+        match self.last {
             Some(Meeting::Target) => self.target.field(0),
             _ => self.source.field(0),
-        };
-        id_text(self.numeric, field)
+        }
+    }
+
+    /// The legacy id it stands at, as text.
+    pub(super) fn id(&self) -> String {
+        id_text(self.numeric, self.key())
     }
 }
 

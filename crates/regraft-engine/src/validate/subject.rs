@@ -167,6 +167,22 @@ impl<'a> Subject<'a> {
         quote::ident(&self.entity.target.key.column.value)
     }
 
+    /// The column for the legacy id, if it is declared and there.
+    pub(super) fn legacy_column(&self) -> Option<&'a str> {
+        let name = self.entity.target.legacy.as_ref()?.value.as_str();
+        self.table?.column(name)?;
+        Some(name)
+    }
+
+    /// Whether the target itself sees to it that no two rows share a key.
+    pub(super) fn key_is_unique(&self) -> bool {
+        let key = [Some(self.entity.target.key.column.value.clone())];
+        self.table.is_some_and(|table| {
+            let indexes = &mut table.indexes.iter();
+            indexes.any(|i| i.unique && i.valid && i.predicate.is_none() && i.plain_columns == key)
+        })
+    }
+
     /// The legacy id as it is selected from the source.
     fn source_id(&self) -> String {
         let key = &self.entity.source.key.text;

@@ -440,6 +440,32 @@ async fn a_quarantine_larger_than_one_query_is_left_out_in_parts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_that_share_a_legacy_id_or_have_none_are_found() {
+    let pair = pair(
+        &[("loose", &entity("loose", "t = \"x.t\"\n"))],
+        "create table loose (id int, t text); insert into loose values (1, 'a'), (2, 'b')",
+        "create table loose_new (id uuid primary key, legacy_id int, t text)",
+    )
+    .await;
+    pair.migrate().await;
+    pair.source("insert into loose values (2, 'b'), (2, 'c'), (null, 'd')")
+        .await;
+    let found = findings(&pair.validate().await);
+    for line in [
+        "loose account: rows of the source have no legacy id (NULL) (1) [NULL]",
+        "loose account: the source has more than one row under the same legacy id (2) [2, 2]",
+    ] {
+        assert!(found.iter().any(|f| f == line), "{line}: {found:#?}");
+    }
+    let of_the_ledger = |f: &&String| f.contains("rows the filters keep");
+    assert_eq!(
+        found.len(),
+        2 + found.iter().filter(of_the_ledger).count(),
+        "{found:#?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_of_several_entities_is_answered_for_once() {
     let of =
         |table: &str| entity(table, "t = \"x.t\"\n").replace(&format!("{table}_new"), "own.things");

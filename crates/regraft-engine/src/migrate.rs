@@ -74,6 +74,7 @@ pub async fn migrate(
     let model = resolved(context, &source, &target).await?;
     prepare::check_plan_hash(context, selection, options, &model)?;
     check_secret(context, &model, selection)?;
+    prepare::check_ready(&source, &target, &model, selection, options).await?;
     drop(source);
     // Finding equal rows among millions is done by hashing, where the memory allows it.
     target.batch_execute("set work_mem = '64MB'").await?;

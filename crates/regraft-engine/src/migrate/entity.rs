@@ -9,6 +9,7 @@ use regraft_ledger::{Checkpoint, MappingIndex, Mode, Phase};
 use regraft_pg::Session;
 use regraft_project::EntityStep;
 
+use super::prepare::refuse_without_index;
 use super::{Engine, ModeChoice, load_keys, workers};
 use crate::bulk::{self, Dropped};
 use crate::error::{Error, Kind, Result};
@@ -113,15 +114,8 @@ async fn open(
     let rows: i64 = ranges.iter().map(|r| r.rows).sum();
     let index = regraft_ledger::mapping_index(&***target, &model.name).await?;
     let loading_in_bulk = before.as_ref().is_some_and(|c| c.mode == Mode::Bulk);
-    if index == MappingIndex::Missing && !loading_in_bulk {
-        return Err(Error::new(
-            Kind::Data,
-            "the unique index of its mappings is missing: without it a row could be moved twice",
-        )
-        .hint(format!(
-            "bring it back: {}",
-            regraft_ledger::key_index_statement(&model.name, model.numeric)
-        )));
+    if !loading_in_bulk {
+        refuse_without_index(model, index)?;
     }
     let has_existing = index == MappingIndex::Present && earlier_rows(engine, model).await?;
     let mode = match &before {

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use regraft_ledger::{NewRun, Run, RunStatus};
+use regraft_ledger::{MappingIndex, NewRun, Run, RunStatus};
 use regraft_pg::Session;
 use regraft_project::Selection;
 use serde_json::json;
 
-use super::{MigrateOptions, run_detail};
+use super::{MigrateOptions, choose_mode, run_detail};
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::keys::Deriver;
-use crate::model::{KeyRule, Model, resolve};
+use crate::model::{EntityModel, KeyRule, Model, resolve};
 use crate::transaction;
 
 /// The project resolved against both catalogs.
@@ -215,5 +215,112 @@ fn refuse_changes(context: &Context, run: &Run, model: &Model) -> Result<()> {
     .hint(format!(
         "undo it with `regraft rollback --run {}` and migrate again, or bring back what it was begun with",
         run.run_id
+    )))
+}
+
+/// Refuses before anything is written what would stop the run in the middle: rows that can't be
+/// read or written for want of a privilege, a table that holds rows of others, a mode that can't
+/// be had, mappings without the index that makes loading idempotent.
+pub(crate) async fn check_ready(
+    source: &Session,
+    target: &Session,
+    model: &Model,
+    selection: &Selection,
+    options: &MigrateOptions,
+) -> Result<()> {
+    let ledger = regraft_ledger::installed_version(&**target)
+        .await?
+        .is_some();
+    if ledger
+        && regraft_ledger::unfinished_run(&**target, "migrate")
+            .await?
+            .is_some()
+    {
+        // Its entities were ready when it began, and are in the middle of it now.
+        return Ok(());
+    }
+    for step in selection.entities() {
+        let Some(entity) = model.entities.get(&step.entity) else {
+            continue;
+        };
+        let ready = async {
+            check_privileges(source, target, entity).await?;
+            let index = if ledger {
+                regraft_ledger::mapping_index(&**target, &entity.name).await?
+            } else {
+                MappingIndex::Empty
+            };
+            refuse_without_index(entity, index)?;
+            let has_existing =
+                index == MappingIndex::Present && has_mappings(target, entity).await?;
+            choose_mode(
+                target,
+                model,
+                entity,
+                options.mode,
+                options.dry_run,
+                has_existing,
+                0,
+            )
+            .await
+        };
+        ready.await.map_err(|error| error.in_entity(&step.entity))?;
+    }
+    Ok(())
+}
+
+/// Reads nothing, and asks whether rows could be inserted: the servers check privileges all the
+/// same.
+async fn check_privileges(source: &Session, target: &Session, entity: &EntityModel) -> Result<()> {
+    let mut list = entity.key_value();
+    for field in &entity.fields {
+        list.push_str(", ");
+        list.push_str(&field.sql);
+    }
+    let nothing = format!("select {list} from {}\nwhere false", entity.from);
+    source
+        .query(&nothing, &[])
+        .await
+        .map_err(|e| Error::from(source.error(e)))?;
+    let table = entity.table.sql_name();
+    let may: bool = target
+        .query_one(
+            "select has_table_privilege($1::text::regclass, 'insert')",
+            &[&table],
+        )
+        .await?
+        .get(0);
+    if may {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Permission,
+        format!("the target's user may not insert into {table}"),
+    )
+    .hint("connect as the owner of the target's tables, or grant it the right"))
+}
+
+async fn has_mappings(target: &Session, entity: &EntityModel) -> Result<bool> {
+    let row = target
+        .query_one(
+            "select exists (select 1 from regraft.migration_mappings where entity = $1)",
+            &[&entity.name],
+        )
+        .await?;
+    Ok(row.get(0))
+}
+
+/// Refuses mappings without the unique index that makes loading idempotent.
+pub(crate) fn refuse_without_index(entity: &EntityModel, index: MappingIndex) -> Result<()> {
+    if index != MappingIndex::Missing {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Data,
+        "the unique index of its mappings is missing: without it a row could be moved twice",
+    )
+    .hint(format!(
+        "bring it back: {}",
+        regraft_ledger::key_index_statement(&entity.name, entity.numeric)
     )))
 }

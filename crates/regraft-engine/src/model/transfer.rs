@@ -331,10 +331,7 @@ mod tests {
         assert_eq!(out.len(), value.len());
         assert_eq!(&out[16..20], &77_777u32.to_be_bytes());
         assert_eq!(&out[32..36], &66_666u32.to_be_bytes());
-        assert_eq!(
-            &out[46..],
-            b"ab".as_slice().get(..out.len() - 46).unwrap_or(b"")
-        );
+        assert_eq!(&out[48..], b"ab");
 
         for end in 0..value.len() {
             let _ = apply(&recode, &value[..end], &mut Vec::new());

@@ -293,7 +293,7 @@ async fn against_now(
         kept,
         signed(census.kept),
         surplus,
-        missing,
+        signed(census.appeared()),
     );
     for (filter, now) in subject.entity.source.filters.iter().zip(&census.filtered) {
         let said = account.filters.get(&filter.name).copied().unwrap_or(0);

@@ -181,6 +181,11 @@ impl Census {
         self.unaccounted.rows
     }
 
+    /// Rows that the source has beyond what the ledger knows.
+    pub(super) fn appeared(&self) -> u64 {
+        self.unaccounted.rows + self.keyless.rows + self.repeated.rows
+    }
+
     /// Rows that the ledger has beyond what the source asks for.
     pub(super) fn surplus(&self) -> u64 {
         let by_filter: u64 = self

@@ -15,6 +15,7 @@ mod edge;
 mod expectation;
 mod json;
 mod mapping;
+mod parents;
 mod references;
 mod report;
 mod rows;

@@ -7,7 +7,8 @@ use regraft_pg::{Session, quote};
 
 use super::columns::refused;
 use super::databases::Databases;
-use super::edge::{Edge, Fault, Judged, Known, Reference, references};
+use super::edge::{Edge, Fault, Judged, Reference, references};
+use super::parents::Known;
 use super::report::{Check, Finding, Tally};
 use super::rows::{Meeting, Merge, Parts, Rows};
 use super::subject::{KeptRows, Subject};

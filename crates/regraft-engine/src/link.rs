@@ -20,7 +20,7 @@ use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::keys::{Found, KeyMap, LegacyId};
 use crate::load::{EntityLoad, Faults, Reason, fingerprint_of, kept_condition, quarantined_rows};
-use crate::model::{EntityModel, MissingKey, OutputRule};
+use crate::model::{EntityModel, MissingKey, Model, OutputRule};
 
 /// One reference of one row, as the source has it.
 struct Edge {
@@ -37,6 +37,7 @@ struct Edge {
 /// Links the entities of one component, all of which are loaded.
 pub(crate) async fn link(
     context: &Context,
+    all: &Model,
     source: &Session,
     target: &Session,
     loads: &[Arc<EntityLoad>],
@@ -48,7 +49,7 @@ pub(crate) async fn link(
     {
         return Ok(());
     }
-    let keys = component_keys(context, target, &loads).await?;
+    let keys = component_keys(context, all, target, &loads).await?;
     let own = own_rows(target, &loads).await?;
     let mut edges = Vec::new();
     for load in &loads {
@@ -67,7 +68,7 @@ pub(crate) async fn link(
     let keys = if doomed.is_empty() {
         keys
     } else {
-        component_keys(context, target, &loads).await?
+        component_keys(context, all, target, &loads).await?
     };
     for load in &loads {
         write_links(target, load, &edges, &keys, &own).await?;
@@ -75,23 +76,25 @@ pub(crate) async fn link(
     Ok(())
 }
 
-/// The keys of every entity that the component's cyclic references go to.
+/// The keys of every entity that the component's rows refer to.
 async fn component_keys(
     context: &Context,
+    all: &Model,
     target: &Session,
     loads: &[&Arc<EntityLoad>],
 ) -> Result<HashMap<String, Arc<KeyMap>>> {
     let mut keys = HashMap::new();
-    for load in loads {
-        let model = &load.model;
-        let map = crate::migrate::load_keys(
-            target,
-            &model.name,
-            model.numeric,
-            context.settings.key_memory,
-        )
-        .await?;
-        keys.insert(model.name.clone(), Arc::new(map));
+    for parent in loads.iter().flat_map(|load| load.model.parents()) {
+        let Some(model) = all
+            .entities
+            .get(parent)
+            .filter(|_| !keys.contains_key(parent))
+        else {
+            continue;
+        };
+        let budget = context.settings.key_memory;
+        let map = crate::migrate::load_keys(target, parent, model.numeric, budget).await?;
+        keys.insert(parent.to_owned(), Arc::new(map));
     }
     Ok(keys)
 }

@@ -132,7 +132,8 @@ impl Engine<'_> {
                 workers = back;
                 loads.extend(load);
             }
-            crate::link::link(self.context, &self.snapshot.session, &self.target, &loads).await?;
+            let source = &self.snapshot.session;
+            crate::link::link(self.context, self.model, source, &self.target, &loads).await?;
             for load in &loads {
                 entity::finish(self, load).await?;
             }

@@ -403,6 +403,7 @@ async fn undo(target: &Session, part: &Part) -> Result<()> {
                 &[entity, &part.numbers],
             )
             .await?;
+        regraft_ledger::reopen_quarantine(&**target, entity, &part.numbers).await?;
         for number in &part.numbers {
             if regraft_ledger::partition_exists(&**target, entity).await? {
                 regraft_ledger::delete_of_run(&**target, entity, *number).await?;

@@ -257,18 +257,12 @@ async fn texts(side: Side, database: &str, sql: &str) -> Vec<Vec<Option<String>>
         .collect()
 }
 
-async fn crosses(mode: ModeChoice) {
-    let seed = number("REGRAFT_TEST_SEED", 42);
-    let rows = number("REGRAFT_TEST_VALUES", 300);
-    let database = format!("values_{}", mode.as_str().replace('-', "_"));
-    create(&database, (seed % 1000) as f64 / 1000.0, rows);
+fn context(project: Arc<Project>, database: &str) -> Context {
     let (source, target) = &*SERVERS;
-    let project = Arc::new(project());
-    let selection = project.select(&[], false).unwrap();
-    let context = Context {
+    Context {
         project,
-        source: source.endpoint(Side::Source, &database),
-        target: target.endpoint(Side::Target, &database),
+        source: source.endpoint(Side::Source, database),
+        target: target.endpoint(Side::Target, database),
         settings: Settings {
             secret: Some(KeySecret::new("the secret of the tests").unwrap()),
             batch_size: 64,
@@ -276,7 +270,17 @@ async fn crosses(mode: ModeChoice) {
         },
         cancel: CancellationToken::new(),
         events: Events::none(),
-    };
+    }
+}
+
+async fn crosses(mode: ModeChoice) {
+    let seed = number("REGRAFT_TEST_SEED", 42);
+    let rows = number("REGRAFT_TEST_VALUES", 300);
+    let database = format!("values_{}", mode.as_str().replace('-', "_"));
+    create(&database, (seed % 1000) as f64 / 1000.0, rows);
+    let project = Arc::new(project());
+    let selection = project.select(&[], false).unwrap();
+    let context = context(project, &database);
     let options = MigrateOptions {
         mode,
         ..MigrateOptions::default()
@@ -320,4 +324,60 @@ async fn every_type_crosses_in_bulk_mode() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_type_crosses_in_place() {
     crosses(ModeChoice::InPlace).await;
+}
+
+/// A row that the source can't compute costs itself, not its batch, and is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_the_source_cannot_compute_is_quarantined() {
+    let (source, target) = &*SERVERS;
+    for mode in [ModeChoice::Bulk, ModeChoice::InPlace] {
+        let database = format!("uncomputable_{}", mode.as_str().replace('-', "_"));
+        source.create_database(&database, None).unwrap();
+        source
+            .execute(
+                &database,
+                "create table val (id integer primary key, txt text);
+                 insert into val select n, case when n % 97 = 0 then 'no number' else n::text end
+                 from generate_series(1, 500) n",
+            )
+            .unwrap();
+        target.create_database(&database, None).unwrap();
+        target
+            .execute(
+                &database,
+                "create table vals (id uuid primary key, n integer not null)",
+            )
+            .unwrap();
+        let entity = "[source]\nfrom = \"val v\"\nkey = \"v.id\"\n[target]\ntable = \"vals\"\n\
+                      key = { column = \"id\", strategy = \"uuid_v5\" }\n[columns]\nn = \"v.txt::integer\"\n";
+        let project = Project::from_files(
+            "uncomputable",
+            vec![
+                (
+                    "regraft.toml".to_owned(),
+                    "version = 1\nname = \"uncomputable\"\n".to_owned(),
+                ),
+                ("entities/vals.toml".to_owned(), entity.to_owned()),
+            ],
+        )
+        .unwrap();
+        let selection = project.select(&[], false).unwrap();
+        let context = context(Arc::new(project), &database);
+        let options = MigrateOptions {
+            mode,
+            ..MigrateOptions::default()
+        };
+        let outcome = migrate(&context, &selection, &options).await.unwrap();
+        assert_eq!(outcome.receipt.total.inserted, 495);
+        assert_eq!(outcome.receipt.total.quarantined, 5);
+        let ids = texts(
+            Side::Target,
+            &database,
+            "select legacy_id::text from regraft.migration_quarantine
+             where reasons @> '[{\"code\": \"source_error\", \"sqlstate\": \"22P02\"}]' order by legacy_id::bigint",
+        )
+        .await;
+        let ids: Vec<&str> = ids.iter().filter_map(|row| row[0].as_deref()).collect();
+        assert_eq!(ids, ["97", "194", "291", "388", "485"], "{mode:?}");
+    }
 }

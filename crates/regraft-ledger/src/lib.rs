@@ -28,7 +28,7 @@ pub use mapping::{
 pub use quarantine::{
     Bucket, QuarantineFilter, QuarantineRow, Quarantined, ReasonCount, delete_quarantine_of_run,
     list as list_quarantine, move_inserted, open_ids, put as put_quarantine, reason_keys,
-    resolve as resolve_quarantine, summary as quarantine_summary,
+    reopen as reopen_quarantine, resolve as resolve_quarantine, summary as quarantine_summary,
 };
 pub use report::{ValidationRecord, record_validation};
 pub use run::{

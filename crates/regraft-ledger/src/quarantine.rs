@@ -215,6 +215,20 @@ pub async fn resolve(
     Ok(())
 }
 
+/// Opens the entries of rows again that some runs had moved: those runs are being undone. Call it
+/// while their mappings are still there.
+pub async fn reopen(client: &impl GenericClient, entity: &str, runs: &[i32]) -> Result<()> {
+    client
+        .execute(
+            "update regraft.migration_quarantine set state = 'open'
+             where entity = $1 and state = 'resolved' and legacy_id in
+               (select legacy_id from regraft.migration_mappings where entity = $1 and run_no = any ($2))",
+            &[&entity, &runs],
+        )
+        .await?;
+    Ok(())
+}
+
 /// The legacy ids of an entity that are in quarantine or blocked.
 pub async fn open_ids(client: &impl GenericClient, entity: &str) -> Result<Vec<String>> {
     let rows = client

@@ -328,14 +328,16 @@ async fn read_rows(
         "copy ({}) to stdout (format binary)",
         read::read_rows(model, rows)
     );
-    let stream = source.copy_out(&sql).await?;
+    // Whose fault it is decides what is said of a row, so an error carries its side.
+    let of_source = |e| Error::from(source.error(e));
+    let stream = source.copy_out(&sql).await.map_err(of_source)?;
     pin_mut!(stream);
     let (mut reader, mut tuple) = (Reader::default(), Tuple::default());
     let fields = model.fields.len() + 1;
     let mut fingerprints = Vec::new();
     let mut previous: Option<LegacyId> = None;
     while let Some(chunk) = stream.next().await {
-        let payload = reader.payload(&chunk?)?;
+        let payload = reader.payload(&chunk.map_err(of_source)?)?;
         let mut rest: &[u8] = &payload;
         while !rest.is_empty() {
             let Some(used) = tuple.parse(rest, fields)? else {

@@ -493,7 +493,6 @@ async fn a_table_of_several_entities_is_answered_for_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the loader looks for rows of the other entity in its own cycle only (link::component_keys)"]
 async fn a_reference_may_go_to_its_own_entity_or_to_another() {
     let pair = pair(
         &[

@@ -252,7 +252,6 @@ fn the_plan_says_what_then_happens() {
 }
 
 #[test]
-#[ignore = "known: a plan predicts neither references in cycles nor foreign keys of copied values"]
 fn the_plan_says_what_then_happens_in_a_village() {
     let village = village();
     for mode in ["in-place", "bulk"] {

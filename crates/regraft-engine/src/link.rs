@@ -23,7 +23,7 @@ use crate::load::{EntityLoad, Faults, Reason, fingerprint_of, kept_condition, qu
 use crate::model::{EntityModel, MissingKey, Model, OutputRule};
 
 /// One reference of one row, as the source has it.
-struct Edge {
+pub(crate) struct Edge {
     entity: String,
     id: LegacyId,
     column: usize,
@@ -100,7 +100,7 @@ async fn component_keys(
 }
 
 /// What this run wrote: (entity, legacy id) with key and batch.
-type OwnRows = HashMap<(String, LegacyId), (Uuid, i32)>;
+pub(crate) type OwnRows = HashMap<(String, LegacyId), (Uuid, i32)>;
 
 async fn own_rows(target: &Session, loads: &[&Arc<EntityLoad>]) -> Result<OwnRows> {
     let mut own = HashMap::new();
@@ -121,7 +121,7 @@ async fn own_rows(target: &Session, loads: &[&Arc<EntityLoad>]) -> Result<OwnRow
 }
 
 /// Reads one cyclic column of the rows that this run wrote.
-async fn read_edges(
+pub(crate) async fn read_edges(
     source: &Session,
     model: &EntityModel,
     column: usize,
@@ -228,7 +228,7 @@ fn find(keys: &HashMap<String, Arc<KeyMap>>, entity: &str, id: &LegacyId) -> Fou
 
 /// The rows that can't stay, each with its reasons: those without a required parent, and all that
 /// require one of those.
-fn closure(
+pub(crate) fn closure(
     edges: &[Edge],
     keys: &HashMap<String, Arc<KeyMap>>,
 ) -> BTreeMap<(String, LegacyId), Vec<(usize, Reason)>> {

@@ -11,7 +11,7 @@ mod stage;
 mod unique;
 
 pub(crate) use batch::{EntityLoad, Worker, parse_id, process, quarantined_rows};
-pub(crate) use classify::Classifier;
+pub(crate) use classify::{Classifier, foreign_conditions};
 pub(crate) use read::MappedRow;
 pub(crate) use read::{BatchRange, PlannedRange, Rows, kept_condition, partition, read_rows};
 pub(crate) use reason::{Faults, Reason};

@@ -18,7 +18,10 @@ use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::keys::{Deriver, KeyMap, KeyMapBuilder, LegacyId};
-use crate::load::{Classifier, Faults, Reason, Rows, duplicates, partition, read_rows};
+use crate::link::{OwnRows, closure, read_edges};
+use crate::load::{
+    Classifier, Faults, Reason, Rows, duplicates, foreign_conditions, partition, read_rows,
+};
 use crate::migrate::{ModeChoice, check_secret, choose_mode, load_keys, resolved};
 use crate::model::{EntityModel, Model};
 use crate::snapshot::Snapshot;
@@ -154,12 +157,23 @@ pub async fn plan(context: &Context, selection: &Selection, mode: ModeChoice) ->
         snapshot,
         target,
         keys: HashMap::new(),
+        moved: HashMap::new(),
+        readings: HashMap::new(),
     };
     let mut entities = Vec::new();
-    for step in selection.entities() {
+    for (at, step) in selection.entities().iter().enumerate() {
         context.stop_requested()?;
         let planned = planner.entity(&step.entity, selection).await;
         entities.push(planned.map_err(|e| e.in_entity(&step.entity))?);
+        let next = selection.entities().get(at + 1);
+        if next.is_none_or(|next| next.component != step.component) {
+            planner.close_component().await?;
+        }
+    }
+    for entity in &mut entities {
+        if let Some(reading) = planner.readings.remove(&entity.entity) {
+            reading.write_to(entity);
+        }
     }
     Ok(Plan {
         project: context.project.manifest().name.clone(),
@@ -186,6 +200,9 @@ struct Planner<'a> {
     target: Session,
     /// Keys of entities planned so far, as they would be.
     keys: HashMap<String, Arc<KeyMap>>,
+    /// Rows of the component at hand that would be moved and have references inside it.
+    moved: OwnRows,
+    readings: HashMap<String, Reading>,
 }
 
 /// What reading an entity came to.
@@ -262,11 +279,11 @@ impl Planner<'_> {
                     rows,
                 })
                 .collect(),
-            in_place_already: reading.in_place,
-            to_move: reading.to_move,
-            quarantined: reading.quarantined,
-            blocked: reading.blocked,
-            predictions: ordered(&reading),
+            in_place_already: 0,
+            to_move: 0,
+            quarantined: 0,
+            blocked: 0,
+            predictions: Vec::new(),
             columns: columns(model),
             not_written: model.defaulted.clone(),
             sql: read_rows(model, &Rows::Range(low(model), high(model))),
@@ -274,10 +291,53 @@ impl Planner<'_> {
             seconds_estimate: started.elapsed().as_secs_f64() * WRITE_FACTOR
                 / self.context.settings.workers.max(1) as f64,
         };
+        self.readings.insert(name.to_owned(), reading);
         if let Some(keys) = keys {
             self.remember(model, keys).await?;
         }
         Ok(plan)
+    }
+
+    /// What becomes of references inside a cycle shows when all of the cycle was read: rows without
+    /// a required parent stay behind, and with them all that require one of those.
+    async fn close_component(&mut self) -> Result<()> {
+        let moved = std::mem::take(&mut self.moved);
+        let mut names: Vec<&String> = moved.keys().map(|(entity, _)| entity).collect();
+        names.sort();
+        names.dedup();
+        let mut edges = Vec::new();
+        for model in names
+            .into_iter()
+            .filter_map(|name| self.model.entities.get(name))
+        {
+            for parent in model.parents() {
+                self.parent_keys(parent).await?;
+            }
+            for column in model.later_columns() {
+                read_edges(&self.snapshot.session, model, column, &moved, &mut edges).await?;
+            }
+        }
+        for ((entity, id), reasons) in closure(&edges, &self.keys) {
+            let (Some(model), Some(reading)) = (
+                self.model.entities.get(&entity),
+                self.readings.get_mut(&entity),
+            ) else {
+                continue;
+            };
+            let reasons: Vec<Reason> = reasons
+                .into_iter()
+                .map(|(column, reason)| Reason {
+                    column: Some(model.outputs[column].column.clone()),
+                    ..reason
+                })
+                .collect();
+            reading.to_move -= 1;
+            reading.note(&id, &reasons);
+            if let Some(keys) = self.keys.get_mut(&entity).and_then(Arc::get_mut) {
+                keys.stop([&id]);
+            }
+        }
+        Ok(())
     }
 
     async fn has_existing(&self, entity: &str) -> Result<bool> {
@@ -309,14 +369,17 @@ impl Planner<'_> {
         for parent in model.parents() {
             parents.insert(parent.to_owned(), self.parent_keys(parent).await?);
         }
+        let foreign = foreign_conditions(self.model, model);
         let model = Arc::new(model.clone());
+        let later = !model.later_columns().is_empty();
         let deriver = self
             .context
             .settings
             .secret
             .as_ref()
             .map(|s| Deriver::new(s, &model.name));
-        let mut classifier = Classifier::new(model, deriver, parents, has_existing, false)?;
+        let mut classifier =
+            Classifier::new(model, deriver, parents, foreign, has_existing, false)?;
         let losers = duplicates(&self.snapshot.session, &self.target, &mut classifier).await?;
         classifier.refuse(losers);
         let mut reading = Reading::default();
@@ -327,6 +390,12 @@ impl Planner<'_> {
                 .await?;
             reading.to_move += progress.written.len() as u64;
             reading.in_place += progress.in_place.unsigned_abs();
+            if later {
+                let name = classifier.model().name.clone();
+                let rows = progress.written.iter();
+                self.moved
+                    .extend(rows.map(|row| ((name.clone(), row.id.clone()), (row.key, 0))));
+            }
             if let Some(keys) = keys.as_deref_mut() {
                 for row in &progress.written {
                     keys.add(&row.id, row.key)?;
@@ -374,6 +443,14 @@ impl Planner<'_> {
 }
 
 impl Reading {
+    fn write_to(&self, plan: &mut EntityPlan) {
+        plan.in_place_already = self.in_place;
+        plan.to_move = self.to_move;
+        plan.quarantined = self.quarantined;
+        plan.blocked = self.blocked;
+        plan.predictions = ordered(self);
+    }
+
     fn note(&mut self, id: &LegacyId, reasons: &[Reason]) {
         let bucket = Faults::bucket(reasons);
         match bucket {

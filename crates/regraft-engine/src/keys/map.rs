@@ -5,6 +5,7 @@
 //! temporary file that is mapped into memory, so that the process's own memory stays bounded
 //! whatever the size of the parent.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 
@@ -32,6 +33,8 @@ pub(crate) struct KeyMap {
     table: Table,
     /// Ids that are in quarantine or blocked, as table keys, sorted.
     stopped: Vec<u128>,
+    /// Ids that are in the table and count as stopped.
+    withdrawn: HashSet<u128>,
 }
 
 enum Table {
@@ -59,6 +62,11 @@ fn table_key(id: &LegacyId) -> u128 {
 impl KeyMap {
     fn width(&self) -> usize {
         if self.numeric { 8 } else { 16 }
+    }
+
+    /// Takes rows that are in the map to be stopped all the same.
+    pub(crate) fn stop<'a>(&mut self, ids: impl IntoIterator<Item = &'a LegacyId>) {
+        self.withdrawn.extend(ids.into_iter().map(table_key));
     }
 
     /// Rows in the map.
@@ -92,6 +100,9 @@ impl KeyMap {
     }
 
     fn find(&self, key: u128) -> Found {
+        if !self.withdrawn.is_empty() && self.withdrawn.contains(&key) {
+            return Found::Stopped;
+        }
         // Interpolation first: ids are mostly dense, so that the right place is a step or two
         // away; then a binary search of what is left.
         let (mut low, mut high) = (0, self.len());
@@ -238,6 +249,7 @@ impl KeyMapBuilder {
             numeric: self.numeric,
             table,
             stopped: self.stopped,
+            withdrawn: HashSet::new(),
         })
     }
 }

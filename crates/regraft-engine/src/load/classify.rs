@@ -10,12 +10,14 @@ use super::read::{BatchRange, Rows};
 use super::{Reason, Transformer, stage};
 use crate::error::Result;
 use crate::keys::{Deriver, KeyMap, LegacyId};
-use crate::model::EntityModel;
+use crate::model::{EntityModel, Model, OutputRule};
 
 /// Classifies the rows of one entity.
 pub(crate) struct Classifier {
     model: Arc<EntityModel>,
     transformer: Transformer,
+    /// Foreign keys that hold already or never will: their parents are none of this project's.
+    foreign: Vec<(Reason, String)>,
     has_existing: bool,
     /// Within a transaction of the caller's (a dry run).
     nested: bool,
@@ -28,15 +30,18 @@ impl Classifier {
         model: Arc<EntityModel>,
         deriver: Option<Deriver>,
         parents: HashMap<String, Arc<KeyMap>>,
+        foreign: Vec<(Reason, String)>,
         has_existing: bool,
         nested: bool,
     ) -> Result<Self> {
-        let staged = model.table.constraints.iter().any(|c| c.kind == "c")
+        let staged = !foreign.is_empty()
+            || model.table.constraints.iter().any(|c| c.kind == "c")
             || model.table.columns.iter().any(|c| c.is_domain);
         let transformer = Transformer::new(Arc::clone(&model), deriver, parents, Arc::default())?;
         Ok(Self {
             model,
             transformer,
+            foreign,
             has_existing,
             nested,
             staged,
@@ -102,8 +107,44 @@ impl Classifier {
             ["begin", "rollback"]
         };
         target.batch_execute(begin).await?;
-        let staged = stage::examine(source, target, &self.model, rows, &mut self.transformer).await;
+        let staged = stage::examine(
+            source,
+            target,
+            &self.model,
+            rows,
+            &self.foreign,
+            &mut self.transformer,
+        )
+        .await;
         target.batch_execute(back).await?;
         staged
     }
+}
+
+/// The foreign keys that a plan can hold rows against: those of values that are no reference of the
+/// project, into tables that the project doesn't fill.
+pub(crate) fn foreign_conditions(all: &Model, model: &EntityModel) -> Vec<(Reason, String)> {
+    let referring: Vec<&str> = model
+        .outputs
+        .iter()
+        .filter(|o| {
+            matches!(
+                o.rule,
+                OutputRule::Reference { .. } | OutputRule::ReferenceBy { .. } | OutputRule::Key
+            )
+        })
+        .map(|o| o.column.as_str())
+        .collect();
+    let filled = |name: &str| all.entities.values().any(|other| other.table.name == name);
+    let mut table = model.table.clone();
+    table.constraints.retain(|c| {
+        c.kind == "f"
+            && !c
+                .columns
+                .iter()
+                .any(|column| referring.contains(&column.as_str()))
+            && !c.foreign_table.as_deref().is_some_and(filled)
+    });
+    let written = model.outputs.iter().map(|o| o.column.as_str()).collect();
+    stage::row_conditions(&table, &written)
 }

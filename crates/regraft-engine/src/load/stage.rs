@@ -42,15 +42,24 @@ pub(crate) async fn fill(
 }
 
 /// Finds the faults of a range by way of a staging table, within the transaction that is open,
-/// without moving anything. Foreign keys are left out: their parents may not be there yet.
+/// without moving anything. Of foreign keys only those in `foreign` are looked at: the parents of the
+/// others may not be there yet.
 pub(crate) async fn examine(
     source: &Session,
     target: &Session,
     model: &EntityModel,
     rows: &Rows,
+    foreign: &[(Reason, String)],
     transformer: &mut Transformer,
 ) -> Result<Progress> {
     let (mut progress, mut bad) = stage(source, target, model, rows, transformer).await?;
+    for (reason, condition) in foreign {
+        let sql = format!(
+            "select {NUMBER} from {} s where {condition}",
+            staging_table(model)
+        );
+        collect(target, &sql, &[], reason, &mut bad).await?;
+    }
     find_duplicates(target, model, &mut bad).await?;
     take_out(&mut progress, &mut bad, 4 * model.fingerprinted().count());
     Ok(progress)

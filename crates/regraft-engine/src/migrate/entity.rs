@@ -16,8 +16,8 @@ use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::keys::{Deriver, LegacyId};
 use crate::load::{
-    BatchRange, Classifier, EntityLoad, PlannedRange, Reason, Worker, duplicates, parse_id,
-    partition,
+    BatchRange, Classifier, EntityLoad, PlannedRange, Reason, Worker, duplicates,
+    foreign_conditions, parse_id, partition,
 };
 use crate::model::{EntityModel, Model};
 use crate::transaction;
@@ -180,6 +180,7 @@ async fn open(
             Arc::new(model.clone()),
             deriver,
             parents.clone(),
+            foreign_conditions(engine.model, model),
             false,
             engine.options.dry_run,
         )?;

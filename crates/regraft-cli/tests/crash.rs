@@ -84,6 +84,21 @@ fn every_batch_once(rehearsal: &Rehearsal<'_>, what: &str) {
     );
 }
 
+/// Whether the ledger says that the migration is done.
+fn run_is_done(rehearsal: &Rehearsal<'_>) -> bool {
+    let ledger = rehearsal.modern_rows(
+        "select 1 from pg_class c join pg_namespace n on n.oid = c.relnamespace
+         where n.nspname = 'regraft' and c.relname = 'migration_control'",
+    );
+    !ledger.is_empty()
+        && !rehearsal
+            .modern_rows(
+                "select 1 from regraft.migration_control
+                 where entity = '' and batch = 0 and status = 'done'",
+            )
+            .is_empty()
+}
+
 /// Kills the program at random moments, several times in one migration, and lets it go on.
 fn kill_at_random(legacy: Legacy, mode: &str, kills: u64, dice: &mut Dice, count_attempts: bool) {
     let arguments = ["migrate", "--mode", mode];
@@ -109,6 +124,8 @@ fn kill_at_random(legacy: Legacy, mode: &str, kills: u64, dice: &mut Dice, count
                 completed = true;
             } else {
                 (here, done) = (here + 1, done + 1);
+                // The kill may have come between the run's last commit and the end of the program.
+                completed = run_is_done(&rehearsal);
             }
         }
         let what = format!("{mode}, round {round}, {here} kills, seed {}", dice.seed());

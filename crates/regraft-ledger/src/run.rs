@@ -87,12 +87,13 @@ pub async fn run_lock(client: &impl GenericClient) -> Result<bool> {
     Ok(row.get(0))
 }
 
-/// Begins a run. Its id is made from the server's clock (UTC).
+/// Begins a run; the caller holds the [`run_lock`], so that the next number is its alone. Its id is
+/// made from the server's clock (UTC).
 pub async fn begin_run(client: &impl GenericClient, new: &NewRun<'_>) -> Result<Run> {
     let row = client
         .query_one(
             "insert into regraft.migration_control (run_no, run_id, command, status, detail)
-             values (nextval('regraft.run_no')::integer,
+             values ((select coalesce(max(run_no), 0) + 1 from regraft.migration_control),
                      $1 || to_char(clock_timestamp() at time zone 'UTC', '_YYYYMMDD_HH24MISS_')
                         || left(replace(gen_random_uuid()::text, '-', ''), 4),
                      $1, 'running', $2)

@@ -12,8 +12,6 @@ create table regraft.ledger_version (
   installed_at timestamptz not null default now()
 );
 
-create sequence regraft.run_no as integer;
-
 -- Runs, their entities and their batches: one row each, told apart by the key.
 --   (run, '', 0) the run · (run, entity, 0) an entity of it · (run, entity, n) its batch n
 create table regraft.migration_control (

@@ -104,7 +104,7 @@ pub async fn migrate(
         target,
     };
     let result = engine.work(&selection).await;
-    engine.close(&selection, result).await
+    engine.close(result).await
 }
 
 impl Engine<'_> {
@@ -163,14 +163,14 @@ impl Engine<'_> {
         }
     }
 
-    async fn close(self, selection: &Selection, result: Result<()>) -> Result<Outcome> {
+    async fn close(self, result: Result<()>) -> Result<Outcome> {
         let status = match &result {
             Ok(()) => RunStatus::Done,
             Err(error) if error.kind() == Kind::Interrupted => RunStatus::Interrupted,
             Err(_) => RunStatus::Failed,
         };
         if self.options.dry_run {
-            return self.close_dry_run(selection, result).await;
+            return self.close_dry_run(result).await;
         }
         // After an error the connection may be gone; the run then stays "running" in the ledger,
         // which the next process reads as unfinished all the same.
@@ -182,7 +182,7 @@ impl Engine<'_> {
         Ok(outcome(self.context, receipt))
     }
 
-    async fn close_dry_run(self, _selection: &Selection, result: Result<()>) -> Result<Outcome> {
+    async fn close_dry_run(self, result: Result<()>) -> Result<Outcome> {
         result?;
         regraft_ledger::finish_run(&**self.target, self.run.run_no, RunStatus::Done).await?;
         let mut receipt =

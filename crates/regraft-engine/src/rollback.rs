@@ -277,7 +277,7 @@ async fn obstacles(target: &Session, context: &Context, parts: &[Part]) -> Resul
                     && c.columns.len() == 1
                     && c.foreign_columns.as_deref() == Some(std::slice::from_ref(&part.key_column))
             }) {
-                let goes = goes_too(part, parts, &child.name, child.schema == namespace);
+                let goes = goes_too(parts, &child.name, child.schema == namespace);
                 let sql = format!(
                     "select count(*) from {child} c join regraft.migration_mappings m
                        on m.entity = $1 and m.new_id = c.{column} and m.run_no = any ($2)
@@ -310,7 +310,7 @@ async fn obstacles(target: &Session, context: &Context, parts: &[Part]) -> Resul
 }
 
 /// The entities that fill `table` and are rolled back too, with their runs.
-fn goes_too(_parent: &Part, parts: &[Part], table: &str, ours: bool) -> (Vec<String>, Vec<i32>) {
+fn goes_too(parts: &[Part], table: &str, ours: bool) -> (Vec<String>, Vec<i32>) {
     let matching: Vec<&Part> = parts
         .iter()
         .filter(|p| ours && p.step.table == table)

@@ -1,0 +1,192 @@
+-- The generator, part 11b: the faults of money, messages, comments and notifications, and
+-- what follows for them from the faults of others.
+
+set search_path = regraft_generator, public;
+
+-- The rows of a table that refer to a row that is held back, as blocked rows of an entity.
+-- `parent_id` and `pool` are expressions on the table `t`.
+create function block(
+    child text, table_name text, parent text, parent_id text, pool text default 'true'
+) returns void
+    language plpgsql
+as $$
+begin
+    execute format(
+        'insert into regraft_dirt
+         select ''consequence'', $1, $2, t.id, null, ''the parent is held back'', ''blocked:'' || $3
+         from %I t join held_back_row h on h.entity = $3 and h.legacy_id = (%s)
+         where (%s) order by t.id', table_name, parent_id, pool)
+    using child, table_name, parent;
+end
+$$;
+
+-- One fault that means the same for the rows of another entity, or another thing.
+create function also(of_kind text, for_entity text, but_expect text) returns void
+    language sql
+as $$
+    insert into regraft_dirt
+    select kind, for_entity, table_name, legacy_id, column_name, detail, but_expect
+    from regraft_dirt where kind = of_kind order by legacy_id
+$$;
+
+-- Money ---------------------------------------------------------------------------------------
+
+-- Payments of orders that are moved.
+create view sound_payment as
+select y.id from dispatch_payment y
+where y.instruction_id is not null
+  and not exists (select from held_back_row h where h.entity = 'orders' and h.legacy_id = y.instruction_id)
+  and not exists (select from held_back_row h where h.entity = 'doctors' and h.legacy_id = y.doctor_id);
+
+select spoil('payment_of_missing_order', 'payments', 'dispatch_payment', 'instruction_id', 0.0002,
+    'instruction_id is no instruction', 'quarantined:missing_parent:order_id', 't.id in (select id from sound_payment)');
+update dispatch_payment p set instruction_id = 5000000 + p.id
+from spoiled('payment_of_missing_order') s where s.id = p.id;
+
+select spoil('payment_of_deleted_order', 'payments', 'dispatch_payment', 'instruction_id', 0.0002,
+    'the instruction is deleted', 'quarantined:missing_parent:order_id', 't.id in (select id from sound_payment)');
+update dispatch_payment p set instruction_id =
+    (select array_agg(id order by id) from dispatch_instruction where deleted)[1 + s.nth % many(1300)]
+from spoiled('payment_of_deleted_order') s where s.id = p.id;
+
+select spoil('payment_too_fine', 'payments', 'dispatch_payment', 'total_price', 0.0002,
+    'a third decimal', 'quarantined:numeric_scale:total_amount', 't.id in (select id from sound_payment)');
+update dispatch_payment p set total_price = 99.995 + s.nth
+from spoiled('payment_too_fine') s where s.id = p.id;
+
+select spoil('installments_broken', 'payments', 'dispatch_payment', 'installments', 0.0003,
+    'no valid JSON', 'quarantined:invalid_json:installments', 't.id in (select id from sound_payment)');
+update dispatch_payment p set installments = (array['[{"part": 1, "price": "10', '[{''part'': 1}]', '[NaN]'])[1 + s.nth % 3]
+from spoiled('installments_broken') s where s.id = p.id;
+
+select spoil('installments_of_another_type', 'payments', 'dispatch_payment', 'installments', 0.0002,
+    'valid JSON, but no list', 'quarantined:check_violation:installments_is_array', 't.id in (select id from sound_payment)');
+update dispatch_payment p set installments = '{"part": 1}'
+from spoiled('installments_of_another_type') s where s.id = p.id;
+
+select spoil('payment_without_order', 'payments', 'dispatch_payment', 'instruction_id', 0.0003,
+    'instruction_id is NULL', 'kept', 't.id in (select id from sound_payment)');
+update dispatch_payment p set instruction_id = null
+from spoiled('payment_without_order') s where s.id = p.id;
+
+select spoil('payment_canceled_and_paid', 'payments', 'dispatch_payment', 'canceled', 0.001,
+    'both: cancelled, and what was paid is kept', 'kept', 't.paid');
+update dispatch_payment p set canceled = true
+from spoiled('payment_canceled_and_paid') s where s.id = p.id;
+
+select block('payments', 'dispatch_payment', 'orders', 't.instruction_id');
+select block('payments', 'dispatch_payment', 'doctors', 't.doctor_id');
+
+create view sound_operation as
+select o.id from dispatch_operation o
+where not exists (select from held_back_row h where h.entity = 'payments' and h.legacy_id = o.payment_id);
+
+select spoil('operation_without_type', 'operations', 'dispatch_operation', 'type', 0.001,
+    'type is NULL', 'quarantined:not_null:operation_type', 't.id in (select id from sound_operation)');
+update dispatch_operation o set "type" = null
+from spoiled('operation_without_type') s where s.id = o.id;
+
+select spoil('operation_type_unseen', 'operations', 'dispatch_operation', 'type', 0.0005,
+    'a code that no map knows', 'quarantined:unmapped_value:operation_type', 't.id in (select id from sound_operation)');
+update dispatch_operation o set "type" = 3
+from spoiled('operation_type_unseen') s where s.id = o.id;
+
+select block('operations', 'dispatch_operation', 'payments', 't.payment_id');
+
+-- Messages --------------------------------------------------------------------------------------
+
+-- Messages whose target and author are moved.
+create view sound_record as
+select r.id from dispatch_record r
+where not exists (select from held_back_row h where h.entity = 'profiles' and h.legacy_id = r.author_id)
+  and not exists (select from held_back_row h
+                  where h.entity = case when r.target_type_id = 11 then 'patients' else 'profiles' end
+                    and h.legacy_id = r.target_id);
+
+select spoil('record_type_unseen', 'messages', 'dispatch_record', 'type', 0.0003,
+    'a code that no map knows', 'quarantined:unmapped_value:message_type', 't.id in (select id from sound_record)');
+update dispatch_record r set "type" = 9
+from spoiled('record_type_unseen') s where s.id = r.id;
+
+select spoil('record_of_no_content_type', 'messages', 'dispatch_record', 'target_type_id', 0.001,
+    'no content type, or NULL', 'quarantined:not_null:target_type', 't.id in (select id from sound_record)');
+select also('record_of_no_content_type', 'messages', 'quarantined:unmapped_value:target_id');
+update dispatch_record r set target_type_id = case when s.id % 2 = 0 then 99 end
+from spoiled('record_of_no_content_type') s where s.id = r.id;
+
+select spoil('record_about_a_plan', 'messages', 'dispatch_record', 'target_type_id', 0.0005,
+    'a content type that messages are not about', 'quarantined:unmapped_value:target_type', 't.id in (select id from sound_record)');
+select also('record_about_a_plan', 'messages', 'quarantined:unmapped_value:target_id');
+update dispatch_record r set target_type_id = 12
+from spoiled('record_about_a_plan') s where s.id = r.id;
+
+select spoil('record_of_missing_target', 'messages', 'dispatch_record', 'target_id', 0.001,
+    'target_id is no row', 'quarantined:missing_parent:target_id', 't.id in (select id from sound_record)');
+update dispatch_record r set target_id = 5000000 + r.id
+from spoiled('record_of_missing_target') s where s.id = r.id;
+
+select spoil('record_without_target', 'messages', 'dispatch_record', 'target_id', 0.001,
+    'target_id is NULL', 'quarantined:not_null:target_id', 't.id in (select id from sound_record)');
+update dispatch_record r set target_id = null
+from spoiled('record_without_target') s where s.id = r.id;
+
+select spoil('record_without_author', 'messages', 'dispatch_record', 'author_id', 0.01,
+    'author_id is NULL', 'kept', 't.id in (select id from sound_record)');
+update dispatch_record r set author_id = null
+from spoiled('record_without_author') s where s.id = r.id;
+
+select block('messages', 'dispatch_record', 'patients', 't.target_id', 't.target_type_id = 11');
+select block('messages', 'dispatch_record', 'profiles', 't.target_id', 't.target_type_id = 58');
+select block('messages', 'dispatch_record', 'profiles', 't.author_id');
+
+-- Comments --------------------------------------------------------------------------------------
+
+select spoil('comment_blank', 'comments', 'dispatch_comment', 'text', 0.003,
+    'nothing, or nothing but space', 'filtered:blank');
+update dispatch_comment c set text = (array['', '  ', E' \n\t'])[1 + s.nth % 3]
+from spoiled('comment_blank') s where s.id = c.id;
+
+select spoil('comment_without_author', 'comments', 'dispatch_comment', 'author_id', 0.002, 'author_id is NULL', 'kept');
+update dispatch_comment c set author_id = null
+from spoiled('comment_without_author') s where s.id = c.id;
+
+select block('comments', 'dispatch_comment', 'profiles', 't.author_id', $$t.text ~ '\S'$$);
+-- Notifications and the audit trail ---------------------------------------------------------------
+
+select spoil_large('notification_context_broken', 'dispatch_notification', 'template_context', 0.00002,
+    'no valid JSON: kept, and flagged; an empty text becomes NULL', 't.sent and t.send');
+update dispatch_notification n set template_context = (array[
+    '{"link": "C:\orders\7"}', '', '{"patient": "\ud83d"}', '{"patient": "Zorindo', '{"patient": "\u0000"}', '{"kind": NaN}'])[1 + s.nth % 6]
+from spoiled('notification_context_broken') s where s.id = n.id;
+
+select spoil_large('notification_of_missing_item', 'dispatch_notification', 'item_id', 0.00002,
+    'item_id is no row, or NULL', 't.sent and t.send');
+update dispatch_notification n set item_id = case when s.nth % 2 = 0 then 5000000 + s.nth end
+from spoiled('notification_of_missing_item') s where s.id = n.id;
+
+select spoil_large('notification_without_recipient', 'dispatch_notification', 'recipient_id', 0.00002,
+    'recipient_id is NULL', 't.sent and t.send');
+update dispatch_notification n set recipient_id = null
+from spoiled('notification_without_recipient') s where s.id = n.id;
+
+update regraft_dirt set entity = 'system_messages', expect = 'kept'
+where kind in ('notification_context_broken', 'notification_of_missing_item', 'notification_without_recipient');
+
+select block('system_messages', 'dispatch_notification', 'profiles', 't.recipient_id', 't.sent and t.send');
+
+select spoil('action_data_broken', 'user_actions', 'dispatch_action', 'data', 0.0002,
+    'no valid JSON: kept, and flagged', 'kept');
+update dispatch_action a set data = (array['{"changed": ["status"', '{"count": NaN}'])[1 + s.nth % 2]
+from spoiled('action_data_broken') s where s.id = a.id;
+
+select block('user_actions', 'dispatch_action', 'profiles', 't.user_id');
+
+-- A harmless fault of a row that something else holds back proves nothing: it is expected
+-- to end where its row ends.
+update regraft_dirt d
+set expect = (select min(o.expect) from regraft_dirt o
+              where o.entity = d.entity and o.legacy_id = d.legacy_id and o.expect <> 'kept')
+where d.expect = 'kept'
+  and exists (select from held_back_row h where h.entity = d.entity and h.legacy_id = d.legacy_id);
+
+reset search_path;

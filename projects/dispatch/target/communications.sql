@@ -1,0 +1,122 @@
+-- What people and the application tell each other: messages, comments, notifications.
+--
+-- Where the evidence on the old target conflicts, one design was chosen:
+--
+--   * messages: of the two designs, neither. What a message is about is one pair,
+--     target_type and target_id; a patient and a profile are told apart by two computed
+--     columns that carry the foreign keys.
+--   * comments hold a text once. treatment_discussions, doctor_notes and case_messages say
+--     where it belongs; in the old target case_messages held copies, three times over.
+--   * subject, priority and urgency have no source: keyword guesses filled them. They are
+--     not here.
+
+create table messages (
+    id               uuid primary key default gen_random_uuid(),
+    message_type     text not null,
+    target_type      text not null,
+    target_id        uuid not null,
+    patient_id       uuid references patients (id)
+                     generated always as (case when target_type = 'patient' then target_id end) stored,
+    profile_id       uuid references profiles (id)
+                     generated always as (case when target_type = 'profile' then target_id end) stored,
+    sender_id        uuid references profiles (id),
+    content          text not null,
+    is_public        boolean not null default false,
+    metadata         jsonb not null default '{}',
+    created_at       timestamptz default now(),
+    updated_at       timestamptz not null default now(),
+    legacy_type      smallint,
+    legacy_record_id integer unique,
+    constraint message_type_known
+        check (message_type in ('support', 'clinical_note', 'notification', 'status_update', 'unclassified')),
+    constraint message_target_type_known check (target_type in ('patient', 'profile'))
+);
+create index messages_patient_id_idx on messages (patient_id);
+create index messages_profile_id_idx on messages (profile_id);
+create index messages_sender_id_idx on messages (sender_id);
+
+create type comment_type_enum as enum
+    ('treatment_discussion', 'doctor_note', 'task_note', 'notification_context', 'record_annotation');
+
+-- The comments on treatment plans and the notes on doctors: two legacy tables, two columns
+-- for their ids, of which one is set.
+create table comments (
+    id                uuid primary key default gen_random_uuid(),
+    comment_type      comment_type_enum not null,
+    content           text not null,
+    author_id         uuid references profiles (id),
+    parent_comment_id uuid references comments (id),
+    metadata          jsonb not null default '{}',
+    created_at        timestamptz default now(),
+    updated_at        timestamptz not null default now(),
+    legacy_comment_id integer unique,
+    legacy_note_id    integer unique
+);
+create index comments_author_id_idx on comments (author_id);
+create index comments_parent_comment_id_idx on comments (parent_comment_id);
+
+create table doctor_notes (
+    id             uuid primary key default gen_random_uuid(),
+    doctor_id      uuid not null references doctors (id),
+    comment_id     uuid not null unique references comments (id),
+    metadata       jsonb not null default '{}',
+    created_at     timestamptz default now(),
+    updated_at     timestamptz not null default now(),
+    legacy_note_id integer unique
+);
+create index doctor_notes_doctor_id_idx on doctor_notes (doctor_id);
+
+-- What the application sent. item_id is a row of the table that item_type names, of
+-- whatever kind, and has no foreign key: a message that was sent is history, and outlives it.
+create table system_messages (
+    id                     uuid primary key default gen_random_uuid(),
+    message_type           text not null,
+    message_code           text,
+    message_data           jsonb,
+    -- The legacy text was no JSON, and is kept under this one name.
+    has_broken_data        boolean generated always as (message_data ? 'unparsed') stored,
+    sender                 text,
+    recipient_id           uuid references profiles (id),
+    item_type              text,
+    item_id                uuid,
+    is_read                boolean not null default false,
+    created_at             timestamptz default now(),
+    updated_at             timestamptz not null default now(),
+    legacy_item_id         integer,
+    legacy_notification_id integer unique,
+    constraint system_message_type_known
+        check (message_type in ('info', 'order_update', 'shipment_update', 'payment_update', 'case_update',
+                                'reminder', 'welcome', 'status_update', 'notification'))
+);
+create index system_messages_recipient_id_idx on system_messages (recipient_id);
+create index system_messages_item_id_idx on system_messages (item_id);
+
+-- The audit trail. Both items are rows of whatever table their type names, as above.
+create table user_actions (
+    id               uuid primary key default gen_random_uuid(),
+    user_id          uuid references profiles (id),
+    action           text not null,
+    action_at        timestamptz not null,
+    item_type        text,
+    item_id          uuid,
+    owner_type       text,
+    owner_id         uuid,
+    action_data      jsonb,
+    has_broken_data  boolean generated always as (action_data ? 'unparsed') stored,
+    created_at       timestamptz default now(),
+    legacy_item_id   integer,
+    legacy_owner_id  integer,
+    legacy_action_id integer unique
+);
+create index user_actions_user_id_idx on user_actions (user_id);
+create index user_actions_item_id_idx on user_actions (item_id);
+create index user_actions_owner_id_idx on user_actions (owner_id);
+
+create trigger messages_updated_at before update on messages
+    for each row execute function update_updated_at_column();
+create trigger comments_updated_at before update on comments
+    for each row execute function update_updated_at_column();
+create trigger doctor_notes_updated_at before update on doctor_notes
+    for each row execute function update_updated_at_column();
+create trigger system_messages_updated_at before update on system_messages
+    for each row execute function update_updated_at_column();

@@ -42,7 +42,14 @@ from (values
     ('plan_without_instruction', 'treatment_plans', 'kept'),
     ('file_with_two_extensions', 'files', 'kept'),
     ('file_of_missing_instruction', 'files', 'kept'),
-    ('file_parameters_broken', 'files', 'kept')
+    ('file_parameters_broken', 'files', 'kept'),
+    ('category_of_itself', 'categories', 'kept'),
+    ('category_cycle', 'categories', 'kept'),
+    ('task_without_instruction', 'tasks', 'kept'),
+    ('task_of_missing_instruction', 'tasks', 'quarantined:missing_parent:order_id'),
+    ('state_of_deleted_order', 'order_states', 'filtered:of-deleted-order'),
+    ('template_product_twice', 'template_products',
+        'quarantined:unique_violation:template_products_template_id_product_id_key')
 ) k (kind, entity, expect)
 where d.kind = k.kind and d.entity is null;
 
@@ -95,6 +102,121 @@ select hold_back_children('order_cases', 'dispatch_instruction', $$
     select id, 'orders', id from dispatch_instruction where not deleted
     union all
     select id, 'cases', patient_id from dispatch_instruction where not deleted$$);
+
+-- Jaws: the entity's key is the order's id followed by 1 or 2 ---------------------------------
+
+create view jaw_side as
+select id * 10::bigint + 1 as id, upper_jaw_id as jaw_id, id as instruction_id, deleted
+from dispatch_instruction where upper_jaw_id is not null
+union all
+select id * 10::bigint + 2, lower_jaw_id, id, deleted
+from dispatch_instruction where lower_jaw_id is not null;
+
+select spoil('jaw_reason_unseen', 'jaws', 'dispatch_jaw', 'reason', 0.0005,
+    '0 or 4', 'quarantined:unmapped_value:replacement_reason',
+    't.id in (select jaw_id from jaw_side where not deleted)');
+update dispatch_jaw j set reason = ('{0,4}'::smallint[])[1 + s.nth % 2]
+from spoiled('jaw_reason_unseen') s where s.id = j.id;
+
+-- A jaw that two orders share has two rows.
+with noted as (
+    delete from regraft_dirt where kind = 'jaw_reason_unseen' returning *
+)
+insert into regraft_dirt
+select n.kind, n.entity, n.table_name, s.id, n.column_name, n.detail,
+       case when s.deleted then 'filtered:of-deleted-order' else n.expect end
+from noted n join jaw_side s on s.jaw_id = n.legacy_id
+order by s.id;
+
+update regraft_dirt set entity = 'jaws', legacy_id = -legacy_id, expect = 'filtered:orphan'
+where kind = 'jaw_orphan';
+update regraft_dirt d
+set entity = 'jaws', legacy_id = d.legacy_id * 10 + 1,
+    expect = case when i.deleted then 'filtered:of-deleted-order' else 'kept' end
+from dispatch_instruction i
+where d.kind = 'jaw_shared' and i.id = d.legacy_id;
+
+select hold_back_children('jaws', 'dispatch_jaw', $$
+    select id, 'orders', instruction_id from jaw_side where not deleted$$);
+
+-- States: each is a row of order_states and one of case_states --------------------------------
+
+select spoil('state_code_unseen', 'order_states', 'dispatch_state', 'status', 0.001,
+    '13 or 20', 'quarantined:unmapped_value:state');
+update dispatch_state t set status = ('{13,20}'::smallint[])[1 + s.nth % 2]
+from spoiled('state_code_unseen') s where s.id = t.id;
+
+select spoil('state_of_missing_instruction', 'order_states', 'dispatch_state', 'instruction_id', 0.001,
+    'instruction_id is no instruction', 'quarantined:missing_parent:order_id');
+update dispatch_state t set instruction_id = 5000000 + t.id
+from spoiled('state_of_missing_instruction') s where s.id = t.id;
+
+insert into regraft_dirt
+select d.kind, 'case_states', d.table_name, d.legacy_id, d.column_name, d.detail, c.expect
+from regraft_dirt d
+join (values
+    ('state_of_deleted_order', 'filtered:of-deleted-order'),
+    ('state_code_unseen', 'quarantined:unmapped_value:current_state'),
+    ('state_of_missing_instruction', 'quarantined:missing_parent:order_id'),
+    ('state_of_missing_instruction', 'quarantined:not_null:case_id')
+) c (kind, expect) using (kind)
+order by d.kind, d.legacy_id, c.expect;
+
+select hold_back('case_states', 'dispatch_state', 'the order has no patient', 'quarantined:missing_parent:case_id', $$
+    select s.id from dispatch_state s join dispatch_instruction i on i.id = s.instruction_id
+    where not i.deleted and not exists (select from dispatch_patient p where p.id = i.patient_id)$$);
+select hold_back_children('order_states', 'dispatch_state', $$
+    select s.id, c.parent, c.parent_id
+    from dispatch_state s
+    left join dispatch_instruction i on i.id = s.instruction_id
+    cross join lateral (values ('orders', s.instruction_id), ('profiles', s.actor_id)) c (parent, parent_id)
+    where i.deleted is not true$$);
+select hold_back_children('case_states', 'dispatch_state', $$
+    select s.id, c.parent, c.parent_id
+    from dispatch_state s
+    left join dispatch_instruction i on i.id = s.instruction_id
+    cross join lateral (values
+        ('orders', s.instruction_id), ('cases', i.patient_id), ('profiles', s.actor_id)) c (parent, parent_id)
+    where i.deleted is not true$$);
+
+-- Files of orders and cases ---------------------------------------------------------------------
+
+select hold_back('order_files', 'dispatch_file', 'instruction_id is no instruction',
+    'quarantined:missing_parent:order_id', $$select id from spoiled('file_of_missing_instruction')$$);
+select hold_back('case_files', 'dispatch_file', 'instruction_id is no instruction',
+    'quarantined:not_null:case_id', $$select id from spoiled('file_of_missing_instruction')$$);
+select hold_back('case_files', 'dispatch_file', 'the order has no patient', 'quarantined:missing_parent:case_id', $$
+    select f.id from dispatch_file f join dispatch_instruction i on i.id = f.instruction_id
+    where not i.deleted and not exists (select from dispatch_patient p where p.id = i.patient_id)$$);
+select hold_back_children('order_files', 'dispatch_file', $$
+    select f.id, 'orders', i.id from dispatch_file f join dispatch_instruction i on i.id = f.instruction_id
+    where not i.deleted$$);
+select hold_back_children('case_files', 'dispatch_file', $$
+    select f.id, 'cases', i.patient_id from dispatch_file f join dispatch_instruction i on i.id = f.instruction_id
+    where not i.deleted$$);
+
+-- Tasks -----------------------------------------------------------------------------------------
+
+select hold_back_children('tasks', 'dispatch_task', $$
+    select t.id, c.parent, c.parent_id
+    from dispatch_task t
+    left join dispatch_instruction i on i.id = t.instruction_id
+    cross join lateral (values
+        ('orders', t.instruction_id), ('treatment_plans', t.plan_id), ('profiles', t.actor_id)) c (parent, parent_id)
+    where i.deleted is not true$$);
+
+-- Technicians and brackets --------------------------------------------------------------------
+
+select hold_back_children('technicians', 'auth_user', $$
+    select user_id, 'profiles', user_id from auth_user_groups where group_id = 11$$);
+
+select spoil('bracket_without_name', 'brackets', 'dispatch_bracket', 'name', 0.001,
+    'nothing but spaces', 'quarantined:not_null:name');
+update dispatch_bracket b set name = repeat(' ', (s.nth % 3)::integer)
+from spoiled('bracket_without_name') s where s.id = b.id;
+
+select hold_back_children('brackets', 'dispatch_bracket', $$
+    select id, 'projects', project_id from dispatch_bracket$$);
 
 -- A harmless fault of a row that something else holds back proves nothing: it is expected
 -- to end where its row ends.

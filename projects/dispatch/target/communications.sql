@@ -66,6 +66,53 @@ create table doctor_notes (
 );
 create index doctor_notes_doctor_id_idx on doctor_notes (doctor_id);
 
+-- Which comment is on which plan. Shown to patients only where somebody said so: the old
+-- target showed all of them.
+create table treatment_discussions (
+    id                    uuid primary key default gen_random_uuid(),
+    treatment_plan_id     uuid not null references treatment_plans (id),
+    comment_id            uuid not null unique references comments (id),
+    is_visible_to_patient boolean not null default false,
+    metadata              jsonb not null default '{}',
+    created_at            timestamptz default now(),
+    updated_at            timestamptz not null default now(),
+    legacy_comment_id     integer unique
+);
+create index treatment_discussions_treatment_plan_id_idx on treatment_discussions (treatment_plan_id);
+
+-- Which comment is in which case. The text, its author and its time are the comment's.
+-- message_type is for people to fill: the old one was guessed from words.
+create table case_messages (
+    id                uuid primary key default gen_random_uuid(),
+    case_id           uuid not null references cases (id),
+    comment_id        uuid not null unique references comments (id),
+    message_type      text,
+    sent_at           timestamptz not null,
+    created_at        timestamptz default now(),
+    updated_at        timestamptz not null default now(),
+    legacy_comment_id integer unique,
+    constraint case_message_type_known
+        check (message_type in ('clinical_note', 'doctor_response', 'patient_question', 'treatment_update'))
+);
+create index case_messages_case_id_idx on case_messages (case_id);
+
+-- Which message is for which team, and who else may see it. The text is the message's.
+-- communication_type is for people to fill: the legacy code has one meaning, in messages.
+create table team_communications (
+    id                 uuid primary key default gen_random_uuid(),
+    message_id         uuid not null unique references messages (id),
+    team_id            uuid not null references teams (id),
+    communication_type text,
+    visibility         text not null default 'team',
+    created_at         timestamptz default now(),
+    updated_at         timestamptz not null default now(),
+    legacy_record_id   integer unique,
+    constraint communication_type_known
+        check (communication_type in ('team_announcement', 'status_update', 'production_note', 'quality_check')),
+    constraint visibility_known check (visibility in ('organization', 'team'))
+);
+create index team_communications_team_id_idx on team_communications (team_id);
+
 -- What the application sent. item_id is a row of the table that item_type names, of
 -- whatever kind, and has no foreign key: a message that was sent is history, and outlives it.
 create table system_messages (
@@ -117,6 +164,12 @@ create trigger messages_updated_at before update on messages
 create trigger comments_updated_at before update on comments
     for each row execute function update_updated_at_column();
 create trigger doctor_notes_updated_at before update on doctor_notes
+    for each row execute function update_updated_at_column();
+create trigger treatment_discussions_updated_at before update on treatment_discussions
+    for each row execute function update_updated_at_column();
+create trigger case_messages_updated_at before update on case_messages
+    for each row execute function update_updated_at_column();
+create trigger team_communications_updated_at before update on team_communications
     for each row execute function update_updated_at_column();
 create trigger system_messages_updated_at before update on system_messages
     for each row execute function update_updated_at_column();

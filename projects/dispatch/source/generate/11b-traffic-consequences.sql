@@ -93,6 +93,44 @@ from spoiled('operation_type_unseen') s where s.id = o.id;
 
 select block('operations', 'dispatch_operation', 'payments', 't.payment_id');
 
+-- Offers and discounts. Few of either, so one row is enough.
+
+create view sound_offer as
+select o.id from dispatch_offer o
+where not exists (select from held_back_row h where h.entity = 'doctors' and h.legacy_id = o.doctor_id);
+
+select spoil('offer_without_doctor', 'offers', 'dispatch_offer', 'doctor_id', 0.001,
+    'doctor_id is NULL', 'quarantined:not_null:doctor_id', 't.id in (select id from sound_offer)', 1);
+update dispatch_offer o set doctor_id = null
+from spoiled('offer_without_doctor') s where s.id = o.id;
+
+select spoil('offer_below_zero', 'offers', 'dispatch_offer', 'price_lower', 0.001,
+    'below zero', 'quarantined:check_violation:offer_prices_not_negative', 't.id in (select id from sound_offer)', 1);
+update dispatch_offer o set price_lower = -5
+from spoiled('offer_below_zero') s where s.id = o.id;
+
+select spoil('offer_of_idle_doctor', 'offers', 'dispatch_offer', null, 0.1,
+    'the doctor never had a patient', 'kept',
+    't.id in (select id from sound_offer)
+     and not exists (select from dispatch_patient p where p.doctor_id = t.doctor_id)');
+
+select spoil('discount_beyond_all', 'discounts', 'dispatch_discount', 'percent', 0.005,
+    'more than everything', 'quarantined:check_violation:percentage_in_range',
+    $$not exists (select from held_back_row h where h.entity = 'offers' and h.legacy_id = t.offer_id)
+      and t.offer_id in (select id from sound_offer)$$, 1);
+update dispatch_discount d set percent = 130
+from spoiled('discount_beyond_all') s where s.id = d.id;
+
+select spoil('discount_on_lost_offer', 'discounts', 'dispatch_discount', 'offer_id', 0.01,
+    'the offer has no doctor', 'blocked:offers', 't.offer_id in (select id from sound_offer)', 1);
+update dispatch_discount d set offer_id = (select min(id) from spoiled('offer_without_doctor'))
+from spoiled('discount_on_lost_offer') s where s.id = d.id;
+
+select block('offers', 'dispatch_offer', 'doctors', 't.doctor_id');
+select block('offers', 'dispatch_offer', 'products', 't.product_id');
+select block('discounts', 'dispatch_discount', 'offers', 't.offer_id');
+select block('ware', 'dispatch_ware', 'products', 't.product_id');
+
 -- Messages --------------------------------------------------------------------------------------
 
 -- Messages whose target and author are moved.
@@ -139,6 +177,9 @@ select block('messages', 'dispatch_record', 'patients', 't.target_id', 't.target
 select block('messages', 'dispatch_record', 'profiles', 't.target_id', 't.target_type_id = 58');
 select block('messages', 'dispatch_record', 'profiles', 't.author_id');
 
+select block('team_communications', 'dispatch_record', 'messages', 't.id', 't.group_id is not null');
+select block('team_communications', 'dispatch_record', 'teams', 't.group_id');
+
 -- Comments --------------------------------------------------------------------------------------
 
 select spoil('comment_blank', 'comments', 'dispatch_comment', 'text', 0.003,
@@ -146,11 +187,49 @@ select spoil('comment_blank', 'comments', 'dispatch_comment', 'text', 0.003,
 update dispatch_comment c set text = (array['', '  ', E' \n\t'])[1 + s.nth % 3]
 from spoiled('comment_blank') s where s.id = c.id;
 
+select also('comment_blank', 'treatment_discussions', 'filtered:blank');
+select also('comment_blank', 'case_messages', 'filtered:blank');
+
+-- Of a plan that leads to no order: on the plan, but in no case.
+select spoil('comment_on_orphan_plan', 'comments', 'dispatch_comment', 'plan_id', 0.004,
+    'the plan has no instruction', 'kept');
+update dispatch_comment c set plan_id =
+    (select array_agg(legacy_id order by legacy_id) from regraft_dirt
+     where kind in ('plan_of_missing_instruction', 'plan_without_instruction')
+       and entity = 'treatment_plans')[1 + s.nth % faults(0.001, many(69700))]
+from spoiled('comment_on_orphan_plan') s where s.id = c.id;
+
+select spoil('comment_on_missing_plan', 'comments', 'dispatch_comment', 'plan_id', 0.0005,
+    'plan_id is no plan', 'kept');
+select also('comment_on_missing_plan', 'treatment_discussions', 'quarantined:missing_parent:treatment_plan_id');
+update dispatch_comment c set plan_id = 5000000 + c.id
+from spoiled('comment_on_missing_plan') s where s.id = c.id;
+
 select spoil('comment_without_author', 'comments', 'dispatch_comment', 'author_id', 0.002, 'author_id is NULL', 'kept');
 update dispatch_comment c set author_id = null
 from spoiled('comment_without_author') s where s.id = c.id;
 
 select block('comments', 'dispatch_comment', 'profiles', 't.author_id', $$t.text ~ '\S'$$);
+select block('treatment_discussions', 'dispatch_comment', 'treatment_plans', 't.plan_id', $$t.text ~ '\S'$$);
+select block('treatment_discussions', 'dispatch_comment', 'comments', 't.id');
+
+create view case_of_comment as
+select c.id, i.patient_id
+from dispatch_comment c
+left join dispatch_plan p on p.id = c.plan_id
+left join dispatch_instruction i on i.id = p.instruction_id
+where c.text ~ '\S';
+
+insert into regraft_dirt
+select 'consequence', 'case_messages', 'dispatch_comment', id, null, 'the plan leads to no patient', 'quarantined:not_null:case_id'
+from case_of_comment where patient_id is null order by id;
+insert into regraft_dirt
+select 'consequence', 'case_messages', 'dispatch_comment', id, null, 'the patient is missing', 'quarantined:missing_parent:case_id'
+from case_of_comment c
+where patient_id is not null and not exists (select from dispatch_patient p where p.id = c.patient_id) order by id;
+select block('case_messages', 'dispatch_comment', 'cases', '(select c.patient_id from case_of_comment c where c.id = t.id)');
+select block('case_messages', 'dispatch_comment', 'comments', 't.id');
+
 -- Notifications and the audit trail ---------------------------------------------------------------
 
 select spoil_large('notification_context_broken', 'dispatch_notification', 'template_context', 0.00002,

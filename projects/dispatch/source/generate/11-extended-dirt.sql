@@ -1,5 +1,5 @@
--- The generator, part 11: the faults of the other tables. No entity reads them yet, so the
--- manifest says `undecided`: what a migration must do is decided with the entity.
+-- The generator, part 11: the faults of the other tables. The manifest says `undecided` of them
+-- here: what a migration must do is written down in the parts 11a and 11b, with what follows.
 
 set search_path = regraft_generator, public;
 

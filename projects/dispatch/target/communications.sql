@@ -35,6 +35,18 @@ create index messages_patient_id_idx on messages (patient_id);
 create index messages_profile_id_idx on messages (profile_id);
 create index messages_sender_id_idx on messages (sender_id);
 
+create table message_attachments (
+    id                   uuid primary key default gen_random_uuid(),
+    message_id           uuid not null references messages (id),
+    file_id              uuid not null references files (id),
+    metadata             jsonb not null default '{}',
+    created_at           timestamptz default now(),
+    legacy_link_id       bigint unique,
+    legacy_attachment_id integer unique,
+    unique (message_id, file_id)
+);
+create index message_attachments_file_id_idx on message_attachments (file_id);
+
 create type comment_type_enum as enum
     ('treatment_discussion', 'doctor_note', 'task_note', 'notification_context', 'record_annotation');
 
@@ -113,6 +125,37 @@ create table team_communications (
 );
 create index team_communications_team_id_idx on team_communications (team_id);
 
+-- What a customer wrote, for people to classify: the three columns without a rule in
+-- entities/customer_feedback.toml are theirs.
+create table customer_feedback (
+    id                 uuid primary key default gen_random_uuid(),
+    doctor_id          uuid not null references doctors (id),
+    comment_id         uuid unique references comments (id),
+    message_id         uuid unique references messages (id),
+    feedback_type      text,
+    severity           text,
+    status             text,
+    given_at           timestamptz not null,
+    created_at         timestamptz default now(),
+    updated_at         timestamptz not null default now(),
+    legacy_feedback_id bigint unique,
+    constraint feedback_is_one_text check (num_nonnulls(comment_id, message_id) = 1),
+    constraint feedback_type_known
+        check (feedback_type in ('complaint', 'quality_issue', 'suggestion', 'compliment', 'general_feedback')),
+    constraint severity_known check (severity in ('critical', 'high', 'medium', 'low'))
+);
+create index customer_feedback_doctor_id_idx on customer_feedback (doctor_id);
+
+-- Whose turn it is: the tasks that are to be done, by user. What is to be done is the task's.
+create table user_tasks (
+    id             uuid primary key default gen_random_uuid(),
+    task_id        uuid not null unique references tasks (id),
+    user_id        uuid not null references profiles (id),
+    created_at     timestamptz default now(),
+    legacy_task_id integer unique
+);
+create index user_tasks_user_id_idx on user_tasks (user_id);
+
 -- What the application sent. item_id is a row of the table that item_type names, of
 -- whatever kind, and has no foreign key: a message that was sent is history, and outlives it.
 create table system_messages (
@@ -170,6 +213,8 @@ create trigger treatment_discussions_updated_at before update on treatment_discu
 create trigger case_messages_updated_at before update on case_messages
     for each row execute function update_updated_at_column();
 create trigger team_communications_updated_at before update on team_communications
+    for each row execute function update_updated_at_column();
+create trigger customer_feedback_updated_at before update on customer_feedback
     for each row execute function update_updated_at_column();
 create trigger system_messages_updated_at before update on system_messages
     for each row execute function update_updated_at_column();

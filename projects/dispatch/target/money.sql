@@ -102,7 +102,6 @@ create table offers (
     price_both      numeric(10, 2) not null,
     price_upper     numeric(10, 2) not null,
     price_lower     numeric(10, 2) not null,
-    is_active       boolean not null default true,
     metadata        jsonb not null default '{}',
     created_at      timestamptz default now(),
     updated_at      timestamptz not null default now(),

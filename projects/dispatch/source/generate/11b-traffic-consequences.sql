@@ -180,6 +180,68 @@ select block('messages', 'dispatch_record', 'profiles', 't.author_id');
 select block('team_communications', 'dispatch_record', 'messages', 't.id', 't.group_id is not null');
 select block('team_communications', 'dispatch_record', 'teams', 't.group_id');
 
+-- Attachments. The key of the entity is twice the id, and one more for a link that the file has.
+
+with copied as (
+    insert into dispatch_record_attachments (id, record_id, file_id)
+    select (select max(id) from dispatch_record_attachments) + row_number() over (order by a.id), a.record_id, a.file_id
+    from (select * from dispatch_record_attachments order by roll(id, 601), id limit faults(0.001, many(8919))) a
+    returning id
+)
+insert into regraft_dirt
+select 'attachment_twice', 'message_attachments', 'dispatch_record_attachments', 2 * id, null,
+       'the second row of a pair', 'filtered:repeated-pair'
+from copied order by id;
+
+with told_twice as (
+    update dispatch_file f set record_id = a.record_id
+    from (
+        select distinct on (file_id) file_id, record_id from dispatch_record_attachments
+        where file_id in (
+            select file_id from dispatch_record_attachments order by roll(id, 603), id limit faults(0.001, many(8919)))
+        order by file_id, id
+    ) a
+    where a.file_id = f.id
+    returning f.id
+)
+insert into regraft_dirt
+select 'attachment_in_both_ways', 'message_attachments', 'dispatch_file', 2 * id + 1, 'record_id',
+       'a row of record_attachments says the same', 'filtered:repeated-pair'
+from told_twice order by id;
+
+with lost as (
+    update dispatch_file f set record_id = 5000000 + f.id
+    where f.id in (
+        select o.id from dispatch_file o
+        where o.record_id is not null and not exists (
+            select from regraft_dirt d where d.entity = 'message_attachments' and d.legacy_id = 2 * o.id + 1)
+        order by roll(o.id, 604), o.id limit faults(0.001, many(8919)))
+    returning f.id
+)
+insert into regraft_dirt
+select 'file_of_missing_record', 'message_attachments', 'dispatch_file', 2 * id + 1, 'record_id',
+       'record_id is no message', 'quarantined:missing_parent:message_id'
+from lost order by id;
+
+create view attachment as
+select 2 * a.id::bigint as link_id, a.record_id, a.file_id, 'dispatch_record_attachments' as table_name
+from dispatch_record_attachments a
+where not exists (
+    select from dispatch_record_attachments b
+    where b.record_id = a.record_id and b.file_id = a.file_id and b.id < a.id)
+union all
+select 2 * f.id::bigint + 1, f.record_id, f.id, 'dispatch_file'
+from dispatch_file f
+where f.record_id is not null
+  and not exists (select from dispatch_record_attachments b where b.record_id = f.record_id and b.file_id = f.id);
+
+insert into regraft_dirt
+select 'consequence', 'message_attachments', l.table_name, l.link_id, null, 'the parent is held back', 'blocked:' || c.parent
+from attachment l
+cross join lateral (values ('messages', l.record_id), ('files', l.file_id)) c (parent, id)
+join held_back_row h on h.entity = c.parent and h.legacy_id = c.id
+order by l.link_id, c.parent;
+
 -- Comments --------------------------------------------------------------------------------------
 
 select spoil('comment_blank', 'comments', 'dispatch_comment', 'text', 0.003,
@@ -229,6 +291,41 @@ from case_of_comment c
 where patient_id is not null and not exists (select from dispatch_patient p where p.id = c.patient_id) order by id;
 select block('case_messages', 'dispatch_comment', 'cases', '(select c.patient_id from case_of_comment c where c.id = t.id)');
 select block('case_messages', 'dispatch_comment', 'comments', 't.id');
+
+-- What doctors wrote. The key of the entity is twice the comment's id, or twice the message's and one.
+
+create view feedback as
+select t.* from (
+    select 2 * c.id::bigint as id, 'dispatch_comment' as table_name, 'comments' as parent, c.id as parent_id, c.author_id
+    from dispatch_comment c where c.text ~ '\S'
+    union all
+    select 2 * r.id::bigint + 1, 'dispatch_record', 'messages', r.id, r.author_id
+    from dispatch_record r where r.text ~ '\S'
+) t
+where exists (
+    select from auth_user_groups g join auth_group n on n.id = g.group_id
+    where g.user_id = t.author_id and n.name = 'Doctor');
+
+insert into regraft_dirt
+select 'consequence', 'customer_feedback', f.table_name, f.id, null, 'the parent is held back', 'blocked:' || c.parent
+from feedback f
+cross join lateral (values (f.parent, f.parent_id), ('doctors', f.author_id)) c (parent, id)
+join held_back_row h on h.entity = c.parent and h.legacy_id = c.id
+order by f.id, c.parent;
+
+-- Tasks that are to be done --------------------------------------------------------------------
+
+create view task_to_do as
+select t.id, t.actor_id from dispatch_task t
+left join dispatch_instruction i on i.id = t.instruction_id
+where not t.checked and t.done_at is null and t.actor_id is not null and i.deleted is not true;
+
+insert into regraft_dirt
+select 'consequence', 'user_tasks', 'dispatch_task', t.id, null, 'the parent is held back', 'blocked:' || c.parent
+from task_to_do t
+cross join lateral (values ('tasks', t.id), ('profiles', t.actor_id)) c (parent, id)
+join held_back_row h on h.entity = c.parent and h.legacy_id = c.id
+order by t.id, c.parent;
 
 -- Notifications and the audit trail ---------------------------------------------------------------
 

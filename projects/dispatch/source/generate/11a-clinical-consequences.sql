@@ -65,6 +65,13 @@ select spoil('project_status_unseen', 'projects', 'dispatch_project', 'status', 
 update dispatch_project p set status = 9
 from spoiled('project_status_unseen') s where s.id = p.id;
 
+select spoil('plan_of_deleted_order', 'treatment_plans', 'dispatch_plan', 'instruction_id', 0.002,
+    'the instruction is deleted: moves without an order', 'kept');
+update dispatch_plan p set instruction_id =
+    (select array_agg(id order by id) from dispatch_instruction where deleted)[
+        1 + s.nth % (select count(*) from dispatch_instruction where deleted)]
+from spoiled('plan_of_deleted_order') s where s.id = p.id;
+
 select hold_back_children('treatment_plans', 'dispatch_plan', $$
     select id, 'projects', project_id from dispatch_plan
     union all

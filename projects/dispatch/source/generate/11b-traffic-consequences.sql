@@ -82,12 +82,12 @@ select o.id from dispatch_operation o
 where not exists (select from held_back_row h where h.entity = 'payments' and h.legacy_id = o.payment_id);
 
 select spoil('operation_without_type', 'operations', 'dispatch_operation', 'type', 0.001,
-    'type is NULL', 'quarantined:not_null:operation_type', 't.id in (select id from sound_operation)');
+    'type is NULL', 'quarantined:not_null:operation_type', 't.id in (select id from sound_operation)', 1);
 update dispatch_operation o set "type" = null
 from spoiled('operation_without_type') s where s.id = o.id;
 
 select spoil('operation_type_unseen', 'operations', 'dispatch_operation', 'type', 0.0005,
-    'a code that no map knows', 'quarantined:unmapped_value:operation_type', 't.id in (select id from sound_operation)');
+    'a code that no map knows', 'quarantined:unmapped_value:operation_type', 't.id in (select id from sound_operation)', 1);
 update dispatch_operation o set "type" = 3
 from spoiled('operation_type_unseen') s where s.id = o.id;
 

@@ -1,7 +1,7 @@
 //! The program is killed at any moment, and what is there in the end is what would have been there
 //! without.
 //!
-//! `REGRAFT_TEST_KILLS` is the number of kills at random moments (12 if not set),
+//! `REGRAFT_TEST_KILLS` is the number of kills at random moments (50 if not set),
 //! `REGRAFT_TEST_SEED` the seed that a failed test printed. From 1000 kills on, every single commit
 //! of a migration is cut, and not only some.
 #![allow(clippy::print_stderr, reason = "a failed test tells its seed")]
@@ -24,9 +24,12 @@ const CLEAN: Legacy = Legacy {
     dirt: 0.0,
 };
 
+const CORE_IN_PLACE: [&str; 5] = ["migrate", "orders", "--with-deps", "--mode", "in-place"];
+const CORE_IN_BULK: [&str; 5] = ["migrate", "orders", "--with-deps", "--mode", "bulk"];
+
 fn kills() -> u64 {
     let given = std::env::var("REGRAFT_TEST_KILLS").ok();
-    given.map_or(12, |n| n.parse().expect("REGRAFT_TEST_KILLS is a number"))
+    given.map_or(50, |n| n.parse().expect("REGRAFT_TEST_KILLS is a number"))
 }
 
 fn program(rehearsal: &Rehearsal<'_>) -> Program {
@@ -100,10 +103,15 @@ fn run_is_done(rehearsal: &Rehearsal<'_>) -> bool {
 }
 
 /// Kills the program at random moments, several times in one migration, and lets it go on.
-fn kill_at_random(legacy: Legacy, mode: &str, kills: u64, dice: &mut Dice, count_attempts: bool) {
-    let arguments = ["migrate", "--mode", mode];
+fn kill_at_random(
+    legacy: Legacy,
+    arguments: &[&str],
+    kills: u64,
+    dice: &mut Dice,
+    count_attempts: bool,
+) {
     let first = Rehearsal::new(Servers::shared(), &dispatch(), legacy);
-    let expected = undisturbed(&first, &arguments, count_attempts);
+    let expected = undisturbed(&first, arguments, count_attempts);
     let (mut done, mut round) = (0, 0);
     while done < kills {
         round += 1;
@@ -115,7 +123,7 @@ fn kill_at_random(legacy: Legacy, mode: &str, kills: u64, dice: &mut Dice, count
         // Several in a row hit the resuming itself.
         while here < 4 && done < kills && !completed {
             let moment = dice.moment(expected.finished.time);
-            let finished = program(&rehearsal).start(&arguments).kill_after(moment);
+            let finished = program(&rehearsal).start(arguments).kill_after(moment);
             if finished.code.is_some() {
                 assert_eq!(
                     finished.code, expected.finished.code,
@@ -128,11 +136,14 @@ fn kill_at_random(legacy: Legacy, mode: &str, kills: u64, dice: &mut Dice, count
                 completed = run_is_done(&rehearsal);
             }
         }
-        let what = format!("{mode}, round {round}, {here} kills, seed {}", dice.seed());
+        let what = format!(
+            "{arguments:?}, round {round}, {here} kills, seed {}",
+            dice.seed()
+        );
         if completed {
             Dump::of(&rehearsal.modern_url()).assert_same(&expected.dump, &what);
         } else {
-            finish(&rehearsal, &arguments, &expected, &what);
+            finish(&rehearsal, arguments, &expected, &what);
         }
         if let Some(needed) = expected.attempts {
             let again = rehearsal.attempts() - needed;
@@ -149,14 +160,14 @@ fn kill_at_random(legacy: Legacy, mode: &str, kills: u64, dice: &mut Dice, count
 fn killed_at_random_moments_in_place() {
     let mut dice = Dice::from_environment();
     eprintln!("REGRAFT_TEST_SEED={}", dice.seed());
-    kill_at_random(DIRTY, "in-place", kills().div_ceil(3), &mut dice, false);
+    kill_at_random(DIRTY, &CORE_IN_PLACE, kills().div_ceil(3), &mut dice, false);
 }
 
 #[test]
 fn killed_at_random_moments_in_bulk() {
     let mut dice = Dice::from_environment();
     eprintln!("REGRAFT_TEST_SEED={}", dice.seed());
-    kill_at_random(DIRTY, "bulk", kills().div_ceil(3), &mut dice, false);
+    kill_at_random(DIRTY, &CORE_IN_BULK, kills().div_ceil(3), &mut dice, false);
 }
 
 /// Without dirt each batch is one COPY, so that those that were begun again can be counted.
@@ -164,7 +175,20 @@ fn killed_at_random_moments_in_bulk() {
 fn a_kill_costs_one_batch_per_worker_at_most() {
     let mut dice = Dice::from_environment();
     eprintln!("REGRAFT_TEST_SEED={}", dice.seed());
-    kill_at_random(CLEAN, "in-place", kills().div_ceil(3), &mut dice, true);
+    kill_at_random(CLEAN, &CORE_IN_PLACE, kills().div_ceil(3), &mut dice, true);
+}
+
+/// Everything, from the first entity to the last, with as much in bulk as can be.
+#[test]
+fn killed_anywhere_in_the_whole_migration() {
+    let mut dice = Dice::from_environment();
+    eprintln!("REGRAFT_TEST_SEED={}", dice.seed());
+    let whole = Legacy {
+        scale: 0.02,
+        ..DIRTY
+    };
+    let arguments = ["migrate", "--batch-size", "500"];
+    kill_at_random(whole, &arguments, kills().div_ceil(5), &mut dice, false);
 }
 
 /// Ends the process at the `n`th time it comes to `point`; whether it came there.
@@ -208,7 +232,7 @@ fn abort_at_commits(mode: &str, point: &str) {
 fn step() -> usize {
     match kills() {
         1_000.. => 1,
-        50.. => 4,
+        200.. => 4,
         _ => 9,
     }
 }
@@ -307,7 +331,7 @@ fn indexes_come_back() {
 /// Ctrl-C: a clean checkpoint, its own exit code, and the next run goes on.
 #[test]
 fn interrupted_at_a_clean_checkpoint() {
-    let arguments = ["migrate", "--mode", "bulk"];
+    let arguments = CORE_IN_BULK;
     let first = Rehearsal::new(Servers::shared(), &dispatch(), DIRTY);
     let expected = undisturbed(&first, &arguments, false);
     let rehearsal = first.again();

@@ -350,6 +350,13 @@ fn both_modes_leave_the_same_rows_behind() {
             "quarantined:unique_violation:pets_tag",
             "{mode}"
         );
+        for pet in ["210", "330"] {
+            assert_eq!(
+                reason("pets", pet),
+                "quarantined:unique_violation:pets_name",
+                "{mode}"
+            );
+        }
         assert_eq!(reason("pets", "333"), "quarantined:not_null:name", "{mode}");
         assert_eq!(reason("pets", "16"), "blocked:people", "{mode}");
         by_mode.push(found);

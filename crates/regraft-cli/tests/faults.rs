@@ -18,6 +18,8 @@ const DIRTY: Legacy = Legacy {
 };
 
 const MIGRATE: [&str; 3] = ["migrate", "--mode", "bulk"];
+/// The part of the dispatch migration that has all of its difficulties.
+const CORE: [&str; 5] = ["migrate", "orders", "--with-deps", "--mode", "bulk"];
 
 fn program(rehearsal: &Rehearsal<'_>) -> Program {
     Program::on(REGRAFT, rehearsal).with("BATCH_SIZE", "40")
@@ -26,7 +28,7 @@ fn program(rehearsal: &Rehearsal<'_>) -> Program {
 /// What an undisturbed run leaves, and how it ended.
 fn undisturbed(rehearsal: &Rehearsal<'_>) -> (Dump, Finished) {
     let other = rehearsal.again();
-    let finished = program(&other).run(&MIGRATE);
+    let finished = program(&other).run(&CORE);
     assert!(matches!(finished.code, Some(0 | 1)), "{finished}");
     (Dump::of(&other.modern_url()), finished)
 }
@@ -34,7 +36,7 @@ fn undisturbed(rehearsal: &Rehearsal<'_>) -> (Dump, Finished) {
 /// Runs it once more, to its end, and holds what is there against `expected`.
 #[track_caller]
 fn resume(rehearsal: &Rehearsal<'_>, expected: &(Dump, Finished), what: &str) {
-    let last = program(rehearsal).run(&MIGRATE);
+    let last = program(rehearsal).run(&CORE);
     assert_eq!(last.code, expected.1.code, "{what}, the last run:\n{last}");
     Dump::of(&rehearsal.modern_url()).assert_same(&expected.0, what);
 }
@@ -83,7 +85,7 @@ fn a_connection_is_cut() {
         let through = |r: &Rehearsal<'_>, proxy: &Proxy| {
             program(r).with(&variable, &proxy.url(&direct(r), port))
         };
-        let finished = through(&calm, &proxy).run(&MIGRATE);
+        let finished = through(&calm, &proxy).run(&CORE);
         assert_eq!(finished.code, expected.1.code, "{finished}");
         let bytes = proxy.passed();
         assert!(bytes > 100_000, "only {bytes} bytes passed");
@@ -92,7 +94,7 @@ fn a_connection_is_cut() {
             let proxy = Proxy::to(port);
             let after = bytes / 10 + dice.below(bytes * 7 / 10);
             proxy.cut_after(after);
-            let finished = through(&rehearsal, &proxy).run(&MIGRATE);
+            let finished = through(&rehearsal, &proxy).run(&CORE);
             let what = format!(
                 "{side} cut after {after} of {bytes} bytes, seed {}",
                 dice.seed()
@@ -140,7 +142,7 @@ fn a_server_crashes_and_comes_back() {
             servers.legacy()
         };
         let rehearsal = first.again();
-        let mut running = program(&rehearsal).start(&MIGRATE);
+        let mut running = program(&rehearsal).start(&CORE);
         rehearsal.wait_for_batches(&mut running, 12);
         server.stop_immediate().expect("the server stops");
         let finished = running.wait();
@@ -171,7 +173,7 @@ fn the_target_says_no() {
              create trigger testkit_refuse before insert on orders
                for each statement execute function testkit.refuse()"
         ));
-        let finished = program(&rehearsal).with("BATCH_SIZE", "10").run(&MIGRATE);
+        let finished = program(&rehearsal).with("BATCH_SIZE", "10").run(&CORE);
         assert_eq!(finished.code, Some(code), "{state}:\n{finished}");
         assert!(finished.says(state), "{state} is named:\n{finished}");
         assert!(
@@ -180,7 +182,7 @@ fn the_target_says_no() {
         );
         assert_discreet(&rehearsal, &finished);
         rehearsal.modern("truncate testkit.full_disk");
-        let last = program(&rehearsal).with("BATCH_SIZE", "10").run(&MIGRATE);
+        let last = program(&rehearsal).with("BATCH_SIZE", "10").run(&CORE);
         assert_eq!(last.code, expected.1.code, "{state}:\n{last}");
         for table in [
             "offices",
@@ -214,9 +216,9 @@ fn two_processes_on_one_target() {
     let slow = proxy.url(&rehearsal.modern_url(), servers.modern().port());
     let mut one = program(&rehearsal)
         .with("TARGET_DATABASE_URL", &slow)
-        .start(&MIGRATE);
+        .start(&CORE);
     rehearsal.wait_for_batches(&mut one, 3);
-    let two = program(&rehearsal).run(&MIGRATE);
+    let two = program(&rehearsal).run(&CORE);
     assert_eq!(two.code, Some(6), "{two}");
     assert!(two.says("another process"), "{two}");
     let undoing = program(&rehearsal).run(&["rollback", "--yes"]);
@@ -239,7 +241,7 @@ fn a_process_that_comes_back_from_the_dead_writes_nothing() {
     let first = Rehearsal::new(Servers::shared(), &dispatch(), DIRTY);
     let expected = undisturbed(&first);
     let rehearsal = first.again();
-    let mut one = program(&rehearsal).start(&MIGRATE);
+    let mut one = program(&rehearsal).start(&CORE);
     rehearsal.wait_for_batches(&mut one, 5);
     one.signal(libc::SIGSTOP);
     // Its server processes go, as after a network that was gone for long; it doesn't know yet.

@@ -5,10 +5,10 @@
 //! What a returning constraint refuses is taken out of the table and into quarantine, found by one
 //! set-based pass per constraint.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use regraft_ledger::{Phase, Quarantined};
+use regraft_ledger::Phase;
 use regraft_pg::catalog::{Catalog, Constraint, Index, Table};
 use regraft_pg::quote::{self, ident};
 use regraft_pg::{ErrorKind, Session};
@@ -21,7 +21,8 @@ use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::failpoints;
-use crate::load::{EntityLoad, Faults, Reason, parse_id, quarantined_rows, row_conditions};
+use crate::keys::LegacyId;
+use crate::load::{EntityLoad, Reason, parse_id, quarantined_rows, row_conditions};
 use crate::model::EntityModel;
 use crate::transaction;
 
@@ -281,8 +282,14 @@ pub(crate) async fn bring_back(
                 if !is_violation(&error) {
                     return Err(error);
                 }
-                settle_rows(first, source, load, &object.name).await?;
-                restore_one(first, &object.restore).await?;
+                settle_rows(first, source, load, kind).await?;
+                restore_one(first, &object.restore).await.map_err(|error| {
+                    if is_violation(&error) {
+                        strangers(model, &Reason::constraint("constraint", &object.name))
+                    } else {
+                        error
+                    }
+                })?;
             }
             failpoints::reach(failpoints::DURING_REBUILD)?;
         }
@@ -300,6 +307,16 @@ pub(crate) async fn bring_back(
         .filter(|d| d.kind == DroppedKind::Index)
         .map(|d| (d, d.missing(&present)))
         .collect();
+    // Suspects are looked up before the index is built: building it in vain costs as much as
+    // building it.
+    if let Some(doubles) = &load.doubles {
+        for (object, missing) in &indexes {
+            let suspects = doubles.suspects(&object.name).unwrap_or_default();
+            if missing.len() == object.restore.len() && !suspects.is_empty() {
+                settle_unique(first, source, load, missing, Some(&suspects)).await?;
+            }
+        }
+    }
     // Only building goes side by side. A constraint that rests on an index locks the whole table:
     // two sessions that build and then attach would wait for each other.
     builds.extend(
@@ -310,7 +327,7 @@ pub(crate) async fn bring_back(
     );
     let refused = build_side_by_side(sessions, builds).await?;
     for restore in refused {
-        settle_unique(first, source, load, &restore).await?;
+        settle_unique(first, source, load, &restore, None).await?;
         restore_one(first, &restore).await?;
     }
     for (object, missing) in &indexes {
@@ -376,12 +393,13 @@ fn is_violation(error: &Error) -> bool {
         .is_some_and(|e| e.kind() == ErrorKind::Constraint)
 }
 
-/// Takes out the rows that violate the check or foreign key `name`.
+/// Takes out the rows that violate any constraint of a kind, each with every check and foreign key
+/// that it violates.
 async fn settle_rows(
     target: &Session,
     source: &Session,
     load: &EntityLoad,
-    name: &str,
+    kind: DroppedKind,
 ) -> Result<()> {
     let model = &load.model;
     let columns: BTreeSet<&str> = model
@@ -390,26 +408,49 @@ async fn settle_rows(
         .iter()
         .map(|c| c.name.as_str())
         .collect();
-    for (reason, condition) in row_conditions(&model.table, &columns) {
-        if reason.constraint.as_deref() != Some(name) {
-            continue;
+    let conditions = row_conditions(&model.table, &columns);
+    let mut faults: HashMap<Uuid, Vec<Reason>> = HashMap::new();
+    let of_kind =
+        |reason: &Reason| (reason.code == "check_violation") == (kind == DroppedKind::Check);
+    let (own, others): (Vec<_>, Vec<_>) =
+        conditions.iter().partition(|(reason, _)| of_kind(reason));
+    let select = format!(
+        "select s.{key} from {table} s where",
+        key = ident(&model.key_column),
+        table = model.table.sql_name()
+    );
+    for (reason, condition) in own {
+        for row in target.query(&format!("{select} {condition}"), &[]).await? {
+            faults.entry(row.get(0)).or_default().push(reason.clone());
         }
-        let rows = format!(
-            "select s.{} as regraft_id from {} s where {condition}",
-            ident(&model.key_column),
-            model.table.sql_name()
-        );
-        remove(target, source, load, &rows, &reason).await?;
     }
-    Ok(())
+    let found: Vec<Uuid> = faults.keys().copied().collect();
+    for (reason, condition) in others {
+        let sql = format!(
+            "{select} {condition} and s.{} = any ($1)",
+            ident(&model.key_column)
+        );
+        for row in target.query(&sql, &[&found]).await? {
+            faults.entry(row.get(0)).or_default().push(reason.clone());
+        }
+    }
+    let keys: Vec<Uuid> = faults.keys().copied().collect();
+    let doomed = written(target, load, &keys)
+        .await?
+        .into_iter()
+        .filter_map(|row| faults.remove(&row.key).map(|reasons| (row, reasons)))
+        .collect();
+    remove(target, source, load, Phase::Settling, doomed).await
 }
 
-/// Takes out the rows that lose to an earlier one under the unique index that `restore` builds.
+/// Takes out the rows that lose to an earlier one under the unique index that `restore` builds:
+/// among all rows, or among those that equal one of `suspects`.
 async fn settle_unique(
     target: &Session,
     source: &Session,
     load: &EntityLoad,
     restore: &[String],
+    suspects: Option<&[Uuid]>,
 ) -> Result<()> {
     let model = &load.model;
     let index = model
@@ -425,7 +466,34 @@ async fn settle_unique(
         .in_entity(&model.name)
         .hint("a join in `source.from` multiplies rows, or `source.key` is not the row's own id"));
     };
+    let sql = equal_rows(model, index, suspects.is_some());
+    let rows = match &suspects {
+        Some(suspects) => target.query(&sql, &[suspects]).await?,
+        None => target.query(&sql, &[]).await?,
+    };
+    let groups: HashMap<Uuid, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let keys: Vec<Uuid> = groups.keys().copied().collect();
+    let mut equals = written(target, load, &keys).await?;
+    equals.sort_by(|a, b| (groups[&a.key], &a.id).cmp(&(groups[&b.key], &b.id)));
     let name = index.constraint.as_deref().unwrap_or(&index.name);
+    let reason = Reason::constraint("unique_violation", name);
+    let (mut won, mut doomed) = (None, Vec::new());
+    for row in equals {
+        let group = groups[&row.key];
+        if won == Some(group) {
+            doomed.push((row, vec![reason.clone()]));
+        }
+        won = Some(group);
+    }
+    if doomed.is_empty() && suspects.is_none() {
+        return Err(strangers(model, &reason));
+    }
+    remove(target, source, load, Phase::Settling, doomed).await
+}
+
+/// The keys of rows that are equal under an index, and a number for each group of equals. With
+/// `suspects` only rows that equal one of `$1`.
+fn equal_rows(model: &EntityModel, index: &Index, suspects: bool) -> String {
     let list: Vec<String> = index
         .keys
         .iter()
@@ -436,109 +504,108 @@ async fn settle_unique(
     let (operator, present) = if index.nulls_not_distinct {
         ("is not distinct from", "true".to_owned())
     } else {
-        (
-            "=",
-            names
-                .iter()
-                .map(|n| format!("{n} is not null"))
-                .collect::<Vec<_>>()
-                .join(" and "),
-        )
+        let present: Vec<String> = names.iter().map(|n| format!("{n} is not null")).collect();
+        ("=", present.join(" and "))
     };
     let same: Vec<String> = names
         .iter()
         .map(|n| format!("r.{n} {operator} t.{n}"))
         .collect();
-    let order = if model.numeric {
-        "m.legacy_id::bigint"
+    let names = names.join(", ");
+    // Which values occur twice is found by hashing alone; only their rows are put in order.
+    let twice = if suspects {
+        format!("select distinct {names} from rows where regraft_id = any ($1) and {present}")
     } else {
-        "m.legacy_id"
+        format!("select {names} from rows where {present} group by {names} having count(*) > 1")
     };
-    // Which keys occur twice is found by hashing alone; only their rows are put in order.
-    let rows = format!(
+    format!(
         "with rows as not materialized (select {key} as regraft_id, {list} from {table} where {condition}), \
-         twice as materialized (select {names} from rows where {present} group by {names} having count(*) > 1), \
+         twice as materialized ({twice}), \
          candidates as materialized (select r.* from rows r join twice t on {same}) \
-         select regraft_id from (select c.regraft_id, row_number() over (partition by {names} order by {order}) as place \
-           from candidates c join regraft.migration_mappings m on m.entity = {entity} and m.new_id = c.regraft_id) d \
-         where place > 1",
+         select regraft_id, dense_rank() over (order by {names}) from candidates",
         key = ident(&model.key_column),
         list = list.join(", "),
-        names = names.join(", "),
         table = model.table.sql_name(),
         condition = index.predicate.as_deref().unwrap_or("true"),
         same = same.join(" and "),
-        entity = quote::literal(&model.name)
-    );
-    remove(
-        target,
-        source,
-        load,
-        &rows,
-        &Reason::constraint("unique_violation", name),
     )
-    .await
 }
 
-/// Moves rows of the table into quarantine, with the accounts of their batches corrected, in one
-/// transaction under the checkpoint's fence. `rows` gives the keys as `regraft_id`.
-async fn remove(
+/// A row of the table that this migration wrote.
+pub(crate) struct WrittenRow {
+    pub(crate) id: LegacyId,
+    pub(crate) batch: i32,
+    pub(crate) key: Uuid,
+}
+
+/// What the mappings say of rows of the table; rows that others wrote are not among the result.
+pub(crate) async fn written(
     target: &Session,
-    source: &Session,
     load: &EntityLoad,
-    rows: &str,
-    reason: &Reason,
-) -> Result<()> {
+    keys: &[Uuid],
+) -> Result<Vec<WrittenRow>> {
     let model = &load.model;
-    // In two steps: the server would join before it knows how few rows there are.
-    let keys: Vec<Uuid> = target
-        .query(rows, &[])
-        .await?
-        .iter()
-        .map(|row| row.get(0))
-        .collect();
-    let found = target
+    let rows = target
         .query(
             "select legacy_id, batch, new_id from regraft.migration_mappings \
              where entity = $1 and new_id = any ($2)",
             &[&model.name, &keys],
         )
         .await?;
-    if found.is_empty() {
-        return Err(Error::new(
-            Kind::Data,
-            format!("rows that this migration did not write stand in the way of {}", reason.key()),
-        )
-        .in_entity(&model.name)
-        .hint("they were written to the target while it was loaded in bulk mode; remove them, then run the same command again"));
+    rows.iter()
+        .map(|row| {
+            Ok(WrittenRow {
+                id: parse_id(model, row.get(0))?,
+                batch: row.get(1),
+                key: row.get(2),
+            })
+        })
+        .collect()
+}
+
+fn strangers(model: &EntityModel, reason: &Reason) -> Error {
+    Error::new(
+        Kind::Data,
+        format!(
+            "rows that this migration did not write stand in the way of {}",
+            reason.key()
+        ),
+    )
+    .in_entity(&model.name)
+    .hint("they were written to the target while it was loaded in bulk mode; remove them, then run the same command again")
+}
+
+/// Moves rows of the table into quarantine, with the accounts of their batches corrected, in one
+/// transaction under the checkpoint's fence.
+pub(crate) async fn remove(
+    target: &Session,
+    source: &Session,
+    load: &EntityLoad,
+    phase: Phase,
+    doomed: Vec<(WrittenRow, Vec<Reason>)>,
+) -> Result<()> {
+    if doomed.is_empty() {
+        return Ok(());
     }
-    let mut doomed = Vec::with_capacity(found.len());
-    for row in &found {
-        doomed.push((
-            parse_id(model, row.get(0))?,
-            row.get::<_, i32>(1),
-            row.get::<_, Uuid>(2),
-        ));
-    }
-    let mut by_batch: BTreeMap<i32, Faults> = BTreeMap::new();
-    for (id, batch, _) in &doomed {
-        by_batch
-            .entry(*batch)
-            .or_default()
-            .add(id.clone(), vec![reason.clone()]);
-    }
-    let mut quarantined: Vec<(i32, Vec<Quarantined>)> = Vec::new();
-    for (batch, faults) in by_batch {
-        quarantined.push((batch, quarantined_rows(source, model, faults).await?));
-    }
-    let keys: Vec<Uuid> = doomed.iter().map(|(_, _, key)| *key).collect();
+    let model = &load.model;
+    let keys: Vec<Uuid> = doomed.iter().map(|(row, _)| row.key).collect();
+    let mut faulty: Vec<_> = doomed
+        .into_iter()
+        .map(|(row, reasons)| (row.batch, row.id, reasons))
+        .collect();
+    faulty.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    let quarantined = quarantined_rows(source, model, faulty).await?;
     transaction::run(target, load.nested, async || {
-        regraft_ledger::set_phase(&**target, &load.checkpoint, Phase::Settling).await?;
+        regraft_ledger::set_phase(&**target, &load.checkpoint, phase).await?;
         delete_rows(target, model, &keys).await?;
-        for (batch, rows) in &quarantined {
-            regraft_ledger::move_inserted(target, load.run_no, *batch, &model.name, rows).await?;
-        }
-        Ok(())
+        Ok(regraft_ledger::move_inserted(
+            target,
+            load.run_no,
+            &model.name,
+            &quarantined,
+            load.first_quarantine,
+        )
+        .await?)
     })
     .await
 }

@@ -3,36 +3,29 @@
 //! Rows are loaded with such columns NULL; when the whole cycle is in place, this pass fills them
 //! in. A row whose parent turns out not to be there is taken out again, and with it every row of
 //! the cycle that hangs on it, before anything is linked, so that no half-linked row ever stays.
+//!
+//! References are read from the source as often as they are needed, never kept: only what can't
+//! stay is held in memory.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use futures_util::{StreamExt, pin_mut};
 use regraft_ledger::Phase;
 use regraft_pg::Session;
-use regraft_pg::copy::{Reader, Tuple};
+use regraft_pg::copy::Rows;
 use regraft_pg::quote::ident;
 use uuid::Uuid;
 
-use crate::bulk::delete_rows;
+use crate::bulk;
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::keys::{Found, KeyMap, LegacyId};
-use crate::load::{EntityLoad, Faults, Reason, fingerprint_of, kept_condition, quarantined_rows};
+use crate::load::{EntityLoad, Reason, fingerprint_of, kept_condition};
 use crate::model::{EntityModel, MissingKey, Model, OutputRule};
 
-/// One reference of one row, as the source has it.
-pub(crate) struct Edge {
-    entity: String,
-    id: LegacyId,
-    column: usize,
-    parent: String,
-    parent_id: LegacyId,
-    /// Whether the row can't be without it.
-    required: bool,
-    fallback: Option<Uuid>,
-}
+/// Keys by entity.
+pub(crate) type Keys = HashMap<String, Arc<KeyMap>>;
 
 /// Links the entities of one component, all of which are loaded.
 pub(crate) async fn link(
@@ -42,36 +35,31 @@ pub(crate) async fn link(
     target: &Session,
     loads: &[Arc<EntityLoad>],
 ) -> Result<()> {
-    let loads: Vec<&Arc<EntityLoad>> = loads.iter().collect();
-    if loads
-        .iter()
-        .all(|load| load.model.later_columns().is_empty())
-    {
+    let models: Vec<&EntityModel> = loads.iter().map(|load| &*load.model).collect();
+    if models.iter().all(|model| model.later_columns().is_empty()) {
         return Ok(());
     }
-    let keys = component_keys(context, all, target, &loads).await?;
-    let own = own_rows(target, &loads).await?;
-    let mut edges = Vec::new();
-    for load in &loads {
+    for model in &models {
         context.events.send(Event::PhaseStarted {
-            entity: load.model.name.clone(),
+            entity: model.name.clone(),
             phase: "references in cycles".to_owned(),
         });
-        for column in load.model.later_columns() {
-            read_edges(source, &load.model, column, &own, &mut edges).await?;
+    }
+    let mut keys = component_keys(context, all, target, &models).await?;
+    let own = own_keys(context, target, loads).await?;
+    let doomed = doomed(source, &models, &own, &keys).await?;
+    for load in loads {
+        if let Some(rows) = doomed.of(&load.model.name) {
+            take_out(source, target, load, rows, &own).await?;
         }
     }
-    let doomed = closure(&edges, &keys);
-    for load in &loads {
-        take_out(source, target, load, &doomed, &own).await?;
+    if !doomed.is_empty() {
+        keys = component_keys(context, all, target, &models).await?;
     }
-    let keys = if doomed.is_empty() {
-        keys
-    } else {
-        component_keys(context, all, target, &loads).await?
-    };
-    for load in &loads {
-        write_links(target, load, &edges, &keys, &own).await?;
+    for load in loads {
+        for column in load.model.later_columns() {
+            write_links(source, target, load, column, &own, &keys).await?;
+        }
     }
     Ok(())
 }
@@ -81,10 +69,10 @@ async fn component_keys(
     context: &Context,
     all: &Model,
     target: &Session,
-    loads: &[&Arc<EntityLoad>],
-) -> Result<HashMap<String, Arc<KeyMap>>> {
+    models: &[&EntityModel],
+) -> Result<Keys> {
     let mut keys = HashMap::new();
-    for parent in loads.iter().flat_map(|load| load.model.parents()) {
+    for parent in models.iter().flat_map(|model| model.parents()) {
         let Some(model) = all
             .entities
             .get(parent)
@@ -99,255 +87,278 @@ async fn component_keys(
     Ok(keys)
 }
 
-/// What this run wrote: (entity, legacy id) with key and batch.
-pub(crate) type OwnRows = HashMap<(String, LegacyId), (Uuid, i32)>;
-
-async fn own_rows(target: &Session, loads: &[&Arc<EntityLoad>]) -> Result<OwnRows> {
+/// The keys of the rows that this run wrote.
+async fn own_keys(context: &Context, target: &Session, loads: &[Arc<EntityLoad>]) -> Result<Keys> {
     let mut own = HashMap::new();
     for load in loads {
-        let rows = target
-            .query(
-                "select legacy_id, new_id, batch from regraft.migration_mappings
-                 where entity = $1 and run_no = $2",
-                &[&load.model.name, &load.run_no],
-            )
-            .await?;
-        for row in rows {
-            let id = crate::load::parse_id(&load.model, row.get(0))?;
-            own.insert((load.model.name.clone(), id), (row.get(1), row.get(2)));
-        }
+        let budget = context.settings.key_memory;
+        let map = crate::migrate::keys_of_run(target, &load.model, load.run_no, budget).await?;
+        own.insert(load.model.name.clone(), Arc::new(map));
     }
     Ok(own)
 }
 
-/// Reads one cyclic column of the rows that this run wrote.
-pub(crate) async fn read_edges(
-    source: &Session,
-    model: &EntityModel,
+/// A reference that waits for its cycle, as the project has it.
+struct Reference<'a> {
+    model: &'a EntityModel,
     column: usize,
-    own: &OwnRows,
-    edges: &mut Vec<Edge>,
-) -> Result<()> {
-    let output = &model.outputs[column];
-    let (by, field, cases, missing) = match &output.rule {
-        OutputRule::Reference {
-            field,
-            entity,
-            missing,
-            ..
-        } => (
-            None,
-            *field,
-            HashMap::from([(Vec::new(), entity.clone())]),
-            missing,
-        ),
-        OutputRule::ReferenceBy {
+    by: Option<usize>,
+    field: usize,
+    cases: HashMap<&'a [u8], &'a str>,
+    missing: &'a MissingKey,
+}
+
+/// One reference of one row.
+struct Edge<'a> {
+    id: LegacyId,
+    /// The row's own key.
+    key: Uuid,
+    parent: &'a str,
+    /// The parent's legacy id as text.
+    parent_id: String,
+}
+
+impl<'a> Reference<'a> {
+    fn of(model: &'a EntityModel, column: usize) -> Option<Self> {
+        let (by, field, cases, missing) = match &model.outputs[column].rule {
+            OutputRule::Reference {
+                field,
+                entity,
+                missing,
+                ..
+            } => (
+                None,
+                *field,
+                HashMap::from([(&b""[..], entity.as_str())]),
+                missing,
+            ),
+            OutputRule::ReferenceBy {
+                by,
+                field,
+                cases,
+                missing,
+                ..
+            } => {
+                let cases = cases.iter().map(|(k, v)| (k.as_slice(), v.as_str()));
+                (Some(*by), *field, cases.collect(), missing)
+            }
+            _ => return None,
+        };
+        Some(Self {
+            model,
+            column,
             by,
             field,
             cases,
             missing,
-            ..
-        } => (Some(*by), *field, cases.clone(), missing),
-        _ => return Ok(()),
-    };
-    let by_sql = by.map_or("''::text", |by| model.fields[by].sql.as_str());
-    let sql = format!(
-        "copy (select {}, {by_sql}, ({})::text from {}\nwhere {} and {} is not null) to stdout (format binary)",
-        model.key_value(),
-        model.fields[field].sql,
-        model.from,
-        kept_condition(model),
-        model.fields[field].sql,
-    );
-    let stream = source.copy_out(&sql).await?;
-    pin_mut!(stream);
-    let (mut reader, mut tuple) = (Reader::default(), Tuple::default());
-    while let Some(chunk) = stream.next().await {
-        let payload = reader.payload(&chunk?)?;
-        let mut rest: &[u8] = &payload;
-        while !rest.is_empty() {
-            let Some(used) = tuple.parse(rest, 3)? else {
-                break;
-            };
-            let id = id_of(model.numeric, tuple.field(rest, 0))?;
-            let case = tuple.field(rest, 1).unwrap_or_default();
-            if own.contains_key(&(model.name.clone(), id.clone()))
-                && let Some(parent) = cases.get(case)
-            {
-                let text =
-                    String::from_utf8_lossy(tuple.field(rest, 2).unwrap_or_default()).into_owned();
-                edges.push(Edge {
-                    entity: model.name.clone(),
-                    id,
-                    column,
-                    parent: parent.clone(),
-                    parent_id: LegacyId::Text(text),
-                    required: *missing == MissingKey::Quarantine,
-                    fallback: match missing {
-                        MissingKey::Key(key) => Uuid::from_slice(key).ok(),
-                        _ => None,
-                    },
-                });
-            }
-            rest = &rest[used..];
-        }
+        })
     }
-    Ok(())
+
+    async fn read<'s>(&self, source: &'s Session) -> Result<Rows<'s>> {
+        let model = self.model;
+        let field = &model.fields[self.field].sql;
+        let query = format!(
+            "select {}, {}, ({field})::text from {}\nwhere {} and {field} is not null",
+            model.key_value(),
+            self.by
+                .map_or("''::text", |by| model.fields[by].sql.as_str()),
+            model.from,
+            kept_condition(model),
+        );
+        Ok(Rows::of(source, &query, 3).await?)
+    }
+
+    /// The next reference of a row that is among `own`.
+    async fn next(&self, rows: &mut Rows<'_>, own: &KeyMap) -> Result<Option<Edge<'a>>> {
+        while let Some(row) = rows.next().await? {
+            let id = id_of(self.model, row.get(0))?;
+            let parent = self.cases.get(row.get(1).unwrap_or_default());
+            if let (Found::Key(key), Some(parent)) = (own.find_id(&id), parent) {
+                let text = String::from_utf8_lossy(row.get(2).unwrap_or_default());
+                return Ok(Some(Edge {
+                    id,
+                    key,
+                    parent,
+                    parent_id: text.into_owned(),
+                }));
+            }
+        }
+        Ok(None)
+    }
 }
 
-fn id_of(numeric: bool, field: Option<&[u8]>) -> Result<LegacyId> {
+fn id_of(model: &EntityModel, field: Option<&[u8]>) -> Result<LegacyId> {
     let corrupt = || {
         Error::new(
             Kind::Internal,
             "the source sent a key that is not laid out as its type says",
         )
+        .in_entity(&model.name)
     };
     let field = field.ok_or_else(corrupt)?;
-    if numeric {
-        return Ok(LegacyId::Number(i64::from_be_bytes(
-            field.try_into().map_err(|_| corrupt())?,
-        )));
+    if model.numeric {
+        let bytes = field.try_into().map_err(|_| corrupt())?;
+        return Ok(LegacyId::Number(i64::from_be_bytes(bytes)));
     }
-    Ok(LegacyId::Text(
-        std::str::from_utf8(field)
-            .map_err(|_| corrupt())?
-            .to_owned(),
-    ))
+    let text = std::str::from_utf8(field).map_err(|_| corrupt())?;
+    Ok(LegacyId::Text(text.to_owned()))
 }
 
-fn find(keys: &HashMap<String, Arc<KeyMap>>, entity: &str, id: &LegacyId) -> Found {
-    let (Some(map), LegacyId::Text(text)) = (keys.get(entity), id) else {
-        return Found::Absent;
+fn find(keys: &Keys, edge: &Edge<'_>) -> (Option<LegacyId>, Found) {
+    let Some(map) = keys.get(edge.parent) else {
+        return (None, Found::Absent);
     };
-    if map.is_numeric() {
-        text.parse().map_or(Found::Absent, |n| map.number(n))
+    let id = if map.is_numeric() {
+        edge.parent_id.parse().ok().map(LegacyId::Number)
     } else {
-        map.text(text.as_bytes())
+        Some(LegacyId::Text(edge.parent_id.clone()))
+    };
+    let found = id.as_ref().map_or(Found::Absent, |id| map.find_id(id));
+    (id, found)
+}
+
+/// The rows of a cycle that can't stay, with the columns at fault and why.
+#[derive(Default)]
+pub(crate) struct Doomed {
+    rows: BTreeMap<String, BTreeMap<LegacyId, BTreeMap<usize, Reason>>>,
+    reasons: usize,
+}
+
+impl Doomed {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Those of one entity.
+    pub(crate) fn of(&self, entity: &str) -> Option<&BTreeMap<LegacyId, BTreeMap<usize, Reason>>> {
+        self.rows.get(entity)
+    }
+
+    fn contains(&self, entity: &str, id: Option<&LegacyId>) -> bool {
+        let rows = self.rows.get(entity);
+        id.is_some_and(|id| rows.is_some_and(|rows| rows.contains_key(id)))
+    }
+
+    fn add(&mut self, reference: &Reference<'_>, edge: Edge<'_>, code: &'static str) {
+        let model = reference.model;
+        let rows = self.rows.entry(model.name.clone()).or_default();
+        let column = &model.outputs[reference.column].column;
+        let reason = Reason::parent(code, column, edge.parent, edge.parent_id);
+        let reasons = rows.entry(edge.id).or_default();
+        if reasons.insert(reference.column, reason).is_none() {
+            self.reasons += 1;
+        }
     }
 }
 
-/// The rows that can't stay, each with its reasons: those without a required parent, and all that
+/// Finds the rows among `own` that can't stay: those without a required parent, and all that
 /// require one of those.
-pub(crate) fn closure(
-    edges: &[Edge],
-    keys: &HashMap<String, Arc<KeyMap>>,
-) -> BTreeMap<(String, LegacyId), Vec<(usize, Reason)>> {
-    let mut doomed: BTreeMap<(String, LegacyId), Vec<(usize, Reason)>> = BTreeMap::new();
-    let mut children: HashMap<(&str, &LegacyId), Vec<&Edge>> = HashMap::new();
-    let mut waiting: Vec<(String, String)> = Vec::new();
-    let doom = |doomed: &mut BTreeMap<_, Vec<_>>, waiting: &mut Vec<_>, edge: &Edge, code| {
-        let reason = Reason::parent(code, "", &edge.parent, edge.parent_id.to_string());
-        let reasons = doomed
-            .entry((edge.entity.clone(), edge.id.clone()))
-            .or_default();
-        if reasons.is_empty() {
-            waiting.push((edge.entity.clone(), edge.id.to_string()));
+///
+/// Reads the references until a pass finds no more. A parent mostly comes before its children, so
+/// that one pass finds a whole branch and a second one that there is nothing left.
+pub(crate) async fn doomed(
+    source: &Session,
+    models: &[&EntityModel],
+    own: &Keys,
+    keys: &Keys,
+) -> Result<Doomed> {
+    let mut doomed = Doomed::default();
+    loop {
+        let before = doomed.reasons;
+        for model in models {
+            let Some(own) = own.get(&model.name) else {
+                continue;
+            };
+            let references = model.later_columns().into_iter();
+            for reference in references.filter_map(|column| Reference::of(model, column)) {
+                if *reference.missing != MissingKey::Quarantine {
+                    continue;
+                }
+                let mut rows = reference.read(source).await?;
+                while let Some(edge) = reference.next(&mut rows, own).await? {
+                    match find(keys, &edge) {
+                        (_, Found::Stopped) => doomed.add(&reference, edge, "blocked_parent"),
+                        (_, Found::Absent) => doomed.add(&reference, edge, "missing_parent"),
+                        (id, Found::Key(_)) if doomed.contains(edge.parent, id.as_ref()) => {
+                            doomed.add(&reference, edge, "blocked_parent");
+                        }
+                        (_, Found::Key(_)) => {}
+                    }
+                }
+            }
         }
-        reasons.push((edge.column, reason));
-    };
-    for edge in edges.iter().filter(|e| e.required) {
-        children
-            .entry((edge.parent.as_str(), &edge.parent_id))
-            .or_default()
-            .push(edge);
-        match find(keys, &edge.parent, &edge.parent_id) {
-            Found::Key(_) => {}
-            Found::Stopped => doom(&mut doomed, &mut waiting, edge, "blocked_parent"),
-            Found::Absent => doom(&mut doomed, &mut waiting, edge, "missing_parent"),
+        if doomed.reasons == before {
+            return Ok(doomed);
         }
     }
-    let mut seen: HashSet<(String, String)> = HashSet::new();
-    while let Some((entity, id)) = waiting.pop() {
-        if !seen.insert((entity.clone(), id.clone())) {
-            continue;
-        }
-        let id = LegacyId::Text(id);
-        for edge in children.get(&(entity.as_str(), &id)).into_iter().flatten() {
-            doom(&mut doomed, &mut waiting, edge, "blocked_parent");
-        }
-    }
-    doomed
 }
 
 async fn take_out(
     source: &Session,
     target: &Session,
     load: &EntityLoad,
-    doomed: &BTreeMap<(String, LegacyId), Vec<(usize, Reason)>>,
-    own: &OwnRows,
+    doomed: &BTreeMap<LegacyId, BTreeMap<usize, Reason>>,
+    own: &Keys,
 ) -> Result<()> {
-    let model = &load.model;
-    let mut by_batch: BTreeMap<i32, Faults> = BTreeMap::new();
-    let mut keys = Vec::new();
-    for ((_, id), reasons) in doomed
-        .iter()
-        .filter(|((entity, _), _)| *entity == model.name)
-    {
-        let Some((key, batch)) = own.get(&(model.name.clone(), id.clone())) else {
-            continue;
-        };
-        keys.push(*key);
-        let reasons = reasons
-            .iter()
-            .map(|(column, reason)| Reason {
-                column: Some(model.outputs[*column].column.clone()),
-                ..reason.clone()
-            })
-            .collect();
-        by_batch.entry(*batch).or_default().add(id.clone(), reasons);
-    }
-    if keys.is_empty() {
-        return Ok(());
-    }
-    let mut quarantined = Vec::new();
-    for (batch, faults) in by_batch {
-        quarantined.push((batch, quarantined_rows(source, model, faults).await?));
-    }
-    transaction(target, load, async || {
-        delete_rows(target, model, &keys).await?;
-        for (batch, rows) in &quarantined {
-            regraft_ledger::move_inserted(target, load.run_no, *batch, &model.name, rows).await?;
-        }
-        Ok(())
-    })
-    .await
+    let own = own.get(&load.model.name);
+    let keys: Vec<Uuid> = doomed
+        .keys()
+        .filter_map(|id| match own?.find_id(id) {
+            Found::Key(key) => Some(key),
+            _ => None,
+        })
+        .collect();
+    let rows = bulk::written(target, load, &keys).await?;
+    let faulty = rows
+        .into_iter()
+        .filter_map(|row| {
+            let reasons = doomed.get(&row.id)?.values().cloned().collect();
+            Some((row, reasons))
+        })
+        .collect();
+    bulk::remove(target, source, load, Phase::Linking, faulty).await
 }
 
-/// Fills in the references of an entity, a part at a time, each part in a transaction under the
-/// checkpoint's fence. What is filled in already is left alone, so that this can be done again.
+/// Fills in a reference, a part at a time, each part in a transaction under the checkpoint's
+/// fence. What is filled in already is left alone, so that this can be done again.
 async fn write_links(
+    source: &Session,
     target: &Session,
     load: &EntityLoad,
-    edges: &[Edge],
-    keys: &HashMap<String, Arc<KeyMap>>,
-    own: &OwnRows,
+    column: usize,
+    own: &Keys,
+    keys: &Keys,
 ) -> Result<()> {
     let model = &load.model;
-    for column in model.later_columns() {
-        let mut links: Vec<(Uuid, Uuid)> = Vec::new();
-        for edge in edges
-            .iter()
-            .filter(|e| e.entity == model.name && e.column == column)
-        {
-            let child = own.get(&(model.name.clone(), edge.id.clone()));
-            let parent = match find(keys, &edge.parent, &edge.parent_id) {
-                Found::Key(key) => Some(key),
-                _ => edge.fallback,
-            };
-            if let (Some((child, _)), Some(parent)) = (child, parent) {
-                links.push((*child, parent));
-            }
-        }
-        let position = fingerprint_position(model, column);
-        for part in links.chunks(20_000) {
+    let (Some(reference), Some(own)) = (Reference::of(model, column), own.get(&model.name)) else {
+        return Ok(());
+    };
+    let fallback = match reference.missing {
+        MissingKey::Key(key) => Uuid::from_slice(key).ok(),
+        _ => None,
+    };
+    let mut rows = reference.read(source).await?;
+    let mut links: Vec<(Uuid, Uuid)> = Vec::new();
+    loop {
+        let edge = reference.next(&mut rows, own).await?;
+        if links.len() >= LINKS_AT_ONCE || edge.is_none() && !links.is_empty() {
             transaction(target, load, async || {
-                update(target, model, column, position, part).await
+                update(target, model, column, &links).await
             })
             .await?;
+            links.clear();
         }
+        let Some(edge) = edge else { return Ok(()) };
+        let parent = match find(keys, &edge).1 {
+            Found::Key(key) => Some(key),
+            _ => fallback,
+        };
+        links.extend(parent.map(|parent| (edge.key, parent)));
     }
-    Ok(())
 }
+
+/// References that are filled in by one statement.
+const LINKS_AT_ONCE: usize = 20_000;
 
 /// Where a column's 4 bytes begin among the column fingerprints, counted from 1 as SQL does.
 fn fingerprint_position(model: &EntityModel, column: usize) -> i32 {
@@ -362,11 +373,11 @@ async fn update(
     target: &Session,
     model: &EntityModel,
     column: usize,
-    position: i32,
     links: &[(Uuid, Uuid)],
 ) -> Result<()> {
     let (children, parents): (Vec<Uuid>, Vec<Uuid>) = links.iter().copied().unzip();
     let name = ident(&model.outputs[column].column);
+    let position = fingerprint_position(model, column);
     target
         .execute(
             &format!(

@@ -2,6 +2,7 @@
 
 mod batch;
 mod classify;
+mod doubles;
 mod json;
 mod numeric;
 mod read;
@@ -12,9 +13,10 @@ mod unique;
 
 pub(crate) use batch::{EntityLoad, Worker, parse_id, process, quarantined_rows};
 pub(crate) use classify::{Classifier, foreign_conditions};
+pub(crate) use doubles::Doubles;
 pub(crate) use read::MappedRow;
 pub(crate) use read::{BatchRange, PlannedRange, Rows, kept_condition, partition, read_rows};
 pub(crate) use reason::{Faults, Reason};
 pub(crate) use row::{Outcome, Transformer, fingerprint_of};
 pub(crate) use stage::row_conditions;
-pub(crate) use unique::duplicates;
+pub(crate) use unique::{duplicates, order_decides};

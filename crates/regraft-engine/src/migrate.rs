@@ -8,11 +8,10 @@ mod workers;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures_util::{StreamExt, pin_mut};
 use regraft_ledger::{Run, RunStatus};
 use regraft_pg::Session;
 use regraft_pg::catalog::Catalog;
-use regraft_pg::copy::{Reader, Tuple};
+use regraft_pg::copy::Rows;
 use regraft_project::{Budget, Selection};
 use serde::Serialize;
 use serde_json::json;
@@ -27,7 +26,7 @@ use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::failpoints;
 use crate::keys::{KeyMap, KeyMapBuilder, LegacyId};
-use crate::model::Model;
+use crate::model::{EntityModel, Model};
 use crate::receipt::Receipt;
 use crate::snapshot::Snapshot;
 
@@ -240,24 +239,33 @@ pub(crate) async fn add_mapped(
     numeric: bool,
     builder: &mut KeyMapBuilder,
 ) -> Result<()> {
-    let sql = format!(
-        "copy ({}) to stdout (format binary)",
-        regraft_ledger::mapping_select(entity, numeric)
-    );
-    let stream = target.copy_out(&sql).await?;
-    pin_mut!(stream);
-    let (mut reader, mut tuple) = (Reader::default(), Tuple::default());
-    while let Some(chunk) = stream.next().await {
-        let payload = reader.payload(&chunk?)?;
-        let mut rest: &[u8] = &payload;
-        while !rest.is_empty() {
-            let Some(used) = tuple.parse(rest, 2)? else {
-                break;
-            };
-            if let (Some(id), Some(key)) = (tuple.field(rest, 0), tuple.field(rest, 1)) {
-                builder.add(&ledger_id(numeric, id)?, ledger_key(key)?)?;
-            }
-            rest = &rest[used..];
+    let query = regraft_ledger::mapping_select(entity, numeric, None);
+    add_rows(target, &query, numeric, builder).await
+}
+
+/// The keys of the rows of an entity that one run wrote.
+pub(crate) async fn keys_of_run(
+    target: &Session,
+    model: &EntityModel,
+    run_no: i32,
+    budget: usize,
+) -> Result<KeyMap> {
+    let mut builder = KeyMapBuilder::new(model.numeric, budget);
+    let query = regraft_ledger::mapping_select(&model.name, model.numeric, Some(run_no));
+    add_rows(target, &query, model.numeric, &mut builder).await?;
+    builder.finish()
+}
+
+async fn add_rows(
+    target: &Session,
+    query: &str,
+    numeric: bool,
+    builder: &mut KeyMapBuilder,
+) -> Result<()> {
+    let mut rows = Rows::of(target, query, 2).await?;
+    while let Some(row) = rows.next().await? {
+        if let (Some(id), Some(key)) = (row.get(0), row.get(1)) {
+            builder.add(&ledger_id(numeric, id)?, ledger_key(key)?)?;
         }
     }
     Ok(())

@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::keys::{Deriver, KeyMap, KeyMapBuilder, LegacyId};
-use crate::link::{OwnRows, closure, read_edges};
+use crate::link;
 use crate::load::{
     Classifier, Faults, Reason, Rows, duplicates, foreign_conditions, partition, read_rows,
 };
@@ -201,7 +201,7 @@ struct Planner<'a> {
     /// Keys of entities planned so far, as they would be.
     keys: HashMap<String, Arc<KeyMap>>,
     /// Rows of the component at hand that would be moved and have references inside it.
-    moved: OwnRows,
+    moved: HashMap<String, KeyMapBuilder>,
     readings: HashMap<String, Reading>,
 }
 
@@ -301,40 +301,31 @@ impl Planner<'_> {
     /// What becomes of references inside a cycle shows when all of the cycle was read: rows without
     /// a required parent stay behind, and with them all that require one of those.
     async fn close_component(&mut self) -> Result<()> {
-        let moved = std::mem::take(&mut self.moved);
-        let mut names: Vec<&String> = moved.keys().map(|(entity, _)| entity).collect();
-        names.sort();
-        names.dedup();
-        let mut edges = Vec::new();
-        for model in names
-            .into_iter()
-            .filter_map(|name| self.model.entities.get(name))
-        {
-            for parent in model.parents() {
-                self.parent_keys(parent).await?;
-            }
-            for column in model.later_columns() {
-                read_edges(&self.snapshot.session, model, column, &moved, &mut edges).await?;
-            }
+        let mut own = HashMap::new();
+        for (entity, keys) in std::mem::take(&mut self.moved) {
+            own.insert(entity, Arc::new(keys.finish()?));
         }
-        for ((entity, id), reasons) in closure(&edges, &self.keys) {
-            let (Some(model), Some(reading)) = (
-                self.model.entities.get(&entity),
-                self.readings.get_mut(&entity),
-            ) else {
+        let all = self.model;
+        let models: Vec<&EntityModel> = all
+            .entities
+            .values()
+            .filter(|model| own.contains_key(&model.name))
+            .collect();
+        for parent in models.iter().flat_map(|model| model.parents()) {
+            self.parent_keys(parent).await?;
+        }
+        let doomed = link::doomed(&self.snapshot.session, &models, &own, &self.keys).await?;
+        for model in models {
+            let Some(reading) = self.readings.get_mut(&model.name) else {
                 continue;
             };
-            let reasons: Vec<Reason> = reasons
-                .into_iter()
-                .map(|(column, reason)| Reason {
-                    column: Some(model.outputs[column].column.clone()),
-                    ..reason
-                })
-                .collect();
-            reading.to_move -= 1;
-            reading.note(&id, &reasons);
-            if let Some(keys) = self.keys.get_mut(&entity).and_then(Arc::get_mut) {
-                keys.stop([&id]);
+            for (id, reasons) in doomed.of(&model.name).into_iter().flatten() {
+                let reasons: Vec<Reason> = reasons.values().cloned().collect();
+                reading.to_move -= 1;
+                reading.note(id, &reasons);
+                if let Some(keys) = self.keys.get_mut(&model.name).and_then(Arc::get_mut) {
+                    keys.stop([id]);
+                }
             }
         }
         Ok(())
@@ -371,7 +362,9 @@ impl Planner<'_> {
         }
         let foreign = foreign_conditions(self.model, model);
         let model = Arc::new(model.clone());
-        let later = !model.later_columns().is_empty();
+        let budget = self.context.settings.key_memory;
+        let mut moved =
+            (!model.later_columns().is_empty()).then(|| KeyMapBuilder::new(model.numeric, budget));
         let deriver = self
             .context
             .settings
@@ -390,11 +383,10 @@ impl Planner<'_> {
                 .await?;
             reading.to_move += progress.written.len() as u64;
             reading.in_place += progress.in_place.unsigned_abs();
-            if later {
-                let name = classifier.model().name.clone();
-                let rows = progress.written.iter();
-                self.moved
-                    .extend(rows.map(|row| ((name.clone(), row.id.clone()), (row.key, 0))));
+            if let Some(moved) = &mut moved {
+                for row in &progress.written {
+                    moved.add(&row.id, row.key)?;
+                }
             }
             if let Some(keys) = keys.as_deref_mut() {
                 for row in &progress.written {
@@ -407,6 +399,9 @@ impl Planner<'_> {
             for (id, reasons) in &progress.faults.rows {
                 reading.note(id, reasons);
             }
+        }
+        if let Some(moved) = moved {
+            self.moved.insert(classifier.model().name.clone(), moved);
         }
         Ok(reading)
     }

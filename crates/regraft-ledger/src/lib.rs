@@ -26,8 +26,9 @@ pub use mapping::{
     mapping_select, partition_exists, partition_name,
 };
 pub use quarantine::{
-    Bucket, QuarantineFilter, QuarantineRow, Quarantined, ReasonCount, delete_quarantine_of_run,
-    list as list_quarantine, move_inserted, open_ids, put as put_quarantine, reason_keys,
+    Bucket, QuarantineFilter, QuarantineRow, Quarantined, ReasonCount, any as any_quarantine,
+    delete_quarantine_of_run, list as list_quarantine, move_inserted, open_ids,
+    put as put_quarantine, put_first as put_first_quarantine, reason_keys,
     reopen as reopen_quarantine, resolve as resolve_quarantine, summary as quarantine_summary,
 };
 pub use report::{ValidationRecord, record_validation};

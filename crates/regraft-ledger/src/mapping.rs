@@ -154,14 +154,18 @@ pub fn encode(block: &mut Writer, entity: &str, row: &MappingRow<'_>) {
 }
 
 /// The query that lists an entity's mappings as (legacy id, UUID) in key order; the legacy id is
-/// a bigint where `numeric`, else text.
-pub fn mapping_select(entity: &str, numeric: bool) -> String {
+/// a bigint where `numeric`, else text; all of them, or those that one run wrote.
+pub fn mapping_select(entity: &str, numeric: bool, run_no: Option<i32>) -> String {
     let key = if numeric {
         "legacy_id::bigint"
     } else {
         "legacy_id"
     };
-    format!("select {key}, new_id from {} order by 1", partition(entity))
+    let of_run = run_no.map_or(String::new(), |run| format!(" where run_no = {run}"));
+    format!(
+        "select {key}, new_id from {}{of_run} order by 1",
+        partition(entity)
+    )
 }
 
 /// The mappings of an entity between two legacy ids (both included).

@@ -1,5 +1,7 @@
 //! Quarantine: rows that could not be moved, each with every reason and its raw values.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use futures_util::{SinkExt, pin_mut};
 use regraft_pg::Result;
@@ -39,6 +41,8 @@ pub struct Quarantined {
     pub reasons: String,
     /// The values the source query gave, by column: a JSON object as text.
     pub source_row: Option<String>,
+    /// The batch it is of.
+    pub batch: i32,
 }
 
 /// A row in quarantine as it is listed.
@@ -70,16 +74,41 @@ pub struct QuarantineRow {
     pub last_tried_at: String,
 }
 
-/// Puts rows into quarantine. A row that is there already with the same reasons is left as it is,
-/// so that a repeated run writes nothing, or only opened again: it stays the finding of the run
-/// that found it first.
-pub async fn put(
+/// Whether the quarantine of an entity holds any row, whatever its state.
+pub async fn any(client: &impl GenericClient, entity: &str) -> Result<bool> {
+    let row = client
+        .query_one(
+            "select exists (select from regraft.migration_quarantine where entity = $1)",
+            &[&entity],
+        )
+        .await?;
+    Ok(row.get(0))
+}
+
+/// Puts rows into quarantine that can't be there yet: faster than [`put`], and an error if one is.
+pub async fn put_first(
     client: &Client,
     run_no: i32,
-    batch: i32,
     entity: &str,
     rows: &[Quarantined],
 ) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let columns = "legacy_id, bucket, reasons, source_row, batch, entity, run_no";
+    let statement =
+        format!("copy regraft.migration_quarantine ({columns}) from stdin (format binary)");
+    copy_rows(client, &statement, rows, 7, |block| {
+        block.field(entity.as_bytes());
+        block.field(&run_no.to_be_bytes());
+    })
+    .await
+}
+
+/// Puts rows into quarantine. A row that is there already with the same reasons is left as it is,
+/// so that a repeated run writes nothing, or only opened again: it stays the finding of the run
+/// that found it first.
+pub async fn put(client: &Client, run_no: i32, entity: &str, rows: &[Quarantined]) -> Result<()> {
     if rows.is_empty() {
         return Ok(());
     }
@@ -87,16 +116,27 @@ pub async fn put(
         .batch_execute(
             "set local client_min_messages = warning;
              create temp table if not exists regraft_quarantine
-               (place integer, legacy_id text, bucket text, reasons jsonb, source_row jsonb);
+               (legacy_id text, bucket text, reasons jsonb, source_row jsonb, batch integer, place integer);
              truncate pg_temp.regraft_quarantine",
         )
         .await?;
-    copy_rows(client, rows).await?;
+    let mut place = 0_i32;
+    copy_rows(
+        client,
+        "copy pg_temp.regraft_quarantine from stdin (format binary)",
+        rows,
+        6,
+        |block| {
+            place = place.saturating_add(1);
+            block.field(&place.to_be_bytes());
+        },
+    )
+    .await?;
     client
         .execute(
             "insert into regraft.migration_quarantine as q
                (entity, legacy_id, bucket, reasons, source_row, run_no, batch)
-             select $1, r.legacy_id, r.bucket, r.reasons, r.source_row, $2, $3
+             select $1, r.legacy_id, r.bucket, r.reasons, r.source_row, $2, r.batch
              from pg_temp.regraft_quarantine r order by r.place
              on conflict (entity, legacy_id) do update set
                bucket = excluded.bucket, reasons = excluded.reasons, source_row = excluded.source_row,
@@ -105,22 +145,26 @@ pub async fn put(
                batch = case when q.reasons = excluded.reasons then q.batch else excluded.batch end,
                tries = q.tries + (q.reasons <> excluded.reasons)::integer, last_tried_at = now()
              where q.state <> 'open' or q.reasons <> excluded.reasons or q.bucket <> excluded.bucket",
-            &[&entity, &run_no, &batch],
+            &[&entity, &run_no],
         )
         .await?;
     Ok(())
 }
 
-async fn copy_rows(client: &Client, rows: &[Quarantined]) -> Result<()> {
-    let sink = client
-        .copy_in::<_, Bytes>("copy pg_temp.regraft_quarantine from stdin (format binary)")
-        .await?;
+/// Sends rows of so many fields: those of [`Quarantined`] in its order, then what `rest` adds.
+async fn copy_rows(
+    client: &Client,
+    statement: &str,
+    rows: &[Quarantined],
+    fields: i16,
+    mut rest: impl FnMut(&mut Writer),
+) -> Result<()> {
+    let sink = client.copy_in::<_, Bytes>(statement).await?;
     pin_mut!(sink);
     let mut block = Writer::new();
     let mut document = Vec::new();
-    for (place, row) in rows.iter().enumerate() {
-        block.tuple(5);
-        block.field(&i32::try_from(place).unwrap_or(i32::MAX).to_be_bytes());
+    for row in rows {
+        block.tuple(fields);
         block.field(row.legacy_id.as_bytes());
         block.field(row.bucket.as_str().as_bytes());
         block.field(jsonb(&row.reasons, &mut document));
@@ -128,6 +172,8 @@ async fn copy_rows(client: &Client, rows: &[Quarantined]) -> Result<()> {
             Some(values) => block.field(jsonb(values, &mut document)),
             None => block.null(),
         }
+        block.field(&row.batch.to_be_bytes());
+        rest(&mut block);
         if block.len() >= 128 << 10 {
             sink.send(block.take()).await?;
         }
@@ -146,30 +192,31 @@ fn jsonb<'a>(text: &str, buffer: &'a mut Vec<u8>) -> &'a [u8] {
     buffer
 }
 
-/// Moves rows of a finished batch from `inserted` into quarantine: their constraint came back and
-/// refused them.
+/// Moves rows of finished batches from `inserted` into quarantine: their constraint came back and
+/// refused them, or their parent did not come. `first` as for [`put_first`].
 pub async fn move_inserted(
     client: &Client,
     run_no: i32,
-    batch: i32,
     entity: &str,
     rows: &[Quarantined],
+    first: bool,
 ) -> Result<()> {
-    put(client, run_no, batch, entity, rows).await?;
-    for bucket in [Bucket::Quarantined, Bucket::Blocked] {
-        let mut reasons = std::collections::BTreeMap::new();
-        let mut count = 0;
-        for row in rows.iter().filter(|row| row.bucket == bucket) {
-            count += 1;
-            let list = serde_json::from_str(&row.reasons).unwrap_or_default();
-            for reason in reason_keys(&list) {
-                *reasons.entry(reason).or_insert(0) += 1;
-            }
+    if first {
+        put_first(client, run_no, entity, rows).await?;
+    } else {
+        put(client, run_no, entity, rows).await?;
+    }
+    let mut moved: BTreeMap<(i32, Bucket), (i64, BTreeMap<String, i64>)> = BTreeMap::new();
+    for row in rows {
+        let (count, reasons) = moved.entry((row.batch, row.bucket)).or_default();
+        *count += 1;
+        let list = serde_json::from_str(&row.reasons).unwrap_or_default();
+        for reason in reason_keys(&list) {
+            *reasons.entry(reason).or_insert(0) += 1;
         }
-        if count > 0 {
-            crate::account::move_out(client, run_no, entity, batch, count, &reasons, bucket)
-                .await?;
-        }
+    }
+    for ((batch, bucket), (count, reasons)) in moved {
+        crate::account::move_out(client, run_no, entity, batch, count, &reasons, bucket).await?;
     }
     Ok(())
 }

@@ -4,7 +4,11 @@
 //! extension length (32 bit each); then per tuple a 16 bit field count and per field a 32 bit
 //! length (-1 is NULL) and that many bytes; a field count of -1 ends the stream.
 
+mod rows;
+
 use bytes::{BufMut, Bytes, BytesMut};
+
+pub use rows::{Row, Rows};
 
 const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 

@@ -29,9 +29,16 @@ pub struct Legacy {
 /// The secret that keys are derived with in rehearsals.
 pub(crate) const SECRET: &str = "a secret for rehearsals, and nothing else";
 
-/// Timestamps in columns that regraft leaves to their defaults: with `now()` no two runs would
-/// leave the same bytes.
+/// Timestamps in columns that regraft leaves to their defaults and to triggers: with `now()` no two
+/// runs would leave the same bytes.
 const STOP_CLOCK: &str = "do $$ declare c record; begin
+  for c in select pg_get_functiondef(p.oid) as body from pg_proc p
+           join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang
+           where n.nspname not in ('regraft', 'pg_catalog', 'information_schema')
+             and l.lanname = 'plpgsql' and position(':= now()' in p.prosrc) > 0
+  loop
+    execute replace(c.body, ':= now()', ':= timestamptz ''2001-02-03 04:05:07+00''');
+  end loop;
   for c in select n.nspname, t.relname, a.attname
            from pg_attrdef d join pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
            join pg_class t on t.oid = d.adrelid join pg_namespace n on n.oid = t.relnamespace

@@ -26,7 +26,7 @@ create table pet (id integer primary key, person integer, name text, kind text, 
 
 /// People 1 to 300 in houses 1 to 100 with pets 1 to 400. The boss of 17 is nobody (so 17, and
 /// who works for 17, stay behind), house 40 belongs to nobody known, and pets have the same tag,
-/// no weight to speak of, or are of a kind that the target doesn't know.
+/// the same name but for its letters' case, no weight to speak of, or are of a kind that the target doesn't know.
 const DATA: &str = "
 insert into person
 select i, 'Person ' || i, case when i > 5 then 1 + i / 3 end, 1 + i % 100, 'p' || i || '@example.org',
@@ -43,6 +43,7 @@ update pet set kind = 'unicorn' where id % 97 = 0;
 update pet set weight = -1 where id % 89 = 0;
 update pet set tag = 'T5' where id % 101 = 0;
 update pet set name = null where id = 333;
+update pet set name = 'PET 8' where id in (210, 330);
 ";
 
 const TARGET: &str = "

@@ -85,6 +85,11 @@ impl KeyMap {
         self.find(xxh3_128(id))
     }
 
+    /// Looks an id up.
+    pub(crate) fn find_id(&self, id: &LegacyId) -> Found {
+        self.find(table_key(id))
+    }
+
     /// Whether the ids are numbers.
     pub(crate) fn is_numeric(&self) -> bool {
         self.numeric

@@ -15,7 +15,7 @@ use tokio_postgres::CopyInSink;
 use uuid::Uuid;
 
 use super::read::{self, BatchRange, MappedRow, Rows, raw_values};
-use super::{Faults, Outcome, Reason, Transformer, stage};
+use super::{Doubles, Faults, Outcome, Reason, Transformer, stage};
 use crate::error::{Error, Kind, Result};
 use crate::keys::{Deriver, KeyMap, LegacyId};
 use crate::model::EntityModel;
@@ -35,8 +35,14 @@ pub(crate) struct EntityLoad {
     pub(crate) parents: HashMap<String, Arc<KeyMap>>,
     /// Rows that lose to an earlier one under a unique constraint.
     pub(crate) losers: Arc<HashMap<LegacyId, Vec<Reason>>>,
+    /// Rows that may have an equal under a unique index; for a bulk load.
+    pub(crate) doubles: Option<Arc<Doubles>>,
+    /// Whether its batches go one after the other.
+    pub(crate) serial: bool,
     /// Whether earlier runs moved rows of this entity.
     pub(crate) has_existing: bool,
+    /// Whether no row of this entity has ever been in quarantine.
+    pub(crate) first_quarantine: bool,
     /// Rows of this entity that are in quarantine.
     pub(crate) quarantined: HashSet<String>,
     /// Within a transaction of the caller's (a dry run).
@@ -94,6 +100,7 @@ pub(crate) async fn process(
         load.parents.clone(),
         Arc::clone(&load.losers),
     )?;
+    transformer.doubles.clone_from(&load.doubles);
     if load.has_existing {
         transformer.existing = existing(&worker.target, &load.model, range).await?;
     }
@@ -433,16 +440,17 @@ async fn finish(
         high_key: range.high.to_string(),
         account: account(load, range, &progress),
     };
-    let faults = std::mem::take(&mut progress.faults);
-    let rows = quarantined_rows(&worker.source, model, faults).await?;
-    regraft_ledger::put_quarantine(
-        &worker.target,
-        load.run_no,
-        range.number,
-        &model.name,
-        &rows,
-    )
-    .await?;
+    let faulty = std::mem::take(&mut progress.faults.rows)
+        .into_iter()
+        .map(|(id, reasons)| (range.number, id, reasons))
+        .collect();
+    let rows = quarantined_rows(&worker.source, model, faulty).await?;
+    if load.first_quarantine {
+        regraft_ledger::put_first_quarantine(&worker.target, load.run_no, &model.name, &rows)
+            .await?;
+    } else {
+        regraft_ledger::put_quarantine(&worker.target, load.run_no, &model.name, &rows).await?;
+    }
     if !load.quarantined.is_empty() {
         let moved: Vec<String> = progress
             .written
@@ -544,31 +552,30 @@ fn account(load: &EntityLoad, range: &BatchRange, progress: &Progress) -> Accoun
     account
 }
 
-/// Faulty rows with their raw values, ready for the quarantine.
+/// Faulty rows of batches with their raw values, ready for the quarantine.
 pub(crate) async fn quarantined_rows(
     source: &Session,
     model: &EntityModel,
-    faults: Faults,
+    faulty: Vec<(i32, LegacyId, Vec<Reason>)>,
 ) -> Result<Vec<Quarantined>> {
-    if faults.rows.is_empty() {
+    if faulty.is_empty() {
         return Ok(Vec::new());
     }
     // A row that the source can't compute has no values to show.
-    let readable: Vec<LegacyId> = faults
-        .rows
+    let readable: Vec<LegacyId> = faulty
         .iter()
-        .filter(|(_, reasons)| reasons.iter().all(|r| r.code != "source_error"))
-        .map(|(id, _)| id.clone())
+        .filter(|(_, _, reasons)| reasons.iter().all(|r| r.code != "source_error"))
+        .map(|(_, id, _)| id.clone())
         .collect();
     let mut values = raw_values(source, model, &readable).await?;
-    Ok(faults
-        .rows
+    Ok(faulty
         .into_iter()
-        .map(|(id, reasons)| Quarantined {
+        .map(|(batch, id, reasons)| Quarantined {
             source_row: values.remove(&id),
             legacy_id: id.to_string(),
             bucket: Faults::bucket(&reasons),
             reasons: json!(reasons).to_string(),
+            batch,
         })
         .collect())
 }

@@ -325,14 +325,15 @@ pub(crate) async fn raw_values(
         .iter()
         .map(|field| format!("{}, {}", quote::literal(&field.column), field.sql))
         .collect();
-    // A function takes at most 100 arguments (FUNC_MAX_ARGS).
-    let objects: Vec<String> = pairs
-        .chunks(40)
-        .map(|pairs| format!("jsonb_build_object({})", pairs.join(", ")))
-        .collect();
-    let object = if objects.is_empty() {
-        "'{}'::jsonb".to_owned()
+    // A function takes at most 100 arguments (FUNC_MAX_ARGS). Only jsonb can be put together of
+    // several objects, but costs more.
+    let object = if pairs.len() <= 40 {
+        format!("json_build_object({})", pairs.join(", "))
     } else {
+        let objects: Vec<String> = pairs
+            .chunks(40)
+            .map(|pairs| format!("jsonb_build_object({})", pairs.join(", ")))
+            .collect();
         objects.join(" || ")
     };
     let order = model.key_order();

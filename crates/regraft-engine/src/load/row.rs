@@ -9,7 +9,7 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::numeric::{self, Misfit};
-use super::{MappedRow, Reason, json};
+use super::{Doubles, MappedRow, Reason, json};
 use crate::error::{Error, Kind, Result};
 use crate::keys::{Deriver, Found, KeyMap, LegacyId};
 use crate::model::{
@@ -42,6 +42,8 @@ pub(crate) struct Transformer {
     parents: HashMap<String, Arc<KeyMap>>,
     /// Rows that lose to an earlier one under a unique constraint.
     pub(crate) losers: Arc<HashMap<LegacyId, Vec<Reason>>>,
+    /// Where equal rows are watched for: in a bulk load.
+    pub(crate) doubles: Option<Arc<Doubles>>,
     /// Rows of the current batch that are in place already.
     pub(crate) existing: HashMap<LegacyId, MappedRow>,
     /// The text form of the current row's legacy id.
@@ -97,6 +99,7 @@ impl Transformer {
             deriver,
             parents,
             losers,
+            doubles: None,
             existing: HashMap::new(),
             id_text: String::new(),
             scratch: Vec::new(),
@@ -162,6 +165,9 @@ impl Transformer {
             self.reasons.extend_from_slice(reasons);
         }
         if self.reasons.is_empty() {
+            if let Some(doubles) = &self.doubles {
+                doubles.note(block.since(mark), key);
+            }
             return Ok(Outcome::Written { key, fingerprint });
         }
         block.truncate(mark);
@@ -283,8 +289,7 @@ impl Transformer {
                 bad,
                 empty,
             } => self.json(of(field), *binary, bad, empty, column),
-            OutputRule::Reference { later: true, .. }
-            | OutputRule::ReferenceBy { later: true, .. } => Value::Null,
+            OutputRule::Reference { later: true, .. } => Value::Null,
             OutputRule::Reference {
                 field,
                 entity,
@@ -299,10 +304,11 @@ impl Transformer {
                 field,
                 cases,
                 missing,
-                ..
+                later,
             } => match (of(by), of(field)) {
                 (_, None) => Value::Null,
                 (by, Some(value)) => match by.and_then(|by| cases.get(by)) {
+                    Some(_) if *later => Value::Null,
                     Some(entity) => self.reference(entity, value, column, missing, id)?,
                     None => match missing {
                         MissingKey::Null => Value::Null,

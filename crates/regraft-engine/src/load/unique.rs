@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use regraft_pg::Session;
+use regraft_pg::catalog::Index;
 
 use super::read::{Rows, kept_condition};
 use super::stage::unique_indexes;
@@ -29,10 +30,7 @@ pub(crate) async fn duplicates(
     let written: BTreeSet<&str> = model.outputs.iter().map(|o| o.column.as_str()).collect();
     let mut losers: HashMap<LegacyId, Vec<Reason>> = HashMap::new();
     for index in unique_indexes(&model.table, &written) {
-        if index.predicate.is_some() {
-            continue;
-        }
-        let Some(fields) = source_fields(&model, &index.plain_columns) else {
+        let Equality::Source(fields) = equality(&model, index) else {
             continue;
         };
         let sql = query(&model, &fields, index.nulls_not_distinct);
@@ -95,29 +93,47 @@ async fn faulty_among(
     Ok(faulty)
 }
 
-/// The source expressions of an index's columns, where each is one value of the source that maps
-/// to one value of the target; `None` otherwise, or where the key makes the index unique anyway.
-fn source_fields<'a>(model: &'a EntityModel, columns: &[Option<String>]) -> Option<Vec<&'a str>> {
+/// How rows that are equal under an index can be told.
+enum Equality<'a> {
+    /// There are none: the key or the legacy id is part of it.
+    Never,
+    /// By these expressions on the source.
+    Source(Vec<&'a str>),
+    /// Only the target can.
+    Target,
+}
+
+/// Whether rows of the entity can be equal under an index in a way that only the target can tell:
+/// a part of the table, an expression, a value that was mapped. Which of them moves is then decided
+/// by their order, and their batches must not overtake each other.
+pub(crate) fn order_decides(model: &EntityModel) -> bool {
+    let written: BTreeSet<&str> = model.outputs.iter().map(|o| o.column.as_str()).collect();
+    unique_indexes(&model.table, &written)
+        .any(|index| matches!(equality(model, index), Equality::Target))
+}
+
+fn equality<'a>(model: &'a EntityModel, index: &Index) -> Equality<'a> {
     let mut fields = Vec::new();
-    for column in columns {
+    let mut source = index.predicate.is_none();
+    for column in &index.plain_columns {
         let output = model
             .outputs
             .iter()
-            .find(|o| Some(&o.column) == column.as_ref())?;
-        match &output.rule {
-            OutputRule::Key | OutputRule::LegacyId { .. } => return None,
-            OutputRule::Copy { field }
-            | OutputRule::Narrow { field, .. }
-            | OutputRule::Label { field, .. }
-            | OutputRule::Reference {
-                field,
-                later: false,
-                ..
-            } => {
-                fields.push(model.fields[*field].sql.as_str());
-            }
-            OutputRule::Constant(_) => {}
-            _ => return None,
+            .find(|o| Some(&o.column) == column.as_ref());
+        match output.map(|o| &o.rule) {
+            Some(OutputRule::Key | OutputRule::LegacyId { .. }) => return Equality::Never,
+            Some(
+                OutputRule::Copy { field }
+                | OutputRule::Narrow { field, .. }
+                | OutputRule::Label { field, .. }
+                | OutputRule::Reference {
+                    field,
+                    later: false,
+                    ..
+                },
+            ) => fields.push(model.fields[*field].sql.as_str()),
+            Some(OutputRule::Constant(_)) => {}
+            _ => source = false,
         }
     }
     // The entity's own key among the columns makes every row differ.
@@ -126,9 +142,13 @@ fn source_fields<'a>(model: &'a EntityModel, columns: &[Option<String>]) -> Opti
         .iter()
         .any(|f| f.trim_start_matches('(').starts_with(key) && f.contains(&format!("({key})")))
     {
-        return None;
+        return Equality::Never;
     }
-    (!fields.is_empty()).then_some(fields)
+    if source && !fields.is_empty() {
+        Equality::Source(fields)
+    } else {
+        Equality::Target
+    }
 }
 
 fn query(model: &EntityModel, fields: &[&str], nulls_equal: bool) -> String {
@@ -140,6 +160,17 @@ fn query(model: &EntityModel, fields: &[&str], nulls_equal: bool) -> String {
         .map(|(i, f)| format!("{f} as v{i}"))
         .collect();
     let names: Vec<String> = (0..fields.len()).map(|i| format!("v{i}")).collect();
+    let same: Vec<String> = names
+        .iter()
+        .map(|n| {
+            let operator = if nulls_equal {
+                "is not distinct from"
+            } else {
+                "="
+            };
+            format!("r.{n} {operator} t.{n}")
+        })
+        .collect();
     let present = if nulls_equal {
         "true".to_owned()
     } else {
@@ -149,12 +180,18 @@ fn query(model: &EntityModel, fields: &[&str], nulls_equal: bool) -> String {
             .collect::<Vec<_>>()
             .join(" and ")
     };
+    // Which values occur twice is found by hashing alone; only their rows are put in order.
     format!(
-        "select k, g from (select k, o, dense_rank() over (order by {partition}) as g, \
-           count(*) over (partition by {partition}) as equals\n\
-           from (select {key} as k, {order} as o, {list} from {from}\nwhere {kept}) rows where {present}) placed\n\
-         where equals > 1 order by g, o",
-        partition = names.join(", "),
+        "with rows as not materialized (select {key} as k, {order} as o, {list} from {from}\nwhere {kept}),\n\
+         twice as materialized (select {names} from rows where {present} group by {names} having count(*) > 1)\n\
+         select r.k, dense_rank() over (order by {ranked}) as g from rows r join twice t on {same} order by g, r.o",
+        names = names.join(", "),
+        ranked = names
+            .iter()
+            .map(|n| format!("r.{n}"))
+            .collect::<Vec<_>>()
+            .join(", "),
+        same = same.join(" and "),
         list = list.join(", "),
         from = model.from,
         kept = kept_condition(model),

@@ -16,8 +16,8 @@ use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::keys::{Deriver, LegacyId};
 use crate::load::{
-    BatchRange, Classifier, EntityLoad, PlannedRange, Reason, Worker, duplicates,
-    foreign_conditions, parse_id, partition,
+    BatchRange, Classifier, Doubles, EntityLoad, PlannedRange, Reason, Worker, duplicates,
+    foreign_conditions, order_decides, parse_id, partition,
 };
 use crate::model::{EntityModel, Model};
 use crate::transaction;
@@ -192,10 +192,15 @@ async fn open(
         .await?
         .into_iter()
         .collect();
+    let first_quarantine = !regraft_ledger::any_quarantine(&***target, &model.name).await?;
     let mut model = model.clone();
     let off: Vec<Dropped> =
         serde_json::from_value(checkpoint.dropped.clone()).map_err(|_| unreadable_record())?;
     bulk::complete(&mut model.table, &off);
+    let serial = mode == Mode::InPlace && order_decides(&model);
+    let doubles = (mode == Mode::Bulk)
+        .then(|| Doubles::watch(&model, rows))
+        .flatten();
     let load = Arc::new(EntityLoad {
         run_no: run.run_no,
         run_id: run.run_id.clone(),
@@ -209,7 +214,10 @@ async fn open(
         model: Arc::new(model),
         parents,
         losers: Arc::new(losers),
+        doubles: doubles.map(Arc::new),
+        serial,
         has_existing,
+        first_quarantine,
         quarantined,
         nested: engine.options.dry_run,
         refused: AtomicU32::new(0),

@@ -58,7 +58,13 @@ pub(crate) async fn run(
     let queue = Arc::new(Mutex::new(VecDeque::from(ranges)));
     let stop = engine.context.cancel.child_token();
     let mut tasks = JoinSet::new();
-    for worker in workers {
+    let at_work = if load.serial { 1 } else { workers.len() };
+    let mut back: Vec<Worker> = Vec::with_capacity(workers.len());
+    for (number, worker) in workers.into_iter().enumerate() {
+        if number >= at_work {
+            back.push(worker);
+            continue;
+        }
         let (context, load) = (engine.context.clone(), Arc::clone(load));
         let (queue, stop) = (Arc::clone(&queue), stop.clone());
         tasks.spawn(async move {
@@ -69,7 +75,6 @@ pub(crate) async fn run(
             done
         });
     }
-    let mut back = Vec::new();
     let mut first_error: Option<Error> = None;
     while let Some(done) = tasks.join_next().await {
         let done = done.map_err(|e| Error::new(Kind::Internal, format!("a worker ended: {e}")))?;

@@ -1,10 +1,9 @@
 //! Constants of the project in the bytes the target wants, encoded by the target itself.
 
-use futures_util::{StreamExt, pin_mut};
 use regraft_pg::Session;
-use regraft_pg::copy::{Reader, Tuple};
+use regraft_pg::copy::Rows;
 use regraft_pg::quote;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{Kind, Type};
 
 use crate::error::Result;
 
@@ -13,23 +12,18 @@ use crate::error::Result;
 /// # Errors
 /// What the server says of a text that is no value of the type.
 pub(crate) async fn encode(target: &Session, text: &str, of: &Type) -> Result<Vec<u8>> {
-    let sql = format!(
-        "copy (select {}::{}) to stdout (format binary)",
+    // Their binary form is the text itself, and a project has hundreds of them: far away, asking
+    // for each would take longer than the plan. (A label must have been checked before.)
+    if matches!(of.kind(), Kind::Enum(_)) || matches!(*of, Type::TEXT | Type::VARCHAR) {
+        return Ok(text.as_bytes().to_vec());
+    }
+    let query = format!(
+        "select {}::{}",
         quote::literal(text),
         quote::qualified(of.schema(), of.name())
     );
-    let stream = target.copy_out(&sql).await?;
-    pin_mut!(stream);
-    let (mut reader, mut tuple) = (Reader::default(), Tuple::default());
-    let mut encoded = Vec::new();
-    while let Some(chunk) = stream.next().await {
-        let payload = reader.payload(&chunk?)?;
-        if !payload.is_empty()
-            && tuple.parse(&payload, 1)?.is_some()
-            && let Some(bytes) = tuple.field(&payload, 0)
-        {
-            encoded = bytes.to_vec();
-        }
-    }
-    Ok(encoded)
+    let mut rows = Rows::of(target, &query, 1).await?;
+    let row = rows.next().await?;
+    let bytes = row.and_then(|row| row.get(0).map(<[u8]>::to_vec));
+    Ok(bytes.unwrap_or_default())
 }

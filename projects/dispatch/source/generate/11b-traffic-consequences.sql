@@ -292,6 +292,26 @@ where patient_id is not null and not exists (select from dispatch_patient p wher
 select block('case_messages', 'dispatch_comment', 'cases', '(select c.patient_id from case_of_comment c where c.id = t.id)');
 select block('case_messages', 'dispatch_comment', 'comments', 't.id');
 
+-- Notes on doctors --------------------------------------------------------------------------
+
+select spoil('note_blank', 'note_comments', 'dispatch_note', 'text', 0.001, 'nothing but space', 'filtered:blank');
+select also('note_blank', 'doctor_notes', 'filtered:blank');
+update dispatch_note c set text = E' \n'
+from spoiled('note_blank') s where s.id = c.id;
+
+select spoil('note_without_author', 'note_comments', 'dispatch_note', 'author_id', 0.005, 'author_id is NULL', 'kept');
+update dispatch_note c set author_id = null
+from spoiled('note_without_author') s where s.id = c.id;
+
+select spoil('note_on_no_doctor', 'doctor_notes', 'dispatch_note', 'doctor_id', 0.002,
+    'the user is a technician', 'quarantined:missing_parent:doctor_id');
+update dispatch_note c set doctor_id = (select min(id) from person where sort = 'technician')
+from spoiled('note_on_no_doctor') s where s.id = c.id;
+
+select block('note_comments', 'dispatch_note', 'profiles', 't.author_id', $$t.text ~ '\S'$$);
+select block('doctor_notes', 'dispatch_note', 'note_comments', 't.id');
+select block('doctor_notes', 'dispatch_note', 'doctors', 't.doctor_id', $$t.text ~ '\S'$$);
+
 -- What doctors wrote. The key of the entity is twice the comment's id, or twice the message's and one.
 
 create view feedback as

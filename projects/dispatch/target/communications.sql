@@ -125,6 +125,27 @@ create table team_communications (
 );
 create index team_communications_team_id_idx on team_communications (team_id);
 
+-- What happened to a patient, and when: derived, each row with a time from the source. What it
+-- tells of is a reference.
+create table patient_events (
+    id               uuid primary key default gen_random_uuid(),
+    patient_id       uuid not null references patients (id),
+    order_id         uuid references orders (id),
+    payment_id       uuid references payments (id),
+    order_state_id   uuid references order_states (id),
+    event_type       text not null,
+    description      text,
+    occurred_at      timestamptz not null,
+    created_at       timestamptz default now(),
+    legacy_event_key text unique,
+    constraint event_type_known
+        check (event_type in ('patient_registered', 'order_submitted', 'payment_received', 'order_state_changed'))
+);
+create index patient_events_patient_id_idx on patient_events (patient_id, occurred_at);
+create index patient_events_order_id_idx on patient_events (order_id);
+create index patient_events_payment_id_idx on patient_events (payment_id) where payment_id is not null;
+create index patient_events_order_state_id_idx on patient_events (order_state_id) where order_state_id is not null;
+
 -- What a customer wrote, for people to classify: the three columns without a rule in
 -- entities/customer_feedback.toml are theirs.
 create table customer_feedback (

@@ -26,7 +26,7 @@ create table regraft_dirt (
     kind        text not null,
     entity      text,            -- NULL: no entity reads this table yet
     table_name  text not null,
-    legacy_id   bigint not null, -- the entity's legacy id; the table's id where entity is NULL
+    legacy_id   bigint not null, -- the entity's legacy id, in the end a text; the table's id where entity is NULL
     column_name text,
     detail      text not null,
     expect      text not null check (expect ~ '^(kept|undecided|filtered:.+|blocked:.+|quarantined:[a-z_]+:.+)$')
@@ -38,20 +38,9 @@ comment on table regraft_dirt is
     'Every fault the generator injected. expect: quarantined:<reason>:<column or constraint>, '
     'blocked:<parent entity>, filtered:<filter>, kept, or undecided where no entity reads the table yet.';
 
--- What has to become of each row that the manifest names: a row with a fault of its own is
--- quarantined, one with no other fault than a parent that is held back is blocked.
-create view expected as
-select entity, legacy_id,
-       case
-           when bool_or(expect like 'filtered:%') then 'filtered'
-           when bool_or(expect like 'quarantined:%') then 'quarantined'
-           when bool_or(expect like 'blocked:%') then 'blocked'
-           else 'kept'
-       end as bucket,
-       array_agg(distinct expect order by expect) as reasons
-from regraft_dirt
-where entity is not null
-group by entity, legacy_id;
+-- The same for the entities whose keys are texts; part 12 brings both together.
+create table dirt_of_text_keys (like regraft_dirt including constraints);
+alter table dirt_of_text_keys alter column legacy_id type text;
 
 -- The parameters become constants of the functions, so that they cost nothing per row.
 do $$

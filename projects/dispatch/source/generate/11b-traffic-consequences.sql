@@ -347,6 +347,41 @@ cross join lateral (values ('tasks', t.id), ('profiles', t.actor_id)) c (parent,
 join held_back_row h on h.entity = c.parent and h.legacy_id = c.id
 order by t.id, c.parent;
 
+-- Events of patients. The entity's keys are texts, which the manifest takes in at the end.
+
+create view patient_event as
+select 'dispatch_patient' as table_name, p.id, 'patient:' || p.id as event_key, p.id as patient_id,
+       null::integer as order_id, null::integer as payment_id, null::integer as state_id
+from dispatch_patient p
+where p.submitted_at is not null
+union all
+select 'dispatch_instruction', i.id, 'order:' || i.id, i.patient_id, i.id, null, null
+from dispatch_instruction i
+where not i.deleted and i.submitted_at is not null
+union all
+select 'dispatch_payment', y.id, 'payment:' || y.id, i.patient_id, i.id, y.id, null
+from dispatch_payment y join dispatch_instruction i on i.id = y.instruction_id
+where y.paid and not y.canceled and y.made_at is not null and not i.deleted
+union all
+select 'dispatch_state', s.id, 'state:' || s.id, i.patient_id, i.id, null, s.id
+from dispatch_state s join dispatch_instruction i on i.id = s.instruction_id
+where not i.deleted;
+
+insert into dirt_of_text_keys
+select 'consequence', 'patient_events', e.table_name, e.event_key, null, 'the parent is held back', 'blocked:' || c.parent
+from patient_event e
+cross join lateral (values ('patients', e.patient_id), ('orders', e.order_id), ('payments', e.payment_id),
+                           ('order_states', e.state_id)) c (parent, id)
+join held_back_row h on h.entity = c.parent and h.legacy_id = c.id
+order by e.table_name, e.id, c.parent;
+
+insert into dirt_of_text_keys
+select 'consequence', 'patient_events', e.table_name, e.event_key, null, 'patient_id is no patient',
+       'quarantined:missing_parent:patient_id'
+from patient_event e
+where not exists (select from dispatch_patient p where p.id = e.patient_id)
+order by e.table_name, e.id;
+
 -- Notifications and the audit trail ---------------------------------------------------------------
 
 select spoil_large('notification_context_broken', 'dispatch_notification', 'template_context', 0.00002,

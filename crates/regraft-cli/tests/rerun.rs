@@ -64,12 +64,12 @@ fn mended_rows_follow_with_their_children() {
     let blocked_before = rehearsal.modern_number(blocked);
     rehearsal.legacy(
         "update auth_user set last_name = 'Short' where id in
-           (select legacy_id from regraft_generator.regraft_dirt where kind = 'doctor_name_too_long');
+           (select legacy_id::bigint from regraft_generator.regraft_dirt where kind = 'doctor_name_too_long');
          update dispatch_patient set suffix = 'X1' where id in
-           (select legacy_id from regraft_generator.regraft_dirt
+           (select legacy_id::bigint from regraft_generator.regraft_dirt
             where kind = 'suffix_too_long' and entity = 'patients');
          update dispatch_instruction set price = 1 where id in
-           (select legacy_id from regraft_generator.regraft_dirt where kind = 'price_negative')",
+           (select legacy_id::bigint from regraft_generator.regraft_dirt where kind = 'price_negative')",
     );
     let mended = program(&rehearsal).run(&["--format", "json", "migrate"]);
     assert!(matches!(mended.code, Some(0 | 1)), "{mended}");

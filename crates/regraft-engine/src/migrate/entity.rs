@@ -254,7 +254,7 @@ async fn earlier_rows(engine: &Engine<'_>, model: &EntityModel) -> Result<bool> 
 /// The mode an entity is loaded in.
 ///
 /// # Errors
-/// A mode that was asked for and can't be had; a table that holds rows of others, unless in-place
+/// Bulk mode asked for a table that holds rows; a table that holds rows of others, unless in-place
 /// was asked for.
 pub(crate) async fn choose_mode(
     target: &Session,
@@ -277,25 +277,22 @@ pub(crate) async fn choose_mode(
         .entities
         .values()
         .any(|other| other.name != model.name && other.table.sql_name() == table.sql_name());
-    let obstacle = if !empty {
-        Some("is not empty")
-    } else if table.kind == "p" {
-        Some("is partitioned")
-    } else if shared {
-        Some("is filled by several entities")
-    } else {
-        None
-    };
-    match (choice, obstacle) {
-        (ModeChoice::Bulk, Some(obstacle)) => Err(Error::new(
+    // Such a table is loaded in place whatever was asked for: what was asked for is meant for all
+    // that is selected, and the plan says which way each entity goes.
+    if shared || table.kind == "p" {
+        return Ok(Mode::InPlace);
+    }
+    match choice {
+        ModeChoice::InPlace => Ok(Mode::InPlace),
+        ModeChoice::Bulk if !empty => Err(Error::new(
             Kind::Usage,
             format!(
-                "table {} {obstacle}: it can't be loaded in bulk mode",
+                "table {} is not empty: it can't be loaded in bulk mode",
                 table.name
             ),
         )
         .hint("use --mode in-place, or auto")),
-        (ModeChoice::Auto, Some("is not empty")) if !has_existing && !shared => Err(Error::new(
+        ModeChoice::Auto if !empty && !has_existing => Err(Error::new(
             Kind::Data,
             format!(
                 "table {} is not empty, and what is in it was not put there by regraft",
@@ -303,13 +300,10 @@ pub(crate) async fn choose_mode(
             ),
         )
         .hint("empty it, or load beside what is there with --mode in-place")),
-        (ModeChoice::InPlace, _) | (_, Some(_)) => Ok(Mode::InPlace),
-        (ModeChoice::Bulk, None) if dry_run => Ok(Mode::InPlace),
-        (ModeChoice::Bulk, None) => Ok(Mode::Bulk),
-        (ModeChoice::Auto, None) => {
-            let worth_it = rows >= BULK_FROM && !dry_run;
-            Ok(if worth_it { Mode::Bulk } else { Mode::InPlace })
-        }
+        ModeChoice::Auto | ModeChoice::Bulk if !empty || dry_run => Ok(Mode::InPlace),
+        ModeChoice::Bulk => Ok(Mode::Bulk),
+        ModeChoice::Auto if rows >= BULK_FROM => Ok(Mode::Bulk),
+        ModeChoice::Auto => Ok(Mode::InPlace),
     }
 }
 

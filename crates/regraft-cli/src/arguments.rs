@@ -241,6 +241,9 @@ pub(crate) struct RollbackArguments {
     /// Undo what this run wrote (see `regraft runs`)
     #[arg(long, value_name = "ID", conflicts_with_all = ["names", "entities"])]
     pub(crate) run: Option<String>,
+    /// Undo what refers to these entities too, before them
+    #[arg(long, conflicts_with = "run")]
+    pub(crate) with_dependents: bool,
     /// Don't ask
     #[arg(long, short)]
     pub(crate) yes: bool,

@@ -13,7 +13,7 @@ const DIRTY: Legacy = Legacy {
 };
 
 fn program(rehearsal: &Rehearsal<'_>) -> Program {
-    Program::on(REGRAFT, rehearsal).with("BATCH_SIZE", "400")
+    Program::on(REGRAFT, rehearsal).with("BATCH_SIZE", "1000")
 }
 
 #[track_caller]
@@ -21,6 +21,13 @@ fn migrate(rehearsal: &Rehearsal<'_>, mode: &str) -> serde_json::Value {
     let finished = program(rehearsal).run(&["--format", "json", "migrate", "--mode", mode]);
     assert!(matches!(finished.code, Some(0 | 1)), "{finished}");
     serde_json::from_str(&finished.stdout).expect("JSON")
+}
+
+/// Migrates orders and all that they rest on, in whatever mode fits.
+#[track_caller]
+fn core(rehearsal: &Rehearsal<'_>) {
+    let finished = program(rehearsal).run(&["migrate", "orders", "--with-deps"]);
+    assert!(matches!(finished.code, Some(0 | 1)), "{finished}");
 }
 
 #[test]
@@ -57,7 +64,7 @@ fn a_second_run_changes_no_byte_and_says_so() {
 #[test]
 fn mended_rows_follow_with_their_children() {
     let rehearsal = Rehearsal::new(Servers::shared(), &dispatch(), DIRTY);
-    migrate(&rehearsal, "bulk");
+    core(&rehearsal);
     let open = "select count(*) from regraft.migration_quarantine where state = 'open'";
     let before = rehearsal.modern_number(open);
     let blocked = "select count(*) from regraft.migration_quarantine where state = 'open' and bucket = 'blocked'";
@@ -71,8 +78,7 @@ fn mended_rows_follow_with_their_children() {
          update dispatch_instruction set price = 1 where id in
            (select legacy_id::bigint from regraft_generator.regraft_dirt where kind = 'price_negative')",
     );
-    let mended = program(&rehearsal).run(&["--format", "json", "migrate"]);
-    assert!(matches!(mended.code, Some(0 | 1)), "{mended}");
+    core(&rehearsal);
     assert!(rehearsal.modern_number(open) < before);
     assert!(
         rehearsal.modern_number(blocked) < blocked_before,
@@ -84,7 +90,7 @@ fn mended_rows_follow_with_their_children() {
     );
     assert_eq!(left, 0, "what was moved is no longer in quarantine");
     let fresh = rehearsal.again();
-    migrate(&fresh, "bulk");
+    core(&fresh);
     let fresh_dump = Dump::of_tables(&fresh.modern_url());
     Dump::of_tables(&rehearsal.modern_url())
         .assert_same(&fresh_dump, "mended against sound from the start");

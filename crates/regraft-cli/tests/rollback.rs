@@ -54,13 +54,13 @@ fn the_target_is_what_it_was() {
         for mode in ["in-place", "bulk"] {
             let rehearsal = Rehearsal::new(Servers::shared(), project, DIRTY);
             let before = Dump::of_tables(&rehearsal.modern_url());
-            migrate(&rehearsal, &["--mode", mode]);
+            migrate(&rehearsal, &["--mode", mode, "--batch-size", "2000"]);
             let migrated = Dump::of_tables(&rehearsal.modern_url());
             let run = run_id(&rehearsal, 1);
             program(&rehearsal).expect(0, &["rollback", "--run", &run, "--yes"]);
             Dump::of_tables(&rehearsal.modern_url()).assert_same(&before, "after the rollback");
             assert_forgotten(&rehearsal);
-            migrate(&rehearsal, &["--mode", mode]);
+            migrate(&rehearsal, &["--mode", mode, "--batch-size", "2000"]);
             Dump::of_tables(&rehearsal.modern_url())
                 .assert_same(&migrated, "after migrating again");
         }
@@ -136,7 +136,7 @@ fn children_of_others_stand_in_the_way() {
 fn undo_what_was_cut(project: &Path, failpoint: Option<&str>, dice: &mut Dice) {
     let rehearsal = Rehearsal::new(Servers::shared(), project, DIRTY);
     let before = Dump::of_tables(&rehearsal.modern_url());
-    let arguments = ["migrate", "--mode", "bulk"];
+    let arguments = ["migrate", "orders", "--with-deps", "--mode", "bulk"];
     let what = match failpoint {
         Some(point) => {
             let finished = program(&rehearsal)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use regraft_ledger::{NewRun, RunStatus};
 use regraft_pg::Session;
-use regraft_pg::catalog::Catalog;
+use regraft_pg::catalog::{Catalog, Table};
 use regraft_pg::quote::ident;
 use regraft_project::Selection;
 use serde::Serialize;
@@ -269,8 +269,16 @@ async fn obstacles(target: &Session, context: &Context, parts: &[Part]) -> Resul
     let mut obstacles = Vec::new();
     let catalog = Catalog::read(&**target, &[]).await?;
     let namespace = context.project.manifest().target.namespace.as_str();
-    for part in parts.iter().filter(|p| p.step.rows > 0) {
-        for child in &catalog.tables {
+    // Right after a load nothing is known of the mappings, and a join row by row is what the
+    // server would take for the cheapest.
+    target
+        .batch_execute("set enable_nestloop = off; set work_mem = '64MB'")
+        .await?;
+    for child in &catalog.tables {
+        if !refers_to(child, parts) || goes_as_a_whole(target, parts, child, namespace).await? {
+            continue;
+        }
+        for part in parts.iter().filter(|p| p.step.rows > 0) {
             for key in child.constraints.iter().filter(|c| {
                 c.kind == "f"
                     && c.foreign_table.as_deref() == Some(part.step.table.as_str())
@@ -309,6 +317,33 @@ async fn obstacles(target: &Session, context: &Context, parts: &[Part]) -> Resul
     Ok(obstacles)
 }
 
+/// Whether a foreign key of the table points to a table of which rows go.
+fn refers_to(child: &Table, parts: &[Part]) -> bool {
+    child.constraints.iter().any(|c| {
+        c.kind == "f"
+            && parts.iter().any(|p| {
+                p.step.rows > 0 && c.foreign_table.as_deref() == Some(p.step.table.as_str())
+            })
+    })
+}
+
+/// Whether every row of a table goes: then none can stay.
+async fn goes_as_a_whole(
+    target: &Session,
+    parts: &[Part],
+    child: &Table,
+    namespace: &str,
+) -> Result<bool> {
+    let going: u64 = parts
+        .iter()
+        .filter(|p| child.schema == namespace && p.step.table == child.name)
+        .map(|p| p.step.rows)
+        .sum();
+    let sql = format!("select count(*) from {}", child.sql_name());
+    let rows: i64 = target.query_one(&sql, &[]).await?.get(0);
+    Ok(rows.unsigned_abs() == going)
+}
+
 /// The entities that fill `table` and are rolled back too, with their runs.
 fn goes_too(parts: &[Part], table: &str, ours: bool) -> (Vec<String>, Vec<i32>) {
     let matching: Vec<&Part> = parts
@@ -345,7 +380,7 @@ pub async fn rollback(context: &Context, what: &RollbackTarget) -> Result<Rollba
     let preview = preview(&target, context, &parts).await?;
     if let Some(obstacle) = preview.obstacles.first() {
         return Err(Error::new(Kind::Data, obstacle.clone())
-            .hint("roll back what refers to it first, or together with it; nothing was undone"));
+            .hint("add --with-dependents to undo what refers to it too; nothing was undone"));
     }
     let detail = json!({ "runs": preview.runs, "entities": parts.iter().map(|p| &p.step.entity).collect::<Vec<_>>() });
     let run = regraft_ledger::begin_run(

@@ -125,6 +125,15 @@ impl Project {
         selection::select(self, names, with_deps)
     }
 
+    /// Like [`Project::select`], with every entity that refers to a selected one, at once or by
+    /// way of others.
+    ///
+    /// # Errors
+    /// All names that are neither an entity nor a group.
+    pub fn select_with_dependents(&self, names: &[String]) -> Result<Selection, SelectionError> {
+        selection::select_with_dependents(self, names)
+    }
+
     /// The entities that `entity`'s references and `same_as` name, sorted, each once; `entity`
     /// itself is among them when it refers to itself. Empty for an unknown entity.
     pub fn dependencies(&self, entity: &str) -> Vec<&str> {

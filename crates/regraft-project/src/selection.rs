@@ -111,6 +111,20 @@ pub(crate) fn select(
     })
 }
 
+/// Selects `names` of `project` and every entity that refers to one of them, at once or by way of
+/// others; see [`Project::select_with_dependents`].
+pub(crate) fn select_with_dependents(
+    project: &Project,
+    names: &[String],
+) -> Result<Selection, SelectionError> {
+    let chosen = named_entities(project, names)?;
+    let entities = project.entities().iter();
+    let edges = entities.flat_map(|entity| references(entity).map(|to| (to, entity.name.as_str())));
+    let reached = Graph::new(all_entities(project), edges).reach(chosen);
+    let reached: Vec<String> = reached.into_iter().map(str::to_owned).collect();
+    select(project, &reached, false)
+}
+
 fn all_entities(project: &Project) -> BTreeSet<&str> {
     project
         .entities()

@@ -7,6 +7,7 @@ use regraft_project::Project;
 use serde::Serialize;
 
 use crate::arguments::RollbackArguments;
+use crate::diagnostics;
 use crate::exit::ExitStatus;
 use crate::figures;
 use crate::invocation::{Invocation, Needs, select};
@@ -42,7 +43,12 @@ pub(super) async fn run(
         return Err(Error::new(
             Kind::Data,
             format!("the rollback can't be done: {obstacle}"),
-        ));
+        )
+        .hint(if arguments.run.is_some() {
+            "undo the runs that wrote those rows first, or this one's entities with --with-dependents"
+        } else {
+            "add --with-dependents to undo what refers to it too; nothing was undone"
+        }));
     }
     if preview.steps.is_empty() {
         let document = Document {
@@ -75,6 +81,10 @@ pub(super) async fn run(
 fn target(project: &Project, arguments: &RollbackArguments) -> Result<RollbackTarget> {
     match &arguments.run {
         Some(run) => Ok(RollbackTarget::Run(run.clone())),
+        None if arguments.with_dependents => project
+            .select_with_dependents(&arguments.entities.list())
+            .map(RollbackTarget::Selection)
+            .map_err(|error| diagnostics::unknown_name(&error)),
         None => select(project, &arguments.entities, false).map(RollbackTarget::Selection),
     }
 }

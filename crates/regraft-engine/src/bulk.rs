@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use regraft_ledger::Phase;
+use regraft_ledger::{MovedFrom, Phase};
 use regraft_pg::catalog::{Catalog, Constraint, Index, Table};
 use regraft_pg::quote::{self, ident};
 use regraft_pg::{ErrorKind, Session};
@@ -598,12 +598,13 @@ pub(crate) async fn remove(
     transaction::run(target, load.nested, async || {
         regraft_ledger::set_phase(&**target, &load.checkpoint, phase).await?;
         delete_rows(target, model, &keys).await?;
-        Ok(regraft_ledger::move_inserted(
+        Ok(regraft_ledger::move_to_quarantine(
             target,
             load.run_no,
             &model.name,
             &quarantined,
             load.first_quarantine,
+            MovedFrom::Inserted,
         )
         .await?)
     })

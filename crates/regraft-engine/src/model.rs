@@ -38,6 +38,8 @@ pub(crate) struct EntityModel {
     pub(crate) key: String,
     /// Filters: name and condition.
     pub(crate) filters: Vec<(String, String)>,
+    /// Which rows are one row of the target.
+    pub(crate) merge: Option<MergeRule>,
     /// What is selected after the key, as SQL, with a name for the quarantine.
     pub(crate) fields: Vec<Field>,
     pub(crate) key_rule: KeyRule,
@@ -46,6 +48,16 @@ pub(crate) struct EntityModel {
     pub(crate) outputs: Vec<Output>,
     /// Target columns that are left to their defaults.
     pub(crate) defaulted: Vec<String>,
+}
+
+/// Rows that are equal are one row of the target: the one with the lowest legacy id.
+#[derive(Debug, Clone)]
+pub(crate) struct MergeRule {
+    pub(crate) name: String,
+    /// What must be equal; NULL equals NULL.
+    pub(crate) by: Vec<String>,
+    /// The condition under which a row is merged.
+    pub(crate) when: Option<String>,
 }
 
 /// A selected field of the source.

@@ -267,6 +267,16 @@ async fn part(
 /// Rows of other tables that refer to rows which would go, and would not go themselves.
 async fn obstacles(target: &Session, context: &Context, parts: &[Part]) -> Result<Vec<String>> {
     let mut obstacles = Vec::new();
+    for part in parts {
+        let left =
+            regraft_ledger::merged_into_others(&**target, &part.step.entity, &part.numbers).await?;
+        if left > 0 {
+            obstacles.push(format!(
+                "{left} rows of {} that later runs merged into these would lose their row",
+                part.step.entity
+            ));
+        }
+    }
     let catalog = Catalog::read(&**target, &[]).await?;
     let namespace = context.project.manifest().target.namespace.as_str();
     // Right after a load nothing is known of the mappings, and a join row by row is what the
@@ -431,7 +441,7 @@ async fn undo(target: &Session, part: &Part) -> Result<()> {
             .execute(
                 &format!(
                     "delete from {} t using regraft.migration_mappings m \
-                     where m.entity = $1 and m.run_no = any ($2) and t.{} = m.new_id",
+                     where m.entity = $1 and m.run_no = any ($2) and m.merged_into is null and t.{} = m.new_id",
                     part.table,
                     ident(&part.key_column)
                 ),

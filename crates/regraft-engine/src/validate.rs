@@ -15,6 +15,7 @@ mod edge;
 mod expectation;
 mod json;
 mod mapping;
+mod merges;
 mod parents;
 mod references;
 mod report;
@@ -155,6 +156,7 @@ async fn entity(
     let account = account::check(target, subject, &census, history).await?;
     not_checked.extend(history.not_checked(subject.name()));
     let (counts, mapping) = mapping::check(target, subject, &census, answers_for_table).await?;
+    let mapping = mapping.with(merges::check(databases, subject).await?);
     let completeness = started.elapsed();
     phase("references");
     let (references, unseen) = references::check(databases, subject).await?;

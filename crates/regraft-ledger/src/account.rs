@@ -41,6 +41,9 @@ pub struct Detail {
     /// Rows dropped, by the filter's name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub filters: BTreeMap<String, i64>,
+    /// Rows merged into others, by the rule's name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub merged: BTreeMap<String, i64>,
     /// Rows in quarantine or blocked, by reason. A row with several reasons counts under each.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub reasons: BTreeMap<String, i64>,
@@ -71,6 +74,9 @@ impl Account {
         self.synthesised += other.synthesised;
         for (name, count) in &other.detail.filters {
             *self.detail.filters.entry(name.clone()).or_default() += count;
+        }
+        for (name, count) in &other.detail.merged {
+            *self.detail.merged.entry(name.clone()).or_default() += count;
         }
         for (name, count) in &other.detail.reasons {
             *self.detail.reasons.entry(name.clone()).or_default() += count;
@@ -272,6 +278,15 @@ pub async fn done_batches(
         .collect()
 }
 
+/// The bucket that rows leave when they turn out not to be movable after all.
+#[derive(Debug, Clone, Copy)]
+pub enum MovedFrom<'a> {
+    /// They had been written.
+    Inserted,
+    /// They had been counted as merged by this rule.
+    Merged(&'a str),
+}
+
 /// Takes `rows` rows of a finished batch out of `inserted` and into `bucket` under `reasons`:
 /// they were found faulty when the constraints came back.
 pub(crate) async fn move_out(
@@ -279,10 +294,10 @@ pub(crate) async fn move_out(
     run_no: i32,
     entity: &str,
     batch: i32,
-    rows: i64,
-    reasons: &BTreeMap<String, i64>,
-    bucket: crate::Bucket,
+    from: MovedFrom<'_>,
+    to: (crate::Bucket, i64, &BTreeMap<String, i64>),
 ) -> Result<()> {
+    let (bucket, rows, reasons) = to;
     let row = client
         .query_one(
             "select detail from regraft.migration_control
@@ -295,11 +310,19 @@ pub(crate) async fn move_out(
         *detail.reasons.entry(reason.clone()).or_default() += count;
     }
     let column = bucket.as_str();
+    let from = match from {
+        MovedFrom::Inserted => "inserted",
+        MovedFrom::Merged(rule) => {
+            *detail.merged.entry(rule.to_owned()).or_default() -= rows;
+            detail.merged.retain(|_, count| *count != 0);
+            "merged"
+        }
+    };
     client
         .execute(
             &format!(
                 "update regraft.migration_control
-                 set inserted = inserted - $4, {column} = {column} + $4, detail = $5
+                 set {from} = {from} - $4, {column} = {column} + $4, detail = $5
                  where run_no = $1 and entity = $2 and batch = $3"
             ),
             &[&run_no, &entity, &batch, &rows, &json!(detail)],

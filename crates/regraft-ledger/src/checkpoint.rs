@@ -34,6 +34,8 @@ pub enum Phase {
     Loading,
     /// Indexes and constraints come back, and what they refuse is taken out.
     Settling,
+    /// Rows that are merged into others have their mappings.
+    Merging,
     /// References inside a cycle are being filled in.
     Linking,
     /// Nothing is left to do.
@@ -46,6 +48,7 @@ impl Phase {
         match self {
             Self::Loading => "loading",
             Self::Settling => "settling",
+            Self::Merging => "merging",
             Self::Linking => "linking",
             Self::Done => "done",
         }
@@ -54,6 +57,7 @@ impl Phase {
     fn parse(text: &str) -> Self {
         match text {
             "settling" => Self::Settling,
+            "merging" => Self::Merging,
             "linking" => Self::Linking,
             "done" => Self::Done,
             _ => Self::Loading,

@@ -13,21 +13,22 @@ mod run;
 mod schema;
 
 pub use account::{
-    Account, BatchRecord, Detail, EntityRecord, done_batch, done_batches, entity_records,
-    plan_batches, planned_batches, record_batch, record_entity,
+    Account, BatchRecord, Detail, EntityRecord, MovedFrom, done_batch, done_batches,
+    entity_records, plan_batches, planned_batches, record_batch, record_entity,
 };
 pub use checkpoint::{
     Checkpoint, Mode, Phase, advance, checkpoints, open_checkpoint, set_dropped, set_phase,
     take_over,
 };
 pub use mapping::{
-    MappingIndex, MappingRow, attach_index, copy_statement, create_partition, delete_of_run,
-    drop_partition, encode as encode_mapping, key_index_statement, mapped_rows, mapping_index,
-    mapping_select, partition_exists, partition_name,
+    MappingIndex, MappingRow, attach_index, copy_merged_statement, copy_statement,
+    create_partition, delete_of_run, drop_partition, encode as encode_mapping, encode_merged,
+    key_index_statement, mapped_by_run, mapped_rows, mapping_index, mapping_select,
+    merged_into_others, partition_exists, partition_name,
 };
 pub use quarantine::{
     Bucket, QuarantineFilter, QuarantineRow, Quarantined, ReasonCount, any as any_quarantine,
-    delete_quarantine_of_run, list as list_quarantine, move_inserted, open_ids,
+    delete_quarantine_of_run, list as list_quarantine, move_to_quarantine, open_ids,
     put as put_quarantine, put_first as put_first_quarantine, reason_keys,
     reopen as reopen_quarantine, resolve as resolve_quarantine, summary as quarantine_summary,
 };

@@ -144,6 +144,10 @@ pub fn copy_statement(entity: &str) -> String {
 /// Appends a mapping to a block for [`copy_statement`].
 pub fn encode(block: &mut Writer, entity: &str, row: &MappingRow<'_>) {
     block.tuple(7);
+    encode_fields(block, entity, row);
+}
+
+fn encode_fields(block: &mut Writer, entity: &str, row: &MappingRow<'_>) {
     block.field(entity.as_bytes());
     block.field(row.legacy_id.as_bytes());
     block.field(row.new_id.as_bytes());
@@ -151,6 +155,56 @@ pub fn encode(block: &mut Writer, entity: &str, row: &MappingRow<'_>) {
     block.field(row.column_fingerprints);
     block.field(&row.run_no.to_be_bytes());
     block.field(&row.batch.to_be_bytes());
+}
+
+/// The COPY statement that takes mappings of merged rows.
+pub fn copy_merged_statement(entity: &str) -> String {
+    format!(
+        "copy {} (entity, legacy_id, new_id, source_fingerprint, column_fingerprints, run_no, batch, \
+         merged_into) from stdin (format binary)",
+        partition(entity)
+    )
+}
+
+/// Appends the mapping of a row that was merged into another, for [`copy_merged_statement`].
+pub fn encode_merged(block: &mut Writer, entity: &str, row: &MappingRow<'_>, into: &str) {
+    block.tuple(8);
+    encode_fields(block, entity, row);
+    block.field(into.as_bytes());
+}
+
+/// How many mappings a run wrote: of rows of their own, and of rows merged into others.
+pub async fn mapped_by_run(
+    client: &impl GenericClient,
+    entity: &str,
+    run_no: i32,
+) -> Result<(i64, i64)> {
+    let row = client
+        .query_one(
+            "select count(*) filter (where merged_into is null), count(merged_into)
+             from regraft.migration_mappings where entity = $1 and run_no = $2",
+            &[&entity, &run_no],
+        )
+        .await?;
+    Ok((row.get(0), row.get(1)))
+}
+
+/// How many rows other runs merged into rows that these runs wrote.
+pub async fn merged_into_others(
+    client: &impl GenericClient,
+    entity: &str,
+    runs: &[i32],
+) -> Result<i64> {
+    let row = client
+        .query_one(
+            "select count(*) from regraft.migration_mappings m
+             where m.entity = $1 and m.merged_into is not null and m.run_no <> all ($2)
+               and exists (select from regraft.migration_mappings o
+                           where o.entity = $1 and o.legacy_id = m.merged_into and o.run_no = any ($2))",
+            &[&entity, &runs],
+        )
+        .await?;
+    Ok(row.get(0))
 }
 
 /// The query that lists an entity's mappings as (legacy id, UUID) in key order; the legacy id is

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_postgres::{Client, GenericClient};
 
+use crate::account::MovedFrom;
+
 /// Why a row stays behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -192,14 +194,15 @@ fn jsonb<'a>(text: &str, buffer: &'a mut Vec<u8>) -> &'a [u8] {
     buffer
 }
 
-/// Moves rows of finished batches from `inserted` into quarantine: their constraint came back and
+/// Moves rows of finished batches into quarantine after all: their constraint came back and
 /// refused them, or their parent did not come. `first` as for [`put_first`].
-pub async fn move_inserted(
+pub async fn move_to_quarantine(
     client: &Client,
     run_no: i32,
     entity: &str,
     rows: &[Quarantined],
     first: bool,
+    from: MovedFrom<'_>,
 ) -> Result<()> {
     if first {
         put_first(client, run_no, entity, rows).await?;
@@ -216,7 +219,15 @@ pub async fn move_inserted(
         }
     }
     for ((batch, bucket), (count, reasons)) in moved {
-        crate::account::move_out(client, run_no, entity, batch, count, &reasons, bucket).await?;
+        crate::account::move_out(
+            client,
+            run_no,
+            entity,
+            batch,
+            from,
+            (bucket, count, &reasons),
+        )
+        .await?;
     }
     Ok(())
 }

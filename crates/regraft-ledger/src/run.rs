@@ -189,8 +189,8 @@ pub async fn list_runs(client: &impl GenericClient, limit: i64) -> Result<Vec<Ru
 pub async fn runs_that_wrote(client: &impl GenericClient, entity: &str) -> Result<Vec<(i32, i64)>> {
     let rows = client
         .query(
-            "select run_no, count(*) from regraft.migration_mappings where entity = $1
-             group by 1 order by 1 desc",
+            "select run_no, count(*) from regraft.migration_mappings
+             where entity = $1 and merged_into is null group by 1 order by 1 desc",
             &[&entity],
         )
         .await?;

@@ -28,6 +28,8 @@ pub enum Provenance {
     Mapped,
     /// A constant of the project.
     Defaulted,
+    /// Guessed from the source row by a rule of thumb.
+    Heuristic,
     /// Made up: nothing in the source says so.
     Synthesised,
     /// The key of a row in another id space.
@@ -41,6 +43,7 @@ impl std::fmt::Display for Provenance {
             Provenance::Derived => "derived",
             Provenance::Mapped => "mapped",
             Provenance::Defaulted => "defaulted",
+            Provenance::Heuristic => "heuristic",
             Provenance::Synthesised => "synthesised",
             Provenance::Referenced => "referenced",
         })

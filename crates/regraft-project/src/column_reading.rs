@@ -193,6 +193,7 @@ const STATED: &[(&str, Provenance)] = &[
     ("copied", Provenance::Copied),
     ("derived", Provenance::Derived),
     ("defaulted", Provenance::Defaulted),
+    ("heuristic", Provenance::Heuristic),
     ("synthesised", Provenance::Synthesised),
 ];
 

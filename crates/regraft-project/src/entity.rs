@@ -30,6 +30,20 @@ pub struct EntitySource {
     pub key: Sql,
     /// Which rows are kept, in file order.
     pub filters: Vec<Filter>,
+    /// Which rows are one row of the target.
+    pub merge: Option<Merge>,
+}
+
+/// The `[source.merge]` table: rows that are equal are moved as one, the one with the lowest
+/// legacy id; the others' legacy ids are mapped to its key.
+#[derive(Debug, Clone)]
+pub struct Merge {
+    /// The name merged rows are counted under.
+    pub name: String,
+    /// Rows are equal when all of these are; NULL equals NULL.
+    pub by: Vec<Sql>,
+    /// Only rows for which this is true are merged.
+    pub when: Option<Sql>,
 }
 
 /// A named condition on source rows.

@@ -3,7 +3,7 @@
 use crate::column::Column;
 use crate::column_reading::{check_column_name, read_column, read_entity_name};
 use crate::document::{Reading, Table, Value};
-use crate::entity::{Entity, EntitySource, EntityTarget, Filter, Key, KeyStrategy};
+use crate::entity::{Entity, EntitySource, EntityTarget, Filter, Key, KeyStrategy, Merge};
 use crate::manifest_reading::bad_label;
 use crate::name;
 use crate::problem::Problem;
@@ -15,7 +15,9 @@ use crate::sql_check;
 pub(crate) const FOLDER: &str = "entities/";
 
 pub(crate) const ROOT_KEYS: &[&str] = &["description", "source", "target", "columns"];
-pub(crate) const SOURCE_KEYS: &[&str] = &["from", "key", "filter"];
+pub(crate) const SOURCE_KEYS: &[&str] = &["from", "key", "filter", "merge"];
+/// The keys of `[source.merge]`.
+pub(crate) const MERGE_KEYS: &[&str] = &["name", "by", "when"];
 pub(crate) const FILTER_KEYS: &[&str] = &["name", "keep"];
 pub(crate) const TARGET_KEYS: &[&str] = &["table", "key", "legacy"];
 pub(crate) const KEY_KEYS: &[&str] = &["column", "strategy", "time", "entity", "from"];
@@ -126,10 +128,48 @@ fn read_source(value: &Value<'_>) -> Option<EntitySource> {
         .get("filter")
         .map(|value| read_filters(&value))
         .unwrap_or_default();
+    let merge = table.get("merge").and_then(|value| read_merge(&value));
     Some(EntitySource {
         from: from?,
         key: key?,
         filters,
+        merge,
+    })
+}
+
+fn read_merge(value: &Value<'_>) -> Option<Merge> {
+    let table = value.table("[source.merge]", MERGE_KEYS)?;
+    let name = table
+        .required("name", "name = \"same-address\"")
+        .and_then(|v| v.string());
+    let by = table.required("by", "by = [\"lower(t.name)\"]")?;
+    let by: Vec<Sql> = by
+        .array("SQL expressions")?
+        .into_iter()
+        .filter_map(|item| sql_check::expression(item).map(|(sql, _)| sql))
+        .collect();
+    let when = table
+        .get("when")
+        .and_then(sql_check::expression)
+        .map(|(sql, _)| sql);
+    let name = name?;
+    if !name::is_label(&name.value) {
+        table
+            .reading
+            .report(bad_label("merge rule's name", &name.value, name.span));
+    }
+    if by.is_empty() {
+        table.reading.report(
+            Problem::error("project::empty-merge", "the merge rule compares nothing")
+                .at(name.span)
+                .hint("name the expressions under `by` that make rows equal"),
+        );
+        return None;
+    }
+    Some(Merge {
+        name: name.value,
+        by,
+        when,
     })
 }
 

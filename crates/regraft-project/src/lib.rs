@@ -30,7 +30,7 @@ mod sql;
 mod sql_check;
 
 pub use column::{BadJson, Column, EmptyJson, JsonField, JsonObject, Missing, Provenance, Rule};
-pub use entity::{Entity, EntitySource, EntityTarget, Filter, Key, KeyStrategy};
+pub use entity::{Entity, EntitySource, EntityTarget, Filter, Key, KeyStrategy, Merge};
 pub use manifest::{Budget, Limits, Manifest, ManifestSource, ManifestTarget, RunSettings};
 pub use name::nearest;
 pub use problem::{Problem, ProblemRecord, Problems, Severity};

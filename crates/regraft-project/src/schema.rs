@@ -153,6 +153,23 @@ struct EntitySourceTable {
     /// Conditions on the rows. What they drop is counted under their names; a row that several
     /// would drop counts for the first.
     filter: Option<Vec<FilterTable>>,
+    /// Rows that are one row of the target.
+    merge: Option<MergeTable>,
+}
+
+/// Rows that are equal are moved as one, the one with the lowest legacy id; the legacy ids of the
+/// others are mapped to its key, and they are counted as merged.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct MergeTable {
+    /// The name merged rows are counted under.
+    #[schemars(regex(pattern = "^[a-z][a-z0-9_-]*$"))]
+    name: String,
+    /// SQL expressions: rows are equal when all of them are; NULL equals NULL.
+    #[schemars(length(min = 1))]
+    by: Vec<String>,
+    /// SQL condition: only rows for which it is true are merged.
+    when: Option<String>,
 }
 
 /// A named condition.
@@ -441,6 +458,8 @@ mod tests {
         assert_eq!(keys(source), set(entity_reading::SOURCE_KEYS));
         let filter = resolve(&schema, &source["properties"]["filter"]["items"]);
         assert_eq!(keys(filter), set(entity_reading::FILTER_KEYS));
+        let merge = resolve(&schema, &source["properties"]["merge"]);
+        assert_eq!(keys(merge), set(entity_reading::MERGE_KEYS));
         let target = resolve(&schema, &schema["properties"]["target"]);
         assert_eq!(keys(target), set(entity_reading::TARGET_KEYS));
     }

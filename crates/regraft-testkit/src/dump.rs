@@ -155,7 +155,7 @@ fn describe(text: &mut String, sign: char, lines: &[String], other: &[String]) {
 const LEDGER: &[(&str, &str)] = &[
     (
         "mappings",
-        "select entity, legacy_id, new_id, source_fingerprint, column_fingerprints, run_no, batch
+        "select entity, legacy_id, new_id, source_fingerprint, column_fingerprints, run_no, batch, merged_into
          from regraft.migration_mappings order by entity, legacy_id, new_id",
     ),
     (

@@ -5,7 +5,7 @@
 //! temporary file that is mapped into memory, so that the process's own memory stays bounded
 //! whatever the size of the parent.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 
@@ -35,6 +35,8 @@ pub(crate) struct KeyMap {
     stopped: Vec<u128>,
     /// Ids that are in the table and count as stopped.
     withdrawn: HashSet<u128>,
+    /// Ids that stand for others.
+    aliases: HashMap<u128, u128>,
 }
 
 enum Table {
@@ -67,6 +69,12 @@ impl KeyMap {
     /// Takes rows that are in the map to be stopped all the same.
     pub(crate) fn stop<'a>(&mut self, ids: impl IntoIterator<Item = &'a LegacyId>) {
         self.withdrawn.extend(ids.into_iter().map(table_key));
+    }
+
+    /// Lets an id stand for another.
+    #[expect(dead_code, reason = "plan")]
+    pub(crate) fn alias(&mut self, id: &LegacyId, stands_for: &LegacyId) {
+        self.aliases.insert(table_key(id), table_key(stands_for));
     }
 
     /// Rows in the map.
@@ -105,6 +113,10 @@ impl KeyMap {
     }
 
     fn find(&self, key: u128) -> Found {
+        let key = match self.aliases.is_empty() {
+            true => key,
+            false => self.aliases.get(&key).copied().unwrap_or(key),
+        };
         if !self.withdrawn.is_empty() && self.withdrawn.contains(&key) {
             return Found::Stopped;
         }
@@ -255,6 +267,7 @@ impl KeyMapBuilder {
             table,
             stopped: self.stopped,
             withdrawn: HashSet::new(),
+            aliases: HashMap::new(),
         })
     }
 }

@@ -15,7 +15,7 @@ use tokio_postgres::CopyInSink;
 use uuid::Uuid;
 
 use super::read::{self, BatchRange, MappedRow, Rows, raw_values};
-use super::{Doubles, Faults, Outcome, Reason, Transformer, stage};
+use super::{Doubles, Faults, Merged, Outcome, Reason, Transformer, stage};
 use crate::error::{Error, Kind, Result};
 use crate::keys::{Deriver, KeyMap, LegacyId};
 use crate::model::EntityModel;
@@ -35,6 +35,8 @@ pub(crate) struct EntityLoad {
     pub(crate) parents: HashMap<String, Arc<KeyMap>>,
     /// Rows that lose to an earlier one under a unique constraint.
     pub(crate) losers: Arc<HashMap<LegacyId, Vec<Reason>>>,
+    /// Rows that are merged into others.
+    pub(crate) merged: Arc<Merged>,
     /// Rows that may have an equal under a unique index; for a bulk load.
     pub(crate) doubles: Option<Arc<Doubles>>,
     /// Whether its batches go one after the other.
@@ -75,12 +77,16 @@ pub(crate) struct Progress {
     pub(crate) faults: Faults,
     pub(crate) in_place: i64,
     pub(crate) changed: i64,
+    /// Rows that are merged into others; their mappings follow when those are all in place.
+    pub(crate) merged: i64,
 }
 
 impl Progress {
     /// Rows seen.
     pub(crate) fn seen(&self) -> usize {
-        self.written.len() + self.faults.rows.len() + self.in_place.unsigned_abs() as usize
+        self.written.len()
+            + self.faults.rows.len()
+            + (self.in_place + self.merged).unsigned_abs() as usize
     }
 }
 
@@ -101,6 +107,7 @@ pub(crate) async fn process(
         Arc::clone(&load.losers),
     )?;
     transformer.doubles.clone_from(&load.doubles);
+    transformer.merged = Arc::clone(&load.merged);
     if load.has_existing {
         transformer.existing = existing(&worker.target, &load.model, range).await?;
     }
@@ -379,6 +386,7 @@ async fn read_rows(
                     progress.in_place += 1;
                     progress.changed += i64::from(changed);
                 }
+                Outcome::Merged => progress.merged += 1,
                 Outcome::Faulty(reasons) => progress.faults.add(id.clone(), reasons),
             }
             previous = Some(id);
@@ -529,6 +537,13 @@ fn account(load: &EntityLoad, range: &BatchRange, progress: &Progress) -> Accoun
     let mut account = range.account();
     account.inserted = progress.written.len() as i64;
     account.unchanged = progress.in_place;
+    account.merged = progress.merged;
+    if let (Some(rule), 1..) = (&load.model.merge, progress.merged) {
+        account
+            .detail
+            .merged
+            .insert(rule.name.clone(), progress.merged);
+    }
     account.detail.changed_in_source = progress.changed;
     for (_, reasons) in &progress.faults.rows {
         match Faults::bucket(reasons) {

@@ -7,7 +7,7 @@ use regraft_pg::Session;
 
 use super::batch::{Progress, Sink, existing, is_about_rows, read_into};
 use super::read::{BatchRange, Rows};
-use super::{Reason, Transformer, stage};
+use super::{Merged, Reason, Transformer, stage};
 use crate::error::Result;
 use crate::keys::{Deriver, KeyMap, LegacyId};
 use crate::model::{EntityModel, Model, OutputRule};
@@ -51,6 +51,16 @@ impl Classifier {
     /// The entity.
     pub(crate) fn model(&self) -> &Arc<EntityModel> {
         &self.model
+    }
+
+    /// Takes these rows to be merged into others.
+    pub(crate) fn merge(&mut self, merged: Arc<Merged>) {
+        self.transformer.merged = merged;
+    }
+
+    /// Whether a row is merged into another.
+    pub(crate) fn merges(&self, id: &LegacyId) -> bool {
+        self.transformer.merged.contains_key(id)
     }
 
     /// Also refuses these rows from now on.

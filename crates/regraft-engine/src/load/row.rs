@@ -9,7 +9,7 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::numeric::{self, Misfit};
-use super::{Doubles, MappedRow, Reason, json};
+use super::{Doubles, MappedRow, Merged, Reason, json};
 use crate::error::{Error, Kind, Result};
 use crate::keys::{Deriver, Found, KeyMap, LegacyId};
 use crate::model::{
@@ -31,6 +31,8 @@ pub(crate) enum Outcome {
         /// Whether the source row has changed since.
         changed: bool,
     },
+    /// It is merged into another row; nothing was appended.
+    Merged,
     /// It can't be moved; nothing was appended.
     Faulty(Vec<Reason>),
 }
@@ -42,6 +44,8 @@ pub(crate) struct Transformer {
     parents: HashMap<String, Arc<KeyMap>>,
     /// Rows that lose to an earlier one under a unique constraint.
     pub(crate) losers: Arc<HashMap<LegacyId, Vec<Reason>>>,
+    /// Rows that are merged into others.
+    pub(crate) merged: Arc<Merged>,
     /// Where equal rows are watched for: in a bulk load.
     pub(crate) doubles: Option<Arc<Doubles>>,
     /// Rows of the current batch that are in place already.
@@ -99,6 +103,7 @@ impl Transformer {
             deriver,
             parents,
             losers,
+            merged: Arc::default(),
             doubles: None,
             existing: HashMap::new(),
             id_text: String::new(),
@@ -140,6 +145,9 @@ impl Transformer {
             return Ok(Outcome::InPlace {
                 changed: mapped.fingerprint != fingerprint,
             });
+        }
+        if self.merged.contains_key(id) {
+            return Ok(Outcome::Merged);
         }
         self.reasons.clear();
         fingerprints.clear();

@@ -46,6 +46,7 @@ pub(crate) async fn duplicates(
                 };
                 (id, row.get(1))
             })
+            .filter(|(id, _)| !classifier.merges(id))
             .collect();
         let faulty = faulty_among(source, target, classifier, &equal).await?;
         let name = index.constraint.as_deref().unwrap_or(&index.name);

@@ -17,7 +17,7 @@ use crate::events::Event;
 use crate::keys::{Deriver, LegacyId};
 use crate::load::{
     BatchRange, Classifier, Doubles, EntityLoad, PlannedRange, Reason, Worker, duplicates,
-    foreign_conditions, order_decides, parse_id, partition,
+    foreign_conditions, merged, order_decides, parse_id, partition, write_merged,
 };
 use crate::model::{EntityModel, Model};
 use crate::transaction;
@@ -67,7 +67,12 @@ pub(crate) async fn load(
     let workers = workers::run(engine, &load, ranges, workers)
         .await
         .map_err(in_entity)?;
-    settle(engine, &load, &workers).await.map_err(in_entity)?;
+    if load.checkpoint.phase != Phase::Merging {
+        settle(engine, &load, &workers).await.map_err(in_entity)?;
+        write_merged(&engine.snapshot.session, &engine.target, &load)
+            .await
+            .map_err(in_entity)?;
+    }
     let account = regraft_ledger::record_entity(
         &**engine.target,
         engine.run.run_no,
@@ -169,6 +174,7 @@ async fn open(
     })
     .await?;
     let parents = parents(engine, model).await?;
+    let merged = Arc::new(merged(&engine.snapshot.session, model).await?);
     let losers = if mode == Mode::InPlace {
         let deriver = engine
             .context
@@ -184,6 +190,7 @@ async fn open(
             false,
             engine.options.dry_run,
         )?;
+        classifier.merge(Arc::clone(&merged));
         duplicates(&engine.snapshot.session, target, &mut classifier).await?
     } else {
         HashMap::<LegacyId, Vec<Reason>>::new()
@@ -214,6 +221,7 @@ async fn open(
         model: Arc::new(model),
         parents,
         losers: Arc::new(losers),
+        merged,
         doubles: doubles.map(Arc::new),
         serial,
         has_existing,
@@ -382,19 +390,14 @@ pub(crate) async fn finish(engine: &Engine<'_>, load: &EntityLoad) -> Result<()>
     })
     .await
     .map_err(|error| error.in_entity(&model.name))?;
-    let mapped: i64 = target
-        .query_one(
-            "select count(*) from regraft.migration_mappings where entity = $1 and run_no = $2",
-            &[&model.name, &load.run_no],
-        )
-        .await?
-        .get(0);
-    if mapped != account.inserted || !account.balances() {
+    let (mapped, merged) =
+        regraft_ledger::mapped_by_run(&***target, &model.name, load.run_no).await?;
+    if mapped != account.inserted || merged != account.merged || !account.balances() {
         return Err(Error::new(
             Kind::Internal,
             format!(
-                "the account says {} rows were inserted, the mappings {mapped}",
-                account.inserted
+                "the account says {} rows were inserted and {} merged, the mappings {mapped} and {merged}",
+                account.inserted, account.merged
             ),
         )
         .in_entity(&model.name)

@@ -13,7 +13,7 @@ use super::columns::expressions;
 use super::describe::{Described, describe, key_kind};
 use super::fields::{Fields, cast};
 use super::transfer::{self, Limit, base, integer_width, is_text};
-use super::{EntityModel, KeyRule, Model, Output, OutputRule};
+use super::{EntityModel, KeyRule, MergeRule, Model, Output, OutputRule};
 use crate::error::Result;
 
 /// The model with all problems that were found; unusable when one of them is an error.
@@ -98,6 +98,7 @@ impl Resolver<'_> {
         };
         let types = self.column_types(&table).await?;
         self.check_filters().await?;
+        self.check_merge().await?;
         let key_rule = self.key_rule(&table).await?;
         let mut outputs = vec![Output {
             column: self.entity.target.key.column.value.clone(),
@@ -140,6 +141,11 @@ impl Resolver<'_> {
                 .iter()
                 .map(|f| (f.name.clone(), f.keep.text.clone()))
                 .collect(),
+            merge: self.entity.source.merge.as_ref().map(|merge| MergeRule {
+                name: merge.name.clone(),
+                by: merge.by.iter().map(|sql| sql.text.clone()).collect(),
+                when: merge.when.as_ref().map(|sql| sql.text.clone()),
+            }),
             fields: self.fields.into_vec(),
             key_rule,
             key_strategy: strategy_name(&self.entity.target.key.strategy),
@@ -216,6 +222,45 @@ impl Resolver<'_> {
                     .hint("a row is kept when the condition is true"),
                 );
             }
+        }
+        Ok(())
+    }
+
+    /// The source must know the expressions of a merge rule; and in a cycle nobody could say which
+    /// row a reference means before all of it is in place.
+    async fn check_merge(&mut self) -> Result<()> {
+        let entity = self.entity;
+        let Some(merge) = &entity.source.merge else {
+            return Ok(());
+        };
+        let expressions: Vec<&Sql> = merge.by.iter().chain(&merge.when).collect();
+        let described = describe(
+            self.source,
+            &entity.source.from,
+            &expressions,
+            self.problems,
+        )
+        .await?;
+        if let (Some(when), Some(Some(of))) = (&merge.when, described.last())
+            && *base(&of.of) != Type::BOOL
+        {
+            self.problems.push(
+                Problem::error(
+                    "source::merge-type",
+                    format!("`when` is of type {}, not boolean", of.of.name()),
+                )
+                .at(when.span)
+                .hint("rows are merged where the condition is true"),
+            );
+        }
+        if let (Some(by), false) = (merge.by.first(), self.cyclic.is_empty()) {
+            self.problems.push(
+                Problem::error(
+                    "project::merge-in-cycle",
+                    "an entity that is part of a cycle of references can't have a merge rule",
+                )
+                .at(by.span),
+            );
         }
         Ok(())
     }

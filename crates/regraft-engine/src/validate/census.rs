@@ -245,13 +245,13 @@ fn known_query(subject: &Subject<'_>) -> String {
     format!(
         "select regraft_id, run_no, batch, there, agrees, quarantined from (
            select {mapping} as regraft_id, m.run_no, m.batch, {there} as there, {agrees} as agrees, false as quarantined
-           from {} m{join}
+           from {mappings} m{join}
            union all
            select {quarantine}, 0, 0, false, true, true
            from regraft.migration_quarantine q where q.entity = {} and q.state = 'open') known
          order by {order}",
-        subject.mappings(),
-        subject.literal()
+        subject.literal(),
+        mappings = subject.mappings_of(subject.name()),
     )
 }
 
@@ -276,7 +276,9 @@ fn held_against_the_table(subject: &Subject<'_>) -> (String, String, String) {
         )
     };
     let agrees = match legacy {
-        Some(legacy) => format!("t.{legacy}::text collate \"C\" is not distinct from m.legacy_id"),
+        Some(legacy) => format!(
+            "t.{legacy}::text collate \"C\" is not distinct from coalesce(m.merged_into, m.legacy_id)"
+        ),
         None => "true".to_owned(),
     };
     (

@@ -72,6 +72,12 @@ pub struct Finding {
 }
 
 impl Check {
+    /// The same with further findings.
+    pub(super) fn with(self, findings: Vec<Finding>) -> Self {
+        let all = self.findings.into_iter().chain(findings).collect();
+        Self::new(self.name, self.looked_at, all)
+    }
+
     /// A check with what it found.
     pub(super) fn new(name: &'static str, looked_at: u64, findings: Vec<Finding>) -> Self {
         Self {

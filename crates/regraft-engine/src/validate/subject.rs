@@ -128,12 +128,62 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// Its mappings, as something to select from.
+    /// The mappings of its rows, as something to select from; those of rows that were merged into
+    /// others are not among them.
     pub(super) fn mappings(&self) -> String {
-        self.spaces.mappings(self.name())
+        let all = self.spaces.mappings(self.name());
+        match self.entity.source.merge {
+            None => all,
+            Some(_) => format!("(select * from {all} own where merged_into is null)"),
+        }
     }
 
-    /// The mappings of another entity.
+    /// The rows that a merge rule finds equal to an earlier one, and the first of these; legacy ids
+    /// as text.
+    pub(super) fn equal_rows_query(&self) -> Option<String> {
+        let merge = self.entity.source.merge.as_ref()?;
+        let list: String = merge
+            .by
+            .iter()
+            .enumerate()
+            .map(|(i, by)| format!(", ({}\n) as by_{i}", by.text))
+            .collect();
+        let same: Vec<String> = (0..merge.by.len())
+            .map(|i| format!("f.by_{i} is not distinct from r.by_{i}"))
+            .collect();
+        let groups: Vec<String> = (0..merge.by.len()).map(|i| format!("by_{i}")).collect();
+        let groups = groups.join(", ");
+        let when = merge
+            .when
+            .as_ref()
+            .map_or(String::new(), |when| format!("\n  and ({}\n)", when.text));
+        Some(format!(
+            "with rows as materialized (select {order} as id{list} from {from}\nwhere ({filter}) = 0{when}),
+             firsts as (select min(id) as id, {groups} from rows group by {groups} having count(*) > 1)
+             select r.id::text, f.id::text from rows r join firsts f on {same} and f.id <> r.id",
+            order = self.source_order(),
+            from = self.entity.source.from.text,
+            filter = self.filter_number(),
+            same = same.join(" and "),
+        ))
+    }
+
+    /// The legacy ids of kept rows that have no row of their own in the target.
+    fn left_out(&self) -> String {
+        let open = format!(
+            "select legacy_id from regraft.migration_quarantine where entity = {} and state = 'open'",
+            self.literal()
+        );
+        match self.entity.source.merge {
+            None => format!("({open})"),
+            Some(_) => format!(
+                "({open} union all select legacy_id from {} all_of where merged_into is not null)",
+                self.spaces.mappings(self.name())
+            ),
+        }
+    }
+
+    /// All mappings of an entity.
     pub(super) fn mappings_of(&self, entity: &str) -> String {
         self.spaces.mappings(entity)
     }
@@ -326,9 +376,8 @@ impl<'a> KeptRows<'a> {
             .ledger
             .query(
                 &format!(
-                    "select q.legacy_id from regraft.migration_quarantine q
-                     where q.entity = {} and q.state = 'open' {after} order by {id} limit {PART}",
-                    self.subject.literal()
+                    "select q.legacy_id from {} q where true {after} order by {id} limit {PART}",
+                    self.subject.left_out()
                 ),
                 &[],
             )

@@ -52,7 +52,7 @@ create table regraft.migration_checkpoints (
   entity       text    not null,
   epoch        bigint  not null,
   mode         text    not null check (mode in ('bulk', 'in-place')),
-  phase        text    not null check (phase in ('loading', 'settling', 'linking', 'done')),
+  phase        text    not null check (phase in ('loading', 'settling', 'merging', 'linking', 'done')),
   batches_done integer not null default 0,
   rows_done    bigint  not null default 0,
   rows_total   bigint  not null default 0,
@@ -72,8 +72,10 @@ create table regraft.migration_mappings (
   source_fingerprint  uuid    not null,
   column_fingerprints bytea   not null,
   run_no              integer not null,
-  batch               integer not null
+  batch               integer not null,
+  merged_into         text    collate "C"
 ) partition by list (entity);
+comment on column regraft.migration_mappings.merged_into is 'The legacy id of the row that this one was merged into by a rule of the project; NULL for a row of its own';
 comment on column regraft.migration_mappings.source_fingerprint is 'XXH3-128 of the source row as last agreed on';
 comment on column regraft.migration_mappings.column_fingerprints is '32 bits of XXH3 per mapped column of the target row as last agreed on, in the order of the entity''s columns';
 

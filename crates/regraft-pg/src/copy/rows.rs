@@ -29,6 +29,11 @@ pub struct Row<'a> {
 }
 
 impl Row<'_> {
+    /// The whole row as it came, the count of its columns in front.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes
+    }
+
     /// The bytes of a column, counted from 0; `None` is NULL.
     pub fn get(&self, column: usize) -> Option<&[u8]> {
         self.tuple.field(self.bytes, column)
@@ -83,7 +88,7 @@ impl<'a> Rows<'a> {
             Err(error) => return Err(self.corrupt(error)),
         }
         Ok(Some(Row {
-            bytes: &self.rest,
+            bytes: &self.rest[..self.used],
             tuple: &self.tuple,
         }))
     }

@@ -82,6 +82,24 @@ select spoil('zip_alphanumeric', 'offices', 'dispatch_office', 'zip', 0.02, 'sta
 update dispatch_office o set zip = 'ZZ' || s.nth % 90 || ' ' || s.nth % 9 || 'QX'
 from spoiled('zip_alphanumeric') s where s.id = o.id;
 
+-- The same office entered again, in other letters and spaces: merged into the first. Only where
+-- no doctor is linked to it, so that no pair of doctor and office comes twice by it.
+select spoil('office_twice', 'offices', 'dispatch_office', 'address', 0.01,
+    'name and address of an earlier office: merged into it', 'kept',
+    't.id > (select min(id) + 20 from dispatch_office) and not exists (
+         select from dispatch_office_doctors l where l.office_id = t.id)
+     and not exists (select from regraft_dirt d where d.entity = ''offices'' and d.legacy_id = t.id)');
+update dispatch_office o
+set name = ' ' || upper(e.name), address = replace(e.address, ' ', '  ') || ' ', city = upper(e.city),
+    apt = e.apt, state = e.state, zip = ' ' || e.zip
+from spoiled('office_twice') s
+cross join lateral (
+    select x.* from dispatch_office x
+    where x.id < s.id and btrim(x.address) <> ''
+      and not exists (select from regraft_dirt d where d.entity = 'offices' and d.legacy_id = x.id)
+    order by x.id desc limit 1) e
+where s.id = o.id;
+
 -- Users -----------------------------------------------------------------------------
 
 select spoil('first_name_too_long', 'profiles', 'auth_user', 'first_name', 0.0005,

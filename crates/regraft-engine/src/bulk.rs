@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use regraft_ledger::{MovedFrom, Phase};
-use regraft_pg::catalog::{Catalog, Constraint, Index, Table};
+use regraft_pg::catalog::{self, Constraint, Index, Table};
 use regraft_pg::quote::{self, ident};
 use regraft_pg::{ErrorKind, Session};
 use serde::{Deserialize, Serialize};
@@ -65,18 +65,13 @@ pub(crate) struct Present {
 
 impl Present {
     pub(crate) async fn read(target: &Session, schema: &str, name: &str) -> Result<Self> {
-        let catalog = Catalog::read(&**target, &[schema]).await?;
-        let Some(table) = catalog.table(schema, name) else {
+        let names = catalog::names_on(&**target, &quote::qualified(schema, name)).await?;
+        let Some((indexes, constraints)) = names else {
             return Err(Error::new(Kind::Data, format!("table {name} is gone")));
         };
         Ok(Self {
-            indexes: table
-                .indexes
-                .iter()
-                .filter(|i| i.valid)
-                .map(|i| i.name.clone())
-                .collect(),
-            constraints: table.constraints.iter().map(|c| c.name.clone()).collect(),
+            indexes: indexes.into_iter().collect(),
+            constraints: constraints.into_iter().collect(),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! `migrate`: the run as a whole.
 
 mod entity;
+mod lanes;
 mod options;
 mod prepare;
 mod workers;
@@ -15,6 +16,7 @@ use regraft_pg::copy::Rows;
 use regraft_project::{Budget, Selection};
 use serde::Serialize;
 use serde_json::json;
+use tokio::sync::RwLock;
 use uuid::Uuid;
 
 pub(crate) use entity::choose_mode;
@@ -29,6 +31,7 @@ use crate::keys::{KeyMap, KeyMapBuilder, LegacyId};
 use crate::model::{EntityModel, Model};
 use crate::receipt::Receipt;
 use crate::snapshot::Snapshot;
+use workers::Pool;
 
 /// What a migration came to.
 #[derive(Debug, Clone, Serialize)]
@@ -50,9 +53,15 @@ pub(crate) struct Engine<'a> {
     pub(crate) model: &'a Model,
     pub(crate) run: Run,
     pub(crate) resumed: bool,
-    pub(crate) snapshot: Snapshot,
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// The source connection that coordinates.
+    pub(crate) source: Arc<Session>,
     /// The target connection that coordinates; in a dry run the only one.
     pub(crate) target: Arc<Session>,
+    pub(crate) pool: Arc<Pool>,
+    /// Held for reading by every batch, for writing by whoever takes foreign keys off a table: that
+    /// locks the parents too, and batches of other entities lock them one by one.
+    pub(crate) gate: Arc<RwLock<()>>,
 }
 
 /// Moves the selected entities. An earlier run that was left unfinished is taken up and finished
@@ -93,20 +102,37 @@ pub async fn migrate(
         &snapshot.position,
     )
     .await?;
+    let pool = Pool::open(context, options, &snapshot, &target).await?;
     let engine = Engine {
         context,
         options,
         model: &model,
         run,
         resumed,
-        snapshot,
+        source: Arc::clone(&snapshot.session),
+        snapshot: Arc::new(snapshot),
         target,
+        pool: Arc::new(pool),
+        gate: Arc::default(),
     };
     let result = engine.work(&selection).await;
     engine.close(result).await
 }
 
-impl Engine<'_> {
+impl<'a> Engine<'a> {
+    /// The same run over other coordinating connections.
+    fn lane(&self, source: Arc<Session>, target: Arc<Session>) -> Engine<'a> {
+        Engine {
+            run: self.run.clone(),
+            snapshot: Arc::clone(&self.snapshot),
+            source,
+            target,
+            pool: Arc::clone(&self.pool),
+            gate: Arc::clone(&self.gate),
+            ..*self
+        }
+    }
+
     async fn work(&self, selection: &Selection) -> Result<()> {
         self.context.events.send(Event::RunStarted {
             run_id: self.run.run_id.clone(),
@@ -117,26 +143,7 @@ impl Engine<'_> {
                 .map(|s| s.entity.clone())
                 .collect(),
         });
-        let mut workers = workers::open(self).await?;
-        let mut steps = selection.entities().iter().peekable();
-        while let Some(step) = steps.next() {
-            let mut component = vec![step];
-            while let Some(next) = steps.next_if(|next| next.component == step.component) {
-                component.push(next);
-            }
-            let mut loads = Vec::new();
-            for step in component {
-                self.context.stop_requested()?;
-                let (load, back) = entity::load(self, step, workers).await?;
-                workers = back;
-                loads.extend(load);
-            }
-            let source = &self.snapshot.session;
-            crate::link::link(self.context, self.model, source, &self.target, &loads).await?;
-            for load in &loads {
-                entity::finish(self, load).await?;
-            }
-        }
+        lanes::run(self, selection).await?;
         self.check_catalog().await?;
         failpoints::reach(failpoints::BEFORE_FINISH)
     }

@@ -1,5 +1,7 @@
 //! One consistent view of the source for everything that a run reads.
 
+use std::sync::Arc;
+
 use regraft_pg::Session;
 
 use crate::context::Context;
@@ -8,7 +10,7 @@ use crate::error::Result;
 /// A snapshot of the source, held open by its own connection and shared with others.
 pub(crate) struct Snapshot {
     /// The connection that holds it; also reads through it.
-    pub(crate) session: Session,
+    pub(crate) session: Arc<Session>,
     id: String,
     /// `pg_current_snapshot()` of it, for the record.
     pub(crate) position: String,
@@ -30,7 +32,7 @@ impl Snapshot {
         Ok(Self {
             id: row.get(0),
             position: row.get(1),
-            session,
+            session: Arc::new(session),
         })
     }
 

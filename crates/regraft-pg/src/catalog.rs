@@ -319,3 +319,25 @@ async fn documents<T: for<'de> Deserialize<'de>>(
         })
         .collect()
 }
+/// The names of the valid indexes and of the constraints of one table, given by its quoted name;
+/// `None` where there is no such table. Unlike [`Catalog::read`] this is safe beside sessions that
+/// change other tables at the same time.
+///
+/// # Errors
+/// A connection that fails.
+pub async fn names_on(
+    client: &impl GenericClient,
+    table: &str,
+) -> Result<Option<(Vec<String>, Vec<String>)>> {
+    let row = client
+        .query_one(
+            "select to_regclass($1) is not null,
+                    array(select c.relname::text from pg_index i join pg_class c on c.oid = i.indexrelid
+                          where i.indrelid = to_regclass($1) and i.indisvalid),
+                    array(select conname::text from pg_constraint where conrelid = to_regclass($1))",
+            &[&table],
+        )
+        .await?;
+    let there: bool = row.get(0);
+    Ok(there.then(|| (row.get(1), row.get(2))))
+}

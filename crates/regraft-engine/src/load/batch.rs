@@ -11,6 +11,7 @@ use regraft_pg::copy::{Reader, Tuple, Writer};
 use regraft_pg::{ErrorKind, Session};
 use regraft_project::Provenance;
 use serde_json::json;
+use tokio::sync::RwLock;
 use tokio_postgres::CopyInSink;
 use uuid::Uuid;
 
@@ -39,6 +40,8 @@ pub(crate) struct EntityLoad {
     pub(crate) merged: Arc<Merged>,
     /// Rows that may have an equal under a unique index; for a bulk load.
     pub(crate) doubles: Option<Arc<Doubles>>,
+    /// See `Engine::gate`.
+    pub(crate) gate: Arc<RwLock<()>>,
     /// Whether its batches go one after the other.
     pub(crate) serial: bool,
     /// Whether earlier runs moved rows of this entity.
@@ -100,6 +103,7 @@ pub(crate) async fn process(
     load: &EntityLoad,
     range: &BatchRange,
 ) -> Result<BatchRecord> {
+    let _at_work = load.gate.read().await;
     let mut transformer = Transformer::new(
         Arc::clone(&load.model),
         load.deriver.clone(),

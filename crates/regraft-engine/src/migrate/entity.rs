@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::keys::{Deriver, LegacyId};
 use crate::load::{
-    BatchRange, Classifier, Doubles, EntityLoad, PlannedRange, Reason, Worker, duplicates,
+    BatchRange, Classifier, Doubles, EntityLoad, PlannedRange, Reason, duplicates,
     foreign_conditions, merged, order_decides, parse_id, partition, write_merged,
 };
 use crate::model::{EntityModel, Model};
@@ -25,13 +25,11 @@ use crate::transaction;
 /// From so many rows on, bringing indexes back costs less than keeping them up to date.
 const BULK_FROM: i64 = 5_000;
 
-/// Loads an entity up to the point where only its cycle has to be linked; gives the workers back.
-/// `None` where an earlier process of this run has done all of it.
+/// Loads an entity up to the point where only its cycle has to be linked. `None` where an earlier process of this run has done all of it.
 pub(crate) async fn load(
     engine: &Engine<'_>,
     step: &EntityStep,
-    workers: Vec<Worker>,
-) -> Result<(Option<Arc<EntityLoad>>, Vec<Worker>)> {
+) -> Result<Option<Arc<EntityLoad>>> {
     let name = step.entity.as_str();
     let model =
         engine.model.entities.get(name).ok_or_else(|| {
@@ -44,11 +42,11 @@ pub(crate) async fn load(
         .into_iter()
         .find(|c| c.entity == name);
     if before.as_ref().is_some_and(|c| c.phase == Phase::Done) {
-        return Ok((None, workers));
+        return Ok(None);
     }
     let planned = planned(engine, model).await.map_err(in_entity)?;
     let ranges = partition(
-        &engine.snapshot.session,
+        &engine.source,
         model,
         engine.context.settings.batch_size,
         &planned,
@@ -64,12 +62,12 @@ pub(crate) async fn load(
         batches: ranges.len() as u64,
         mode: load.checkpoint.mode.as_str(),
     });
-    let workers = workers::run(engine, &load, ranges, workers)
+    workers::run(engine, &load, ranges)
         .await
         .map_err(in_entity)?;
     if load.checkpoint.phase != Phase::Merging {
-        settle(engine, &load, &workers).await.map_err(in_entity)?;
-        write_merged(&engine.snapshot.session, &engine.target, &load)
+        settle(engine, &load).await.map_err(in_entity)?;
+        write_merged(&engine.source, &engine.target, &load)
             .await
             .map_err(in_entity)?;
     }
@@ -88,7 +86,7 @@ pub(crate) async fn load(
         left: (account.quarantined + account.blocked).unsigned_abs(),
         seconds: started.elapsed().as_secs_f64(),
     });
-    Ok((Some(load), workers))
+    Ok(Some(load))
 }
 
 /// The ranges that an earlier process of this run cut the entity into.
@@ -141,7 +139,6 @@ async fn open(
     };
     let run = &engine.run;
     let checkpoint = transaction::run(target, engine.options.dry_run, async || {
-        regraft_ledger::create_partition(&***target, &model.name).await?;
         if mode == Mode::InPlace {
             regraft_ledger::attach_index(&***target, &model.name, model.numeric).await?;
         }
@@ -174,7 +171,7 @@ async fn open(
     })
     .await?;
     let parents = parents(engine, model).await?;
-    let merged = Arc::new(merged(&engine.snapshot.session, model).await?);
+    let merged = Arc::new(merged(&engine.source, model).await?);
     let losers = if mode == Mode::InPlace {
         let deriver = engine
             .context
@@ -191,7 +188,7 @@ async fn open(
             engine.options.dry_run,
         )?;
         classifier.merge(Arc::clone(&merged));
-        duplicates(&engine.snapshot.session, target, &mut classifier).await?
+        duplicates(&engine.source, target, &mut classifier).await?
     } else {
         HashMap::<LegacyId, Vec<Reason>>::new()
     };
@@ -223,6 +220,7 @@ async fn open(
         losers: Arc::new(losers),
         merged,
         doubles: doubles.map(Arc::new),
+        gate: Arc::clone(&engine.gate),
         serial,
         has_existing,
         first_quarantine,
@@ -235,6 +233,7 @@ async fn open(
         && load.checkpoint.dropped.as_array().is_none_or(Vec::is_empty)
         && load.checkpoint.phase == Phase::Loading
     {
+        let _alone = engine.gate.write().await;
         bulk::take_off(target, &load).await?;
     }
     Ok(load)
@@ -337,7 +336,7 @@ async fn parents(
 }
 
 /// Brings back what a bulk load took off.
-async fn settle(engine: &Engine<'_>, load: &Arc<EntityLoad>, workers: &[Worker]) -> Result<()> {
+async fn settle(engine: &Engine<'_>, load: &Arc<EntityLoad>) -> Result<()> {
     if load.checkpoint.mode != Mode::Bulk {
         return Ok(());
     }
@@ -348,8 +347,13 @@ async fn settle(engine: &Engine<'_>, load: &Arc<EntityLoad>, workers: &[Worker])
     let dropped: Vec<Dropped> = row
         .and_then(|c| serde_json::from_value(c.dropped).ok())
         .ok_or_else(unreadable_record)?;
+    // This entity's batches are done: whoever is idle helps to build indexes.
+    let mut helpers = engine.pool.spare();
+    if let Some(one_too_many) = helpers.pop() {
+        engine.pool.put(one_too_many);
+    }
     let mut sessions = vec![Arc::clone(&engine.target)];
-    sessions.extend(workers.iter().skip(1).map(|w| Arc::clone(&w.target)));
+    sessions.extend(helpers.iter().map(|w| Arc::clone(&w.target)));
     tokio::select! {
         // A large index takes minutes: what is being built is cancelled, and built again by the
         // process that goes on.
@@ -360,7 +364,10 @@ async fn settle(engine: &Engine<'_>, load: &Arc<EntityLoad>, workers: &[Worker])
             engine.target.batch_execute("rollback").await?;
             return Err(crate::context::interrupted());
         }
-        done = bulk::bring_back(engine.context, &engine.snapshot.session, &sessions, load, &dropped) => done?,
+        done = bulk::bring_back(engine.context, &engine.source, &sessions, load, &dropped) => done?,
+    }
+    for helper in helpers {
+        engine.pool.put(helper);
     }
     let target = &engine.target;
     transaction::run(target, load.nested, async || {

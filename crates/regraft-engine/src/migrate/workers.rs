@@ -6,32 +6,83 @@ use std::time::Duration;
 
 use regraft_ledger::BatchRecord;
 use regraft_pg::Session;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::Engine;
+use super::{Engine, MigrateOptions};
 use crate::context::{Context, interrupted};
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::load::{BatchRange, EntityLoad, Worker, process};
+use crate::snapshot::Snapshot;
 
-/// Opens the workers of a run.
-pub(crate) async fn open(engine: &Engine<'_>) -> Result<Vec<Worker>> {
-    if engine.options.dry_run {
-        let source = engine.snapshot.join(engine.context).await?;
-        return Ok(vec![Worker {
-            source,
-            target: Arc::clone(&engine.target),
-        }]);
+/// The workers of a run, shared by the entities that are at work side by side: each batch takes
+/// the one that has been idle for longest.
+pub(crate) struct Pool {
+    idle: tokio::sync::Mutex<UnboundedReceiver<Worker>>,
+    back: UnboundedSender<Worker>,
+    size: usize,
+}
+
+impl Pool {
+    /// Opens as many workers as the settings say; in a dry run one, on the run's own connection.
+    pub(crate) async fn open(
+        context: &Context,
+        options: &MigrateOptions,
+        snapshot: &Snapshot,
+        target: &Arc<Session>,
+    ) -> Result<Self> {
+        let (back, idle) = unbounded_channel();
+        let size = if options.dry_run {
+            1
+        } else {
+            context.settings.workers.max(1)
+        };
+        let pool = Self {
+            idle: idle.into(),
+            back,
+            size,
+        };
+        for _ in 0..size {
+            pool.put(Worker {
+                source: snapshot.join(context).await?,
+                target: if options.dry_run {
+                    Arc::clone(target)
+                } else {
+                    Arc::new(loading_session(context).await?)
+                },
+            });
+        }
+        Ok(pool)
     }
-    let mut workers = Vec::new();
-    for _ in 0..engine.context.settings.workers {
-        workers.push(Worker {
-            source: engine.snapshot.join(engine.context).await?,
-            target: Arc::new(loading_session(engine.context).await?),
-        });
+
+    /// How many there are.
+    pub(crate) fn size(&self) -> usize {
+        self.size
     }
-    Ok(workers)
+
+    async fn take(&self) -> Result<Worker> {
+        let worker = self.idle.lock().await.recv().await;
+        worker.ok_or_else(|| Error::new(Kind::Internal, "no worker is left"))
+    }
+
+    /// Gives a worker back.
+    pub(crate) fn put(&self, worker: Worker) {
+        // The other end lives as long as this one.
+        let _ = self.back.send(worker);
+    }
+
+    /// Workers that are idle right now.
+    pub(crate) fn spare(&self) -> Vec<Worker> {
+        let mut spare = Vec::new();
+        if let Ok(mut idle) = self.idle.try_lock() {
+            while let Ok(worker) = idle.try_recv() {
+                spare.push(worker);
+            }
+        }
+        spare
+    }
 }
 
 /// A target connection for loading. Its commits don't wait for the disk: a server crash can only
@@ -45,7 +96,7 @@ async fn loading_session(context: &Context) -> Result<Session> {
     Ok(session)
 }
 
-/// Moves batches side by side until none is left, and gives the workers back.
+/// Moves batches side by side until none is left.
 ///
 /// # Errors
 /// The first error of any batch; the others are stopped at their next clean point.
@@ -53,22 +104,17 @@ pub(crate) async fn run(
     engine: &Engine<'_>,
     load: &Arc<EntityLoad>,
     ranges: Vec<BatchRange>,
-    workers: Vec<Worker>,
-) -> Result<Vec<Worker>> {
+) -> Result<()> {
+    let side_by_side = if load.serial { 1 } else { engine.pool.size() };
+    let side_by_side = side_by_side.min(ranges.len());
     let queue = Arc::new(Mutex::new(VecDeque::from(ranges)));
     let stop = engine.context.cancel.child_token();
     let mut tasks = JoinSet::new();
-    let at_work = if load.serial { 1 } else { workers.len() };
-    let mut back: Vec<Worker> = Vec::with_capacity(workers.len());
-    for (number, worker) in workers.into_iter().enumerate() {
-        if number >= at_work {
-            back.push(worker);
-            continue;
-        }
+    for _ in 0..side_by_side {
         let (context, load) = (engine.context.clone(), Arc::clone(load));
-        let (queue, stop) = (Arc::clone(&queue), stop.clone());
+        let (queue, stop, pool) = (Arc::clone(&queue), stop.clone(), Arc::clone(&engine.pool));
         tasks.spawn(async move {
-            let done = take_batches(&context, &load, &queue, &stop, worker).await;
+            let done = take_batches(&context, &load, &queue, &stop, &pool).await;
             if done.is_err() {
                 stop.cancel();
             }
@@ -78,19 +124,15 @@ pub(crate) async fn run(
     let mut first_error: Option<Error> = None;
     while let Some(done) = tasks.join_next().await {
         let done = done.map_err(|e| Error::new(Kind::Internal, format!("a worker ended: {e}")))?;
-        match done {
-            Ok(worker) => back.push(worker),
+        if let Err(error) = done {
             // What stopped the others says more than that they were stopped.
-            Err(error) => match &first_error {
+            match &first_error {
                 Some(first) if first.kind() != Kind::Interrupted => {}
                 _ => first_error = Some(error),
-            },
+            }
         }
     }
-    match first_error {
-        Some(error) => Err(error),
-        None => Ok(back),
-    }
+    first_error.map_or(Ok(()), Err)
 }
 
 async fn take_batches(
@@ -98,11 +140,15 @@ async fn take_batches(
     load: &Arc<EntityLoad>,
     queue: &Mutex<VecDeque<BatchRange>>,
     stop: &CancellationToken,
-    mut worker: Worker,
-) -> Result<Worker> {
+    pool: &Pool,
+) -> Result<()> {
     loop {
         let next = queue.lock().ok().and_then(|mut queue| queue.pop_front());
-        let Some(range) = next else { return Ok(worker) };
+        let Some(range) = next else { return Ok(()) };
+        let mut worker = tokio::select! {
+            () = stop.cancelled() => return Err(interrupted()),
+            worker = pool.take() => worker?,
+        };
         let record = tokio::select! {
             // Dropping the batch closes its connections, and with them its transaction.
             () = stop.cancelled() => return Err(interrupted()),
@@ -115,6 +161,7 @@ async fn take_batches(
                 &range.high.to_string(),
             )
         })?;
+        pool.put(worker);
         context.events.send(Event::RowsDone {
             entity: load.model.name.clone(),
             rows: record.account.source_rows.unsigned_abs(),

@@ -181,6 +181,10 @@ pub(crate) struct PlanArguments {
     /// Add everything that the named entities refer to
     #[arg(long)]
     pub(crate) with_deps: bool,
+    /// Show funnels, filters, constraints and codes of every entity in full, and who reads which
+    /// source table; done for one to three named entities anyway
+    #[arg(long)]
+    pub(crate) details: bool,
     /// Show the SQL that will run
     #[arg(long)]
     pub(crate) sql: bool,

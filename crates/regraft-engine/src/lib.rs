@@ -28,7 +28,10 @@ pub use context::{Context, KeySecret, Settings};
 pub use error::{Error, Kind, Place, Result};
 pub use events::{Event, Events};
 pub use migrate::{MigrateOptions, ModeChoice, Outcome, migrate};
-pub use plan::{ColumnPlan, EntityPlan, FilterCount, Plan, Prediction, plan};
+pub use plan::{
+    ChildLoss, CodeCount, CodedColumn, ColumnPlan, ConstraintPlan, EntityPlan, FilterCount, Funnel,
+    Hop, Loss, Plan, Prediction, SourceTable, plan,
+};
 pub use receipt::{
     EntityReceipt, EntityStatus, Receipt, Status, UnfinishedRun, quarantine, quarantine_summary,
     receipt, runs, status,

@@ -7,7 +7,7 @@
 //! References are read from the source as often as they are needed, never kept: only what can't
 //! stay is held in memory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use regraft_ledger::Phase;
@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::keys::{Found, KeyMap, LegacyId};
-use crate::load::{EntityLoad, Reason, fingerprint_of, kept_condition};
+use crate::load::{EntityLoad, Reason, ReferenceSurvey, fingerprint_of, kept_condition};
 use crate::model::{EntityModel, MissingKey, Model, OutputRule};
 
 /// Keys by entity.
@@ -170,17 +170,29 @@ impl<'a> Reference<'a> {
 
     /// The next reference of a row that is among `own`.
     async fn next(&self, rows: &mut Rows<'_>, own: &KeyMap) -> Result<Option<Edge<'a>>> {
-        while let Some(row) = rows.next().await? {
-            let id = id_of(self.model, row.get(0))?;
-            let parent = self.cases.get(row.get(1).unwrap_or_default());
-            if let (Found::Key(key), Some(parent)) = (own.find_id(&id), parent) {
-                let text = String::from_utf8_lossy(row.get(2).unwrap_or_default());
+        while let Some((id, parent, parent_id)) = self.next_of_any(rows).await? {
+            if let Found::Key(key) = own.find_id(&id) {
                 return Ok(Some(Edge {
                     id,
                     key,
                     parent,
-                    parent_id: text.into_owned(),
+                    parent_id,
                 }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next row with a reference: its id, the parent's entity and the parent's id as text.
+    async fn next_of_any(
+        &self,
+        rows: &mut Rows<'_>,
+    ) -> Result<Option<(LegacyId, &'a str, String)>> {
+        while let Some(row) = rows.next().await? {
+            if let Some(parent) = self.cases.get(row.get(1).unwrap_or_default()) {
+                let id = id_of(self.model, row.get(0))?;
+                let text = String::from_utf8_lossy(row.get(2).unwrap_or_default());
+                return Ok(Some((id, parent, text.into_owned())));
             }
         }
         Ok(None)
@@ -204,14 +216,39 @@ fn id_of(model: &EntityModel, field: Option<&[u8]>) -> Result<LegacyId> {
     Ok(LegacyId::Text(text.to_owned()))
 }
 
-fn find(keys: &Keys, edge: &Edge<'_>) -> (Option<LegacyId>, Found) {
-    let Some(map) = keys.get(edge.parent) else {
+/// Counts where a reference that waits for its cycle leads, for every kept row but those in
+/// `unread`; `keys` are those of all entities when the cycle was read.
+pub(crate) async fn follow(
+    source: &Session,
+    model: &EntityModel,
+    survey: &mut ReferenceSurvey,
+    keys: &Keys,
+    unread: &HashSet<LegacyId>,
+) -> Result<()> {
+    let Some(reference) = survey.output.and_then(|at| Reference::of(model, at)) else {
+        return Ok(());
+    };
+    let mut rows = reference.read(source).await?;
+    while let Some((id, entity, parent_id)) = reference.next_of_any(&mut rows).await? {
+        if unread.contains(&id) {
+            continue;
+        }
+        let (parent_id, found) = find(keys, entity, parent_id);
+        if let (Some(parent), Some(parent_id)) = (survey.parent(entity), parent_id) {
+            survey.note(&id, parent, parent_id, found);
+        }
+    }
+    Ok(())
+}
+
+fn find(keys: &Keys, parent: &str, parent_id: String) -> (Option<LegacyId>, Found) {
+    let Some(map) = keys.get(parent) else {
         return (None, Found::Absent);
     };
     let id = if map.is_numeric() {
-        edge.parent_id.parse().ok().map(LegacyId::Number)
+        parent_id.parse().ok().map(LegacyId::Number)
     } else {
-        Some(LegacyId::Text(edge.parent_id.clone()))
+        Some(LegacyId::Text(parent_id))
     };
     let found = id.as_ref().map_or(Found::Absent, |id| map.find_id(id));
     (id, found)
@@ -276,7 +313,7 @@ pub(crate) async fn doomed(
                 }
                 let mut rows = reference.read(source).await?;
                 while let Some(edge) = reference.next(&mut rows, own).await? {
-                    match find(keys, &edge) {
+                    match find(keys, edge.parent, edge.parent_id.clone()) {
                         (_, Found::Stopped) => doomed.add(&reference, edge, "blocked_parent"),
                         (_, Found::Absent) => doomed.add(&reference, edge, "missing_parent"),
                         (id, Found::Key(_)) if doomed.contains(edge.parent, id.as_ref()) => {
@@ -349,7 +386,7 @@ async fn write_links(
             links.clear();
         }
         let Some(edge) = edge else { return Ok(()) };
-        let parent = match find(keys, &edge).1 {
+        let parent = match find(keys, edge.parent, edge.parent_id).1 {
             Found::Key(key) => Some(key),
             _ => fallback,
         };

@@ -10,6 +10,7 @@ mod read;
 mod reason;
 mod row;
 mod stage;
+mod survey;
 mod unique;
 
 pub(crate) use batch::{EntityLoad, Worker, parse_id, process, quarantined_rows};
@@ -17,8 +18,12 @@ pub(crate) use classify::{Classifier, foreign_conditions};
 pub(crate) use doubles::Doubles;
 pub(crate) use merge::{Merged, merged, write_merged};
 pub(crate) use read::MappedRow;
-pub(crate) use read::{BatchRange, PlannedRange, Rows, kept_condition, partition, read_rows};
+pub(crate) use read::{
+    BatchRange, PlannedRange, Rows, filter_examples, filters_of, kept_condition, partition,
+    read_all, read_rows,
+};
 pub(crate) use reason::{Faults, Reason};
 pub(crate) use row::{Outcome, Transformer, fingerprint_of};
 pub(crate) use stage::row_conditions;
+pub(crate) use survey::{CodeSurvey, EXAMPLES, ReferenceSurvey, Sample, Survey};
 pub(crate) use unique::{duplicates, order_decides};

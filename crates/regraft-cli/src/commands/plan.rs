@@ -24,7 +24,11 @@ pub(super) async fn run(invocation: &Invocation, arguments: &PlanArguments) -> R
     }
     let verbose = invocation.printer.is_verbose();
     invocation.printer.report(&plan, |width| {
-        let mut text = views::plan::render(&plan, width);
+        let details = detailed(arguments, &plan);
+        let mut text = views::plan::render(&plan, &details, width);
+        if arguments.details {
+            text.push_str(&views::plan::tables(&plan, width));
+        }
         if verbose {
             text.push_str(&views::plan::columns(&plan, width));
         }
@@ -33,16 +37,38 @@ pub(super) async fn run(invocation: &Invocation, arguments: &PlanArguments) -> R
         }
         text
     });
-    if plan.entities.iter().any(|entity| entity.to_move > 0) {
-        invocation.printer.next_steps(&[
-            (
-                migrate_command(arguments, &plan, true),
-                "go through every row without a change",
-            ),
-            (migrate_command(arguments, &plan, false), "do exactly this"),
-        ]);
+    let mut steps = Vec::new();
+    if let Some(entity) = plan.entities.iter().find(|e| e.quarantined + e.blocked > 0)
+        && detailed(arguments, &plan).is_empty()
+    {
+        let command = format!("regraft plan {}", entity.entity);
+        steps.push((command, "see where its rows are lost, hop by hop"));
     }
+    if plan.entities.iter().any(|entity| entity.to_move > 0) {
+        steps.push((
+            migrate_command(arguments, &plan, true),
+            "go through every row without a change",
+        ));
+        steps.push((migrate_command(arguments, &plan, false), "do exactly this"));
+    }
+    invocation.printer.next_steps(&steps);
     Ok(ExitStatus::Done)
+}
+
+/// More named entities than this are shown as an overview.
+const NAMED: usize = 3;
+
+/// The entities to show in full.
+fn detailed(arguments: &PlanArguments, plan: &Plan) -> Vec<String> {
+    let planned = || plan.entities.iter().map(|entity| entity.entity.clone());
+    if arguments.details {
+        return planned().collect();
+    }
+    let names = arguments.entities.list();
+    if names.len() > NAMED {
+        return Vec::new();
+    }
+    planned().filter(|entity| names.contains(entity)).collect()
 }
 
 fn document(plan: &Plan) -> Result<String> {

@@ -1,5 +1,9 @@
 //! The plan: what a migration would do.
 
+mod codes;
+mod detail;
+mod references;
+
 use regraft_engine::{EntityPlan, Plan};
 use regraft_ledger::ReasonCount;
 
@@ -8,8 +12,8 @@ use crate::figures;
 use crate::style::{self, paint};
 use crate::table::{Table, Tone, count, text, worry};
 
-/// The plan for people.
-pub(crate) fn render(plan: &Plan, width: usize) -> String {
+/// The plan for people; with everything that was counted of the entities in `details`.
+pub(crate) fn render(plan: &Plan, details: &[String], width: usize) -> String {
     let rows: u64 = plan.entities.iter().map(|entity| entity.to_move).sum();
     let mut out = format!(
         "plan {} of project {}\n",
@@ -27,8 +31,58 @@ pub(crate) fn render(plan: &Plan, width: usize) -> String {
     out.push_str(&entities(plan, width));
     out.push_str(&filters(plan, width));
     out.push_str(&predictions(plan, width));
+    out.push_str(&references::overview(plan, width));
+    out.push_str(&codes::overview(plan, width));
+    for entity in &plan.entities {
+        if details.contains(&entity.entity) {
+            out.push_str(&detail::render(entity, width));
+        }
+    }
     out.push_str(&not_written(plan, width));
+    out.push_str(&coverage(plan, width));
     out
+}
+
+fn heading(text: &str) -> String {
+    format!("\n{}\n", paint(style::HEADING, text))
+}
+
+/// Which tables of the source nobody reads.
+fn coverage(plan: &Plan, width: usize) -> String {
+    let unread: Vec<String> = plan
+        .source_tables
+        .iter()
+        .filter(|table| table.entities.is_empty())
+        .map(|table| match table.empty {
+            Some(true) => format!("{} (empty)", table.table),
+            _ => table.table.clone(),
+        })
+        .collect();
+    let all = figures::counted(plan.source_tables.len() as u64, "table");
+    let line = if unread.is_empty() {
+        format!("all {all} of the source are read by some entity")
+    } else {
+        format!(
+            "{} of the {all} of the source are read by no entity: {}",
+            figures::count(unread.len() as u64),
+            unread.join(", ")
+        )
+    };
+    format!("\n{}\n", figures::wrap(&line, width, 2))
+}
+
+/// Which entities read each table of the source.
+pub(crate) fn tables(plan: &Plan, width: usize) -> String {
+    let mut table = Table::new().text("source table").text("read by");
+    for source in &plan.source_tables {
+        let readers = match (source.entities.is_empty(), source.empty) {
+            (true, Some(true)) => ("no entity (the table is empty)".to_owned(), Tone::Quiet),
+            (true, _) => ("no entity".to_owned(), Tone::Caution),
+            _ => text(source.entities.join(", ")),
+        };
+        table.row(vec![text(&source.table), readers]);
+    }
+    format!("\n{}", table.render(width, 2))
 }
 
 fn entities(plan: &Plan, width: usize) -> String {
@@ -84,26 +138,30 @@ fn left(entity: &EntityPlan) -> u64 {
 }
 
 fn filters(plan: &Plan, width: usize) -> String {
+    let with_children = plan
+        .entities
+        .iter()
+        .flat_map(|entity| &entity.filters)
+        .any(|filter| !filter.children.is_empty());
     let mut table = Table::new().text("entity").number("rows").text("filter");
+    if with_children {
+        table = table.text("whose parent it drops");
+    }
     let mut any = false;
     for entity in &plan.entities {
-        for filter in &entity.filters {
+        for filter in entity.filters.iter().filter(|filter| filter.rows > 0) {
             any = true;
-            table.row(vec![
-                text(&entity.entity),
-                count(filter.rows),
-                text(&filter.name),
-            ]);
+            let mut cells = vec![text(&entity.entity), count(filter.rows), text(&filter.name)];
+            if with_children {
+                cells.push(text(detail::children(filter)));
+            }
+            table.row(cells);
         }
     }
     if !any {
         return String::new();
     }
-    format!(
-        "\n{}\n{}",
-        paint(style::HEADING, "dropped by filters"),
-        table.render(width, 2)
-    )
+    heading("dropped by filters") + &table.render(width, 2)
 }
 
 fn predictions(plan: &Plan, width: usize) -> String {

@@ -7,7 +7,7 @@ use regraft_pg::Session;
 
 use super::batch::{Progress, Sink, existing, is_about_rows, read_into};
 use super::read::{BatchRange, Rows};
-use super::{Merged, Reason, Transformer, stage};
+use super::{Merged, Reason, Survey, Transformer, stage};
 use crate::error::Result;
 use crate::keys::{Deriver, KeyMap, LegacyId};
 use crate::model::{EntityModel, Model, OutputRule};
@@ -66,6 +66,21 @@ impl Classifier {
     /// Also refuses these rows from now on.
     pub(crate) fn refuse(&mut self, losers: HashMap<LegacyId, Vec<Reason>>) {
         self.transformer.losers = Arc::new(losers);
+    }
+
+    /// Counts the rows that are classified from now on.
+    pub(crate) fn begin_survey(&mut self) {
+        self.transformer.survey = Some(Survey::of(&self.model));
+    }
+
+    /// What was counted so far.
+    pub(crate) fn survey(&mut self) -> Option<&mut Survey> {
+        self.transformer.survey.as_mut()
+    }
+
+    /// Ends the counting.
+    pub(crate) fn end_survey(&mut self) -> Option<Survey> {
+        self.transformer.survey.take()
     }
 
     /// Classifies a range. References are taken to hold where the parent would be moved; the rows

@@ -1,6 +1,6 @@
 //! Reading the source: how an entity is cut into batches, and the query of a batch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use regraft_ledger::Account;
 use regraft_pg::Session;
@@ -274,18 +274,91 @@ fn id_array(model: &EntityModel, ids: &[LegacyId]) -> String {
 /// The query of a batch: the key, then the fields, of every kept row that is asked for, in key
 /// order.
 pub(crate) fn read_rows(model: &EntityModel, rows: &Rows) -> String {
+    format!(
+        "{}\n  and {}\norder by {}",
+        read_all(model),
+        rows.condition(model),
+        model.key_order(),
+    )
+}
+
+/// The query of a batch without its range.
+pub(crate) fn read_all(model: &EntityModel) -> String {
     let mut list = model.key_value();
     for field in &model.fields {
         list.push_str(",\n       ");
         list.push_str(&field.sql);
     }
     format!(
-        "select {list}\nfrom {}\nwhere {}\n  and {}\norder by {}",
+        "select {list}\nfrom {}\nwhere {}",
         model.from,
-        kept_condition(model),
-        rows.condition(model),
-        model.key_order(),
+        kept_condition(model)
     )
+}
+
+/// What the filters do with these rows: the place of the first filter that drops each, `None` where
+/// all keep it. Rows that the source doesn't have are left out.
+pub(crate) async fn filters_of(
+    source: &Session,
+    model: &EntityModel,
+    ids: &[LegacyId],
+) -> Result<HashMap<LegacyId, Option<usize>>> {
+    let mut found = HashMap::new();
+    for ids in ids.chunks(20_000) {
+        let sql = format!(
+            "select {}, {} from {}\nwhere {} = any ({})",
+            model.key_value(),
+            filter_case(model),
+            model.from,
+            model.key_order(),
+            id_array(model, ids)
+        );
+        for row in source.query(&sql, &[]).await? {
+            let filter: i32 = row.get(1);
+            let place = usize::try_from(filter).ok().and_then(|f| f.checked_sub(1));
+            found.insert(id_at(model, &row, 0), place);
+        }
+    }
+    Ok(found)
+}
+
+/// The lowest legacy ids, `most` of them, that a filter drops (and no filter before it). `filter` is
+/// its place.
+pub(crate) async fn filter_examples(
+    source: &Session,
+    model: &EntityModel,
+    ranges: &[BatchRange],
+    filter: usize,
+    most: usize,
+) -> Result<Vec<LegacyId>> {
+    let mut examples = Vec::new();
+    let name = &model.filters[filter].0;
+    for range in ranges.iter().filter(|r| r.filtered.contains_key(name)) {
+        let sql = format!(
+            "select {} from {}\nwhere {} and ({}) = {} order by {} limit {}",
+            model.key_value(),
+            model.from,
+            range.to_rows().condition(model),
+            filter_case(model),
+            filter + 1,
+            model.key_order(),
+            most - examples.len()
+        );
+        let rows = source.query(&sql, &[]).await?;
+        examples.extend(rows.iter().map(|row| id_at(model, row, 0)));
+        if examples.len() >= most {
+            break;
+        }
+    }
+    Ok(examples)
+}
+
+fn id_at(model: &EntityModel, row: &Row, at: usize) -> LegacyId {
+    if model.numeric {
+        LegacyId::Number(row.get(at))
+    } else {
+        LegacyId::Text(row.get(at))
+    }
 }
 
 /// The legacy ids of the kept rows among those asked for, in order.
@@ -303,15 +376,7 @@ pub(crate) async fn keys_of(
         model.key_order(),
     );
     let rows = source.query(&sql, &[]).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(if model.numeric {
-                LegacyId::Number(row.get(0))
-            } else {
-                LegacyId::Text(row.get(0))
-            })
-        })
-        .collect()
+    Ok(rows.iter().map(|row| id_at(model, row, 0)).collect())
 }
 
 /// The raw values of rows, as JSON by column in text form, for the quarantine.
@@ -346,12 +411,7 @@ pub(crate) async fn raw_values(
             id_array(model, ids)
         );
         for row in source.query(&sql, &[]).await? {
-            let id = if model.numeric {
-                LegacyId::Number(row.get(0))
-            } else {
-                LegacyId::Text(row.get(0))
-            };
-            values.insert(id, row.get(1));
+            values.insert(id_at(model, &row, 0), row.get(1));
         }
     }
     Ok(values)

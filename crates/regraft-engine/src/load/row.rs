@@ -9,7 +9,7 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::numeric::{self, Misfit};
-use super::{Doubles, MappedRow, Merged, Reason, json};
+use super::{Doubles, MappedRow, Merged, Reason, Survey, json};
 use crate::error::{Error, Kind, Result};
 use crate::keys::{Deriver, Found, KeyMap, LegacyId};
 use crate::model::{
@@ -48,6 +48,8 @@ pub(crate) struct Transformer {
     pub(crate) merged: Arc<Merged>,
     /// Where equal rows are watched for: in a bulk load.
     pub(crate) doubles: Option<Arc<Doubles>>,
+    /// What counts rows as they come by: for a plan.
+    pub(crate) survey: Option<Survey>,
     /// Rows of the current batch that are in place already.
     pub(crate) existing: HashMap<LegacyId, MappedRow>,
     /// The text form of the current row's legacy id.
@@ -105,6 +107,7 @@ impl Transformer {
             losers,
             merged: Arc::default(),
             doubles: None,
+            survey: None,
             existing: HashMap::new(),
             id_text: String::new(),
             scratch: Vec::new(),
@@ -137,6 +140,9 @@ impl Transformer {
         block: &mut Writer,
         fingerprints: &mut Vec<u8>,
     ) -> Result<Outcome> {
+        if let Some(survey) = &mut self.survey {
+            survey.row(id, bytes, tuple, &self.parents);
+        }
         self.set_id(id);
         let fingerprint = xxh3_128(bytes);
         if !self.existing.is_empty()

@@ -191,6 +191,9 @@ pub(crate) struct CodeSurvey {
     /// The target column.
     pub(crate) column: String,
     field: usize,
+    /// Only rows with a value here are counted: what chooses the entity of a reference is of no
+    /// account where nothing is referred to.
+    chooses_for: Option<usize>,
     /// Rows by value.
     pub(crate) values: HashMap<Vec<u8>, u64>,
     /// Rows without a value.
@@ -200,7 +203,17 @@ pub(crate) struct CodeSurvey {
 }
 
 impl CodeSurvey {
+    /// Whether its values choose the entity of a reference.
+    pub(crate) fn chooses(&self) -> bool {
+        self.chooses_for.is_some()
+    }
+
     fn row(&mut self, bytes: &[u8], tuple: &Tuple) {
+        if let Some(field) = self.chooses_for
+            && tuple.field(bytes, field + 1).is_none()
+        {
+            return;
+        }
         let Some(value) = tuple.field(bytes, self.field + 1) else {
             self.unset += 1;
             return;
@@ -240,14 +253,15 @@ impl Survey {
         let mut codes = Vec::new();
         for (at, output) in model.outputs.iter().enumerate() {
             references.extend(reference(&output.column, &output.rule, at));
-            let field = match &output.rule {
-                OutputRule::Map { field, .. } | OutputRule::Label { field, .. } => *field,
-                OutputRule::ReferenceBy { by, .. } => *by,
+            let (field, chooses_for) = match &output.rule {
+                OutputRule::Map { field, .. } | OutputRule::Label { field, .. } => (*field, None),
+                OutputRule::ReferenceBy { by, field, .. } => (*by, Some(*field)),
                 _ => continue,
             };
             codes.push(CodeSurvey {
                 column: output.column.clone(),
                 field,
+                chooses_for,
                 values: HashMap::new(),
                 unset: 0,
                 more: 0,

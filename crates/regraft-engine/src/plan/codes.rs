@@ -26,11 +26,19 @@ pub(super) fn coded(model: &EntityModel, entity: &Entity, survey: &CodeSurvey) -
         .map(|(value, rows)| translation.value(&String::from_utf8_lossy(value), *rows))
         .collect();
     if survey.unset > 0 {
-        values.push(CodeCount {
-            value: None,
-            rows: survey.unset,
-            becomes: translation.null.clone(),
-            rule: "null",
+        values.push(if survey.chooses() {
+            // Something is referred to, and nothing says of which entity.
+            CodeCount {
+                value: None,
+                ..translation.value("", survey.unset)
+            }
+        } else {
+            CodeCount {
+                value: None,
+                rows: survey.unset,
+                becomes: translation.null.clone(),
+                rule: "null",
+            }
         });
     }
     if survey.more == 0 {

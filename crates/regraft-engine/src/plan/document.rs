@@ -168,7 +168,8 @@ pub struct ConstraintPlan {
     pub examples: Vec<String>,
 }
 
-/// The values of a coded column, among the rows that the filters keep.
+/// The values of a coded column, among the rows that the filters keep. Of a reference whose entity is
+/// chosen by a value these are the values that choose, among the rows that refer to something.
 #[derive(Debug, Clone, Serialize)]
 pub struct CodedColumn {
     /// The column.

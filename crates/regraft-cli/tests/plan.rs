@@ -182,7 +182,10 @@ fn parents_outside_of_the_plan_are_told_from_missing_ones() {
     program(&rehearsal).expect(0, &["migrate", "doctors"]);
     let after = program(&rehearsal).json(0, &["plan", "patients"]);
     let mut stopped = expected.to_vec();
-    stopped.extend(["parent_moved 13", "- 2 parent_stays_behind doctors: 8 18"]);
+    stopped.extend([
+        "parent_moved 13",
+        "- 2 parent_quarantined doctors not_null:name: 8 18",
+    ]);
     assert_eq!(lines(&after, "patients", "doctor_id"), stopped);
     assert_consistent(&after);
 }

@@ -295,7 +295,8 @@ fn ledger_id(numeric: bool, bytes: &[u8]) -> Result<LegacyId> {
     ))
 }
 
-fn ledger_id_text(numeric: bool, text: String) -> Result<LegacyId> {
+/// A legacy id from its text form in the ledger.
+pub(crate) fn ledger_id_text(numeric: bool, text: String) -> Result<LegacyId> {
     if numeric {
         return Ok(LegacyId::Number(text.parse().map_err(|_| unreadable())?));
     }

@@ -28,7 +28,7 @@ pub use mapping::{
 };
 pub use quarantine::{
     Bucket, QuarantineFilter, QuarantineRow, Quarantined, ReasonCount, any as any_quarantine,
-    delete_quarantine_of_run, list as list_quarantine, move_to_quarantine, open_ids,
+    delete_quarantine_of_run, list as list_quarantine, move_to_quarantine, open_ids, open_reasons,
     put as put_quarantine, put_first as put_first_quarantine, reason_keys,
     reopen as reopen_quarantine, resolve as resolve_quarantine, summary as quarantine_summary,
 };

@@ -299,6 +299,38 @@ pub async fn open_ids(client: &impl GenericClient, entity: &str) -> Result<Vec<S
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
+/// Open rows of an entity, `most` of them, each with its bucket and its reasons as the account counts
+/// them: `code:place`, several with commas.
+pub async fn open_reasons(
+    client: &impl GenericClient,
+    entity: &str,
+    most: i64,
+) -> Result<Vec<(String, Bucket, String)>> {
+    let rows = client
+        .query(
+            "select legacy_id, bucket,
+                    (select string_agg(distinct ((r ->> 'code')
+                       || coalesce(':' || coalesce(r ->> 'constraint', r ->> 'column'), '')) collate \"C\", ', ')
+                     from jsonb_array_elements(reasons) r)
+             from regraft.migration_quarantine
+             where entity = $1 and state = 'open' order by legacy_id limit $2",
+            &[&entity, &most],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| {
+            let bucket = if row.get::<_, &str>(1) == "blocked" {
+                Bucket::Blocked
+            } else {
+                Bucket::Quarantined
+            };
+            let reasons: Option<String> = row.get(2);
+            (row.get(0), bucket, reasons.unwrap_or_default())
+        })
+        .collect())
+}
+
 /// Which rows of the quarantine to list.
 #[derive(Debug, Clone, Default)]
 pub struct QuarantineFilter {

@@ -138,7 +138,7 @@ pub struct Loss {
     /// `filtered` by the entity's own filter, `source_error` (the source can't compute the row),
     /// `null`, `not_named` (the value that chooses the entity is not in the list), `not_in_source`,
     /// `parent_filtered`, `parent_quarantined`, `parent_blocked`, `parent_stays_behind` (one or the
-    /// other, as the ledger has it), `parent_not_planned` (neither moved yet nor part of this plan).
+    /// other; the reasons of a parent are kept for its first 250,000 such rows), `parent_not_planned` (neither moved yet nor part of this plan).
     pub reason: &'static str,
     /// The parent's entity.
     pub parent: Option<String>,

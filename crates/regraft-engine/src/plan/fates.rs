@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 
 use regraft_ledger::Bucket;
+use regraft_pg::Session;
 
+use crate::error::Result;
 use crate::keys::LegacyId;
 use crate::load::{Faults, Reason};
+use crate::migrate::ledger_id_text;
 
 /// Rows whose reasons are kept for one entity; of further ones only that they stay behind is known.
 const MOST: usize = 250_000;
@@ -21,13 +24,26 @@ pub(super) struct Fates {
 impl Fates {
     /// Takes note of a row with its reasons.
     pub(super) fn add(&mut self, id: &LegacyId, reasons: &[Reason]) {
-        if self.rows.len() >= MOST {
-            return;
-        }
         let mut keys: Vec<String> = reasons.iter().map(Reason::key).collect();
         keys.sort();
         keys.dedup();
-        let cause = (Faults::bucket(reasons), keys.join(", "));
+        self.insert(id, (Faults::bucket(reasons), keys.join(", ")));
+    }
+
+    /// The rows of an entity that is not part of the plan, as the ledger has them.
+    pub(super) async fn of_ledger(target: &Session, entity: &str, numeric: bool) -> Result<Self> {
+        let mut fates = Self::default();
+        let rows = regraft_ledger::open_reasons(&**target, entity, MOST as i64).await?;
+        for (id, bucket, reasons) in rows {
+            fates.insert(&ledger_id_text(numeric, id)?, (bucket, reasons));
+        }
+        Ok(fates)
+    }
+
+    fn insert(&mut self, id: &LegacyId, cause: (Bucket, String)) {
+        if self.rows.len() >= MOST {
+            return;
+        }
         let next = self.causes.len() as u32;
         let number = *self.numbers.entry(cause.clone()).or_insert(next);
         if number == next {

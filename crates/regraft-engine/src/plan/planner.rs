@@ -335,6 +335,10 @@ impl<'a> Planner<'a> {
             .await?
             .is_some()
         {
+            if !self.fates.contains_key(parent) {
+                let fates = Fates::of_ledger(&self.target, parent, numeric).await?;
+                self.fates.insert(parent.to_owned(), fates);
+            }
             load_keys(&self.target, parent, numeric, budget).await?
         } else {
             KeyMapBuilder::new(numeric, budget).finish()?

@@ -11,14 +11,13 @@ use crate::views::quarantine::examples;
 /// The references that some row with a value doesn't follow to its parent, one line each.
 pub(super) fn overview(plan: &Plan, width: usize) -> String {
     let mut table = Table::new()
-        .text("entity")
         .text("reference")
         .number("set")
         .number("no such row")
         .number("filtered")
-        .number("stays behind")
+        .number("held back")
         .number("arrive")
-        .text("the others are");
+        .text("else");
     let mut any = false;
     for entity in &plan.entities {
         for funnel in &entity.funnels {
@@ -30,14 +29,17 @@ pub(super) fn overview(plan: &Plan, width: usize) -> String {
             }
             any = true;
             table.row(vec![
-                text(&entity.entity),
-                text(title(funnel)),
+                text(format!("{}.{}", entity.entity, title(funnel))),
                 count(find(funnel, "set").map_or(0, |hop| hop.rows)),
                 worry(nowhere),
                 worry(filtered),
                 worry(stopped),
                 count(find(funnel, "parent_moved").map_or(0, |hop| hop.rows)),
-                text(without(funnel)),
+                text(match funnel.missing.as_str() {
+                    "null" => "NULL",
+                    "default" => "default",
+                    _ => "stays",
+                }),
             ]);
         }
     }

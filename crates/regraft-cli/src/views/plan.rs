@@ -90,6 +90,7 @@ fn entities(plan: &Plan, width: usize) -> String {
         |number: fn(&EntityPlan) -> u64| plan.entities.iter().any(|entity| number(entity) > 0);
     let already = any(|entity| entity.in_place_already);
     let filtered = any(dropped);
+    let merged = any(|entity| entity.merged);
     let stuck = any(left);
     let mut table = Table::new()
         .number("")
@@ -99,6 +100,7 @@ fn entities(plan: &Plan, width: usize) -> String {
         .number("source rows")
         .number_if(already, "there already")
         .number_if(filtered, "filtered")
+        .number_if(merged, "merged")
         .number_if(stuck, "stay behind")
         .number("to move")
         .number("batches")
@@ -117,6 +119,9 @@ fn entities(plan: &Plan, width: usize) -> String {
         }
         if filtered {
             cells.push(count(dropped(entity)));
+        }
+        if merged {
+            cells.push(count(entity.merged));
         }
         if stuck {
             cells.push(worry(left(entity)));

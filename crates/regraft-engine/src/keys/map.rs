@@ -72,7 +72,6 @@ impl KeyMap {
     }
 
     /// Lets an id stand for another.
-    #[expect(dead_code, reason = "plan")]
     pub(crate) fn alias(&mut self, id: &LegacyId, stands_for: &LegacyId) {
         self.aliases.insert(table_key(id), table_key(stands_for));
     }

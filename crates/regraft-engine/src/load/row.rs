@@ -140,7 +140,9 @@ impl Transformer {
         block: &mut Writer,
         fingerprints: &mut Vec<u8>,
     ) -> Result<Outcome> {
-        if let Some(survey) = &mut self.survey {
+        if let Some(survey) = &mut self.survey
+            && !self.merged.contains_key(id)
+        {
             survey.row(id, bytes, tuple, &self.parents);
         }
         self.set_id(id);

@@ -51,6 +51,8 @@ pub struct EntityPlan {
     pub in_place_already: u64,
     /// Rows that would be written.
     pub to_move: u64,
+    /// Rows that would become part of another row, by the entity's merge rule.
+    pub merged: u64,
     /// Rows that can't satisfy the target.
     pub quarantined: u64,
     /// Rows whose parent can't be moved.
@@ -120,7 +122,7 @@ pub struct Funnel {
 /// A step on the way to a parent.
 #[derive(Debug, Clone, Serialize)]
 pub struct Hop {
-    /// `source_rows`, `kept` by the entity's own filters, `set` (the reference is not NULL), `parent_named`
+    /// `source_rows`, `kept` by the entity's own filters and not merged into another row, `set` (the reference is not NULL), `parent_named`
     /// (only where a value chooses the entity), `parent_in_source`, `parent_kept` by its filters,
     /// `parent_moved`.
     pub hop: &'static str,
@@ -135,7 +137,7 @@ pub struct Hop {
 /// Rows that don't survive a hop, for one reason.
 #[derive(Debug, Clone, Serialize)]
 pub struct Loss {
-    /// `filtered` by the entity's own filter, `source_error` (the source can't compute the row),
+    /// `filtered` by the entity's own filter, `merged` into another row, `source_error` (the source can't compute the row),
     /// `null`, `not_named` (the value that chooses the entity is not in the list), `not_in_source`,
     /// `parent_filtered`, `parent_quarantined`, `parent_blocked`, `parent_stays_behind` (one or the
     /// other; the reasons of a parent are kept for its first 250,000 such rows), `parent_not_planned` (neither moved yet nor part of this plan).

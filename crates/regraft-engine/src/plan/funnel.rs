@@ -137,10 +137,11 @@ pub(super) fn missing_word(missing: &MissingKey) -> &'static str {
     }
 }
 
-/// The funnel of a reference. `unread` are rows that the source can't compute.
+/// The funnel of a reference. `merged` are rows that become part of others, `unread` are rows that the source can't compute.
 pub(super) fn funnel(
     source_rows: u64,
     filters: &[FilterCount],
+    merged: &Sample,
     unread: &Sample,
     survey: &ReferenceSurvey,
     losses: &Losses,
@@ -157,7 +158,8 @@ pub(super) fn funnel(
         examples: filter.examples.clone(),
         ..loss("filtered", &Sample::default())
     });
-    add_hop(&mut hops, "kept", filtered.collect());
+    let dropped = filtered.chain([loss("merged", merged)]);
+    add_hop(&mut hops, "kept", dropped.collect());
     let unset = [loss("source_error", unread), loss("null", &survey.unset)];
     add_hop(&mut hops, "set", unset.into());
     if survey.is_chosen() {

@@ -1,6 +1,6 @@
 //! Going through the entities in their order, each against what its parents came to.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,8 +19,8 @@ use crate::events::Event;
 use crate::keys::{Deriver, KeyMap, KeyMapBuilder, LegacyId};
 use crate::link;
 use crate::load::{
-    BatchRange, Classifier, EXAMPLES, Reason, Rows, duplicates, filter_examples,
-    foreign_conditions, partition, read_rows,
+    BatchRange, Classifier, EXAMPLES, Merged, Reason, Rows, duplicates, filter_examples,
+    foreign_conditions, merged, partition, read_rows,
 };
 use crate::migrate::{ModeChoice, choose_mode, load_keys};
 use crate::model::{EntityModel, Model};
@@ -94,12 +94,13 @@ impl<'a> Planner<'a> {
             self.fates.insert(name.to_owned(), Fates::default());
             KeyMapBuilder::new(model.numeric, self.context.settings.key_memory)
         });
+        let merged = Arc::new(merged(&self.snapshot.session, model).await?);
         let reading = self
-            .read(model, &ranges, has_existing, keys.as_mut())
+            .read(model, &ranges, has_existing, &merged, keys.as_mut())
             .await?;
         self.readings.insert(name.to_owned(), reading);
         if let Some(keys) = keys {
-            self.remember(model, keys).await?;
+            self.remember(model, keys, &merged).await?;
         }
         let seconds = started.elapsed().as_secs_f64();
         Ok(EntityPlan {
@@ -113,6 +114,7 @@ impl<'a> Planner<'a> {
             filters: self.filters(model, &ranges).await?,
             in_place_already: 0,
             to_move: 0,
+            merged: 0,
             quarantined: 0,
             blocked: 0,
             predictions: Vec::new(),
@@ -261,34 +263,36 @@ impl<'a> Planner<'a> {
         model: &EntityModel,
         ranges: &[BatchRange],
         has_existing: bool,
+        merged: &Arc<Merged>,
         mut keys: Option<&mut KeyMapBuilder>,
     ) -> Result<Reading> {
-        let mut classifier = self.classifier(model, has_existing).await?;
+        let mut classifier = self.classifier(model, has_existing, merged).await?;
+        let survivors: HashSet<&LegacyId> = merged.values().collect();
+        let mut stopped = HashSet::new();
         let budget = self.context.settings.key_memory;
         let mut moved =
             (!model.later_columns().is_empty()).then(|| KeyMapBuilder::new(model.numeric, budget));
-        let source = &self.snapshot.session;
         let mut reading = Reading::default();
         for range in ranges {
             self.context.stop_requested()?;
+            let source = &self.snapshot.session;
             let progress = classifier.classify(source, &self.target, range).await?;
             reading.to_move += progress.written.len() as u64;
             reading.in_place += progress.in_place.unsigned_abs();
+            reading.merged += progress.merged.unsigned_abs();
             for row in &progress.written {
                 for map in [moved.as_mut(), keys.as_deref_mut()].into_iter().flatten() {
                     map.add(&row.id, row.key)?;
                 }
             }
             for (id, reasons) in &progress.faults.rows {
-                if let Some(keys) = keys.as_deref_mut() {
-                    keys.add_stopped(id);
+                self.stays(model, &mut reading, keys.as_deref_mut(), id, reasons);
+                if survivors.contains(id) {
+                    stopped.insert(id.clone());
                 }
-                if let Some(fates) = self.fates.get_mut(&model.name) {
-                    fates.add(id, reasons);
-                }
-                reading.note(id, reasons);
             }
             if let Some(survey) = classifier.survey() {
+                let source = &self.snapshot.session;
                 reading
                     .resolve(source, self.model, &self.fates, survey, false, false)
                     .await?;
@@ -297,6 +301,17 @@ impl<'a> Planner<'a> {
         if let Some(moved) = moved {
             self.moved.insert(model.name.clone(), moved);
         }
+        for (id, into) in merged.iter() {
+            reading.all_merged.add(id);
+            if stopped.contains(into) {
+                // The row that it would become part of stays behind.
+                let (column, name) = (&model.key_column, &model.name);
+                let reason = Reason::parent("blocked_parent", column, name, into.to_string());
+                reading.merged = reading.merged.saturating_sub(1);
+                self.stays(model, &mut reading, keys.as_deref_mut(), id, &[reason]);
+            }
+        }
+        let source = &self.snapshot.session;
         if let Some(mut survey) = classifier.end_survey() {
             reading
                 .resolve(source, self.model, &self.fates, &mut survey, false, true)
@@ -306,8 +321,31 @@ impl<'a> Planner<'a> {
         Ok(reading)
     }
 
+    /// Takes note of a row that stays behind.
+    fn stays(
+        &mut self,
+        model: &EntityModel,
+        reading: &mut Reading,
+        keys: Option<&mut KeyMapBuilder>,
+        id: &LegacyId,
+        reasons: &[Reason],
+    ) {
+        if let Some(keys) = keys {
+            keys.add_stopped(id);
+        }
+        if let Some(fates) = self.fates.get_mut(&model.name) {
+            fates.add(id, reasons);
+        }
+        reading.note(id, reasons);
+    }
+
     /// A classifier that knows the rows' parents and counts what it sees.
-    async fn classifier(&mut self, model: &EntityModel, has_existing: bool) -> Result<Classifier> {
+    async fn classifier(
+        &mut self,
+        model: &EntityModel,
+        has_existing: bool,
+        merged: &Arc<Merged>,
+    ) -> Result<Classifier> {
         let mut parents = HashMap::new();
         for parent in model.parents() {
             parents.insert(parent.to_owned(), self.parent_keys(parent).await?);
@@ -318,6 +356,7 @@ impl<'a> Planner<'a> {
         let model = Arc::new(model.clone());
         let mut classifier =
             Classifier::new(model, deriver, parents, foreign, has_existing, false)?;
+        classifier.merge(Arc::clone(merged));
         let losers = duplicates(&self.snapshot.session, &self.target, &mut classifier).await?;
         classifier.refuse(losers);
         classifier.begin_survey();
@@ -349,12 +388,20 @@ impl<'a> Planner<'a> {
     }
 
     /// Keeps which rows of an entity would be in the target, for those that refer to it.
-    async fn remember(&mut self, model: &EntityModel, mut keys: KeyMapBuilder) -> Result<()> {
+    async fn remember(
+        &mut self,
+        model: &EntityModel,
+        mut keys: KeyMapBuilder,
+        merged: &Merged,
+    ) -> Result<()> {
         if self.has_existing(&model.name).await? {
             crate::migrate::add_mapped(&self.target, &model.name, model.numeric, &mut keys).await?;
         }
-        self.keys
-            .insert(model.name.clone(), Arc::new(keys.finish()?));
+        let mut keys = keys.finish()?;
+        for (id, into) in merged {
+            keys.alias(id, into);
+        }
+        self.keys.insert(model.name.clone(), Arc::new(keys));
         Ok(())
     }
 }

@@ -18,6 +18,10 @@ use crate::model::Model;
 pub(super) struct Reading {
     pub(super) to_move: u64,
     pub(super) in_place: u64,
+    /// Rows that would be merged into others.
+    pub(super) merged: u64,
+    /// All rows that the entity's rule merges, there already or not.
+    pub(super) all_merged: Sample,
     quarantined: u64,
     blocked: u64,
     predictions: BTreeMap<(Bucket, String, Option<String>, Option<String>), Prediction>,
@@ -90,6 +94,7 @@ impl Reading {
     pub(super) fn write_to(&self, plan: &mut EntityPlan) {
         plan.in_place_already = self.in_place;
         plan.to_move = self.to_move;
+        plan.merged = self.merged;
         plan.quarantined = self.quarantined;
         plan.blocked = self.blocked;
         plan.predictions = self.ordered();
@@ -100,6 +105,7 @@ impl Reading {
                 funnel(
                     plan.source_rows,
                     &plan.filters,
+                    &self.all_merged,
                     &self.unread,
                     reference,
                     losses,

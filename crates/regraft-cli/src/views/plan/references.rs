@@ -134,6 +134,7 @@ fn why(loss: &Loss) -> String {
     let filter = loss.filter.as_deref().unwrap_or_default();
     match loss.reason {
         "filtered" => format!("filter {filter}"),
+        "merged" => "it becomes part of another row".to_owned(),
         "source_error" => "an expression fails on this row".to_owned(),
         "null" => "it is NULL".to_owned(),
         "not_named" => "the value that chooses the entity is not in the list".to_owned(),

@@ -106,8 +106,8 @@ fn rows_that_are_merged_are_planned_as_such() {
             "parent_in_source 5",
             "parent_kept 5",
             "parent_moved 3",
-            "- 1 parent_blocked shops blocked_parent:id: 4",
             "- 1 parent_quarantined shops not_null:name: 3",
+            "- 1 parent_blocked shops blocked_parent:id: 4",
         ]
     );
     assert_eq!(

@@ -30,8 +30,8 @@ pub use events::{Event, Events};
 pub use migrate::{MigrateOptions, ModeChoice, Outcome, migrate};
 pub use plan::{ColumnPlan, EntityPlan, FilterCount, Plan, Prediction, plan};
 pub use receipt::{
-    EntityReceipt, EntityStatus, Receipt, Status, UnfinishedRun, quarantine, quarantine_summary,
-    receipt, runs, status,
+    EntityReceipt, EntityStatus, Explanation, Figure, Rate, Receipt, Status, Undone, UnfinishedRun,
+    explain, quarantine, quarantine_summary, receipt, runs, status,
 };
 pub use rehearsal::{GenerateOptions, generate_source};
 pub use rollback::{

@@ -174,7 +174,7 @@ faults as (
   group by 1, 2, 3, 4),
 open as (
   select entity, reason, count(*) as rows,
-         case when min(parent) = max(parent) then min(parent) end as parent,
+         string_agg(distinct parent, ' or ') as parent,
          to_json((array_agg(legacy_id order by id))[1:5]) as examples
   from faults group by 1, 2)
 select n.entity, n.reason, o.parent, n.rows, coalesce(o.rows, 0) as open_now,

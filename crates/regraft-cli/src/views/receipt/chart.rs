@@ -6,7 +6,6 @@ use regraft_ledger::{Account, RunReason};
 use super::html::escaped;
 use super::report::buckets;
 use crate::figures;
-use crate::views::reasons::phrase;
 
 /// Units across.
 const WIDTH: f64 = 860.0;
@@ -137,8 +136,12 @@ pub(super) fn reasons(receipt: &Receipt) -> String {
     let named: Vec<(String, &RunReason)> = most
         .into_iter()
         .map(|reason| {
-            let why = phrase(reason.code(), reason.place(), reason.parent.as_deref());
-            (format!("{}: {why}", reason.entity), reason)
+            let place = reason.place().map(|place| format!(".{place}"));
+            let place = place.unwrap_or_default();
+            (
+                format!("{}{place}: {}", reason.entity, reason.code()),
+                reason,
+            )
         })
         .collect();
     let longest = named.first().map_or(0.0, |(_, reason)| units(reason.rows));

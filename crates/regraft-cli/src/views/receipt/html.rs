@@ -51,7 +51,9 @@ fn head(report: &Report<'_>, receipt: &Receipt) -> String {
         escaped(&receipt.status.replace('_', " ")),
         escaped(&report.verdict),
     );
-    for (name, value) in &report.facts {
+    // These two stand in the line above already.
+    let facts = report.facts.iter();
+    for (name, value) in facts.filter(|(name, _)| !matches!(*name, "run" | "status")) {
         out.push_str(&format!(
             "<div><dt>{name}</dt><dd>{}</dd></div>\n",
             cell(value)
@@ -125,7 +127,12 @@ fn picture(topic: Topic, receipt: &Receipt) -> String {
 }
 
 fn grid(table: &Grid) -> String {
-    let mut out = String::from("<div class=\"wide\"><table>\n<thead><tr>");
+    let narrow = if table.heads.len() < 5 {
+        " class=\"narrow\""
+    } else {
+        ""
+    };
+    let mut out = format!("<div class=\"wide\"><table{narrow}>\n<thead><tr>");
     let class = |number: bool| if number { " class=\"number\"" } else { "" };
     for (head, number) in &table.heads {
         out.push_str(&format!(

@@ -244,42 +244,41 @@ fn account(receipt: &Receipt) -> Option<Section> {
     if receipt.entities.is_empty() {
         return None;
     }
-    let mut heads = vec![
-        ("entity", false),
-        ("table", false),
-        ("status", false),
-        ("source rows", true),
-    ];
     let totals = buckets(&receipt.total);
-    heads.extend(totals.iter().map(|(name, _)| (*name, true)));
-    heads.push(("synthesised values", true));
-    let row = |name: Cell, entity: Option<&EntityReceipt>, account: &Account| {
-        let status = entity.map_or_else(String::new, |e| e.status.replace('_', " "));
-        let mut cells = vec![
-            name,
-            entity.map_or_else(|| Cell::text(""), |e| Cell::code(&e.target_table)),
-            Cell::text(status),
-            Cell::count(account.source_rows),
-        ];
-        cells.extend(buckets(account).map(|(_, rows)| Cell::count(rows)));
-        cells.push(Cell::count(account.synthesised));
+    let status = receipt.entities.iter().any(|e| e.status != "done");
+    let synthesised = receipt.total.synthesised != 0;
+    let mut heads = vec![("entity", false), ("source rows", true)];
+    let held = totals.iter().filter(|(_, rows)| *rows != 0);
+    heads.extend(held.map(|(name, _)| (*name, true)));
+    if synthesised {
+        heads.push(("synthesised values", true));
+    }
+    if status {
+        heads.push(("status", false));
+    }
+    let row = |name: Cell, account: &Account, state: &str| {
+        let mut cells = vec![name, Cell::count(account.source_rows)];
+        let shown = buckets(account).into_iter().zip(&totals);
+        let shown = shown.filter(|(_, (_, total))| *total != 0);
+        cells.extend(shown.map(|((_, rows), _)| Cell::count(rows)));
+        if synthesised {
+            cells.push(Cell::count(account.synthesised));
+        }
+        if status {
+            cells.push(Cell::text(state.replace('_', " ")));
+        }
         cells
     };
     let mut rows: Vec<Vec<Cell>> = receipt
         .entities
         .iter()
-        .map(|entity| row(Cell::code(&entity.entity), Some(entity), &entity.account))
+        .map(|entity| row(Cell::code(&entity.entity), &entity.account, &entity.status))
         .collect();
-    rows.push(row(Cell::text("total"), None, &receipt.total));
+    rows.push(row(Cell::text("total"), &receipt.total, ""));
     Some(Section {
         topic: Topic::Account,
         title: "The account",
-        remarks: vec![
-            "Every source row is in exactly one bucket: source rows = inserted + updated + \
-             unchanged + merged + filtered + quarantined + blocked. Synthesised values are no \
-             rows: they are values that no source row holds, by an explicit rule of the project."
-                .to_owned(),
-        ],
+        remarks: vec![account_in_words(receipt)],
         table: Some(Grid {
             heads,
             rows,
@@ -287,6 +286,30 @@ fn account(receipt: &Receipt) -> Option<Section> {
         }),
         statements: &["account", "total"],
     })
+}
+
+/// How to read the account, and which of its columns are not shown.
+fn account_in_words(receipt: &Receipt) -> String {
+    let mut text = String::from(
+        "Every source row is in exactly one bucket: source rows = inserted + updated + unchanged + \
+         merged by a rule + filtered by a rule + quarantined + blocked by a parent.",
+    );
+    let empty: Vec<&str> = buckets(&receipt.total)
+        .into_iter()
+        .filter(|(_, rows)| *rows == 0)
+        .map(|(name, _)| name)
+        .collect();
+    if !empty.is_empty() {
+        text.push_str(&format!(" 0 in every entity: {}.", figures::list(&empty)));
+    }
+    text.push_str(match receipt.total.synthesised {
+        0 => " Synthesised values, which no source row holds: 0.",
+        _ => {
+            " Synthesised values are no rows: they are values that no source row holds, by an \
+             explicit rule of the project."
+        }
+    });
+    text
 }
 
 fn rates(receipt: &Receipt) -> Option<Section> {
@@ -467,6 +490,7 @@ fn time(receipt: &Receipt) -> Option<Section> {
         .map(|entity| {
             vec![
                 Cell::code(&entity.entity),
+                Cell::code(&entity.target_table),
                 Cell::text(&entity.mode),
                 Cell::count(entity.batches),
                 Cell::count(entity.account.source_rows),
@@ -477,6 +501,7 @@ fn time(receipt: &Receipt) -> Option<Section> {
         .collect();
     rows.push(vec![
         Cell::text("whole run"),
+        Cell::text(""),
         Cell::text(""),
         Cell::text(""),
         Cell::count(receipt.total.source_rows),
@@ -494,6 +519,7 @@ fn time(receipt: &Receipt) -> Option<Section> {
         table: Some(Grid {
             heads: vec![
                 ("entity", false),
+                ("table", false),
                 ("mode", false),
                 ("batches", true),
                 ("source rows", true),

@@ -13,3 +13,18 @@ pub(crate) fn plain(text: &str) -> String {
         })
         .collect()
 }
+
+/// `text` with its words written by `words`, and what stands between backquotes by `code`.
+pub(crate) fn prose(
+    text: &str,
+    words: impl Fn(&str) -> String,
+    code: impl Fn(&str) -> String,
+) -> String {
+    text.split('`')
+        .enumerate()
+        .map(|(at, part)| match at % 2 {
+            0 => words(part),
+            _ => code(part),
+        })
+        .collect()
+}

@@ -183,7 +183,7 @@ impl Frame {
     fn open(&self, bars: usize, title: &str) -> String {
         let height = top(bars) + 4.0;
         format!(
-            "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{}\">\n",
+            "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {height}\" preserveAspectRatio=\"xMinYMin meet\" role=\"img\" aria-label=\"{}\">\n",
             escaped(title)
         )
     }

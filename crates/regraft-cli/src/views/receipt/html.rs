@@ -4,7 +4,7 @@ use regraft_engine::{Explanation, Receipt};
 
 use super::chart;
 use super::report::{self, Cell, Grid, Report, Section, Topic};
-use crate::views::written::plain;
+use crate::views::written::{plain, prose};
 
 const STYLE: &str = include_str!("receipt.css");
 
@@ -160,12 +160,17 @@ fn grid(table: &Grid) -> String {
 }
 
 fn cell(cell: &Cell) -> String {
-    let code = |text: &String| format!("<code>{}</code>", escaped(text));
+    let code = |text: &str| format!("<code>{}</code>", escaped(text));
     match cell {
         Cell::Text(text) => escaped(text),
+        Cell::Prose(text) => prose(text, escaped, code),
         Cell::Code(text) if text.is_empty() => String::new(),
         Cell::Code(text) => code(text),
-        Cell::Codes(texts) => texts.iter().map(code).collect::<Vec<_>>().join(", "),
+        Cell::Codes(texts) => texts
+            .iter()
+            .map(|text| code(text))
+            .collect::<Vec<_>>()
+            .join(", "),
     }
 }
 

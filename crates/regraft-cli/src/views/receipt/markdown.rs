@@ -3,7 +3,7 @@
 use regraft_engine::{Explanation, Receipt};
 
 use super::report::{self, Cell, Grid, Report};
-use crate::views::written::plain;
+use crate::views::written::{plain, prose};
 
 /// The receipt as Markdown.
 pub(crate) fn markdown(receipt: &Receipt, explanations: Option<&[Explanation]>) -> String {
@@ -17,14 +17,18 @@ pub(crate) fn markdown(receipt: &Receipt, explanations: Option<&[Explanation]>) 
     out.push_str(&facts(&report));
     for section in &report.sections {
         out.push_str(&format!("\n## {}\n\n", section.title));
-        if let [only] = section.remarks.as_slice() {
-            out.push_str(&format!("{}\n\n", escaped(only)));
-        } else {
-            for remark in &section.remarks {
-                out.push_str(&format!("- {}\n", escaped(remark)));
+        match section.remarks.as_slice() {
+            [only] => out.push_str(&format!("{}\n", escaped(only))),
+            more => {
+                for remark in more {
+                    out.push_str(&format!("- {}\n", escaped(remark)));
+                }
             }
         }
         if let Some(table) = &section.table {
+            if !section.remarks.is_empty() {
+                out.push('\n');
+            }
             out.push_str(&grid(table));
         }
         out.push_str(&source(&report, section.statements));
@@ -70,6 +74,7 @@ fn grid(table: &Grid) -> String {
 fn cell(cell: &Cell) -> String {
     match cell {
         Cell::Text(text) => escaped(text),
+        Cell::Prose(text) => prose(text, escaped, code),
         Cell::Code(text) => code(text),
         Cell::Codes(texts) => texts
             .iter()

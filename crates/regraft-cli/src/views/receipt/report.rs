@@ -1,6 +1,6 @@
 //! What a written receipt says, before it becomes Markdown or HTML: facts, tables, remarks.
 
-use regraft_engine::{EntityReceipt, Explanation, Rate, Receipt};
+use regraft_engine::{Explanation, Rate, Receipt};
 use regraft_ledger::Account;
 
 use crate::figures;
@@ -62,6 +62,8 @@ pub(super) struct Grid {
 pub(super) enum Cell {
     /// Words.
     Text(String),
+    /// Words of this program's own, in which backquotes mark what can be typed.
+    Prose(&'static str),
     /// A name, an id, something to type.
     Code(String),
     /// Several of these.
@@ -449,7 +451,7 @@ fn advices(receipt: &Receipt) -> Option<Section> {
             vec![
                 Cell::code(code),
                 Cell::text(words(code)),
-                Cell::text(advice(code)),
+                Cell::Prose(advice(code)),
             ]
         })
         .collect();
@@ -467,7 +469,12 @@ fn advices(receipt: &Receipt) -> Option<Section> {
 }
 
 fn notes(receipt: &Receipt) -> Option<Section> {
-    let remarks = super::deserving_a_line(receipt);
+    let mut remarks = super::deserving_a_line(receipt);
+    if receipt.status == "rolled_back" {
+        let gone = "This run was rolled back: what it inserted is no longer there. The account is \
+                    that of the run as it was.";
+        remarks.insert(0, gone.to_owned());
+    }
     (!remarks.is_empty()).then_some(Section {
         topic: Topic::Notes,
         title: "Worth knowing",

@@ -21,6 +21,8 @@ pub enum Figures {
     Speed,
     /// What each filter dropped.
     Filters,
+    /// What each rule merged into other rows.
+    Merges,
     /// Why rows stayed behind.
     Reasons,
     /// What a rollback took away.
@@ -39,6 +41,7 @@ impl Figures {
             Self::Rates => "rates",
             Self::Speed => "speed",
             Self::Filters => "filters",
+            Self::Merges => "merges",
             Self::Reasons => "reasons",
             Self::Undone => "undone",
             Self::UndoneTotal => "undone_total",
@@ -54,6 +57,7 @@ impl Figures {
             Self::Rates => "rates, each with its denominator",
             Self::Speed => "time and rows per second of each entity",
             Self::Filters => "rows that a filter of the project dropped, by its name",
+            Self::Merges => "rows that a rule of the project merged into others, by its name",
             Self::Reasons => "rows left behind, by reason",
             Self::Undone => "what was undone, in this order",
             Self::UndoneTotal => "the sum of what was undone",
@@ -69,6 +73,7 @@ impl Figures {
             Self::Rates => RATES,
             Self::Speed => SPEED,
             Self::Filters => FILTERS,
+            Self::Merges => MERGES,
             Self::Reasons => REASONS,
             Self::Undone => UNDONE,
             Self::UndoneTotal => UNDONE_TOTAL,
@@ -156,6 +161,12 @@ select c.entity, f.key as filter, f.value::bigint as rows
 from regraft.migration_control c, jsonb_each_text(c.detail -> 'filters') f
 where c.run_id = $1 and c.entity <> '' and c.batch = 0
 order by c.started_at, c.entity, f.key collate \"C\"";
+
+const MERGES: &str = "\
+select c.entity, m.key as rule, m.value::bigint as rows
+from regraft.migration_control c, jsonb_each_text(c.detail -> 'merged') m
+where c.run_id = $1 and c.entity <> '' and c.batch = 0
+order by c.started_at, c.entity, m.key collate \"C\"";
 
 /// Why rows of a run (`$1`, its id) stayed behind: counted by the run itself, with what is open of
 /// it now. A row with several reasons counts under each.

@@ -5,8 +5,10 @@ mod html;
 mod markdown;
 mod report;
 
+use std::collections::BTreeMap;
+
 use regraft_engine::{EntityReceipt, Explanation, Outcome, Receipt};
-use regraft_ledger::{Account, RunReason};
+use regraft_ledger::{Account, Detail, RunReason};
 use regraft_project::{Budget, Limits};
 
 pub(crate) use html::html;
@@ -58,7 +60,10 @@ pub(crate) fn explained(
         out.push_str(&entities(receipt, width));
         out.push('\n');
         out.push_str(&identity(&receipt.total, receipt.dry_run, width));
-        out.push_str(&filters(receipt, &mark, width));
+        let title = format!("filtered by rule{}", mark.of(&["filters"]));
+        out.push_str(&by_rule(receipt, "filter", title, |d| &d.filters, width));
+        let title = format!("merged by rule{}", mark.of(&["merges"]));
+        out.push_str(&by_rule(receipt, "rule", title, |d| &d.merged, width));
         out.push_str(&made_up(receipt, width));
         if !receipt.reasons.is_empty() {
             out.push_str(&left_behind(receipt, &mark, width));
@@ -367,11 +372,18 @@ fn sum(total: &Account, dry_run: bool) -> String {
     )
 }
 
-fn filters(receipt: &Receipt, mark: &Marks<'_>, width: usize) -> String {
-    let mut table = Table::new().text("entity").number("rows").text("filter");
+/// Rows that rules of the project took, by entity and rule.
+fn by_rule(
+    receipt: &Receipt,
+    head: &str,
+    title: String,
+    named: impl Fn(&Detail) -> &BTreeMap<String, i64>,
+    width: usize,
+) -> String {
+    let mut table = Table::new().text("entity").number("rows").text(head);
     let mut any = false;
     for entity in &receipt.entities {
-        for (name, rows) in &entity.account.detail.filters {
+        for (name, rows) in named(&entity.account.detail) {
             any = true;
             table.row(vec![text(&entity.entity), count(*rows), text(name)]);
         }
@@ -381,10 +393,7 @@ fn filters(receipt: &Receipt, mark: &Marks<'_>, width: usize) -> String {
     }
     format!(
         "\n{}\n{}",
-        paint(
-            style::HEADING,
-            format!("filtered by rule{}", mark.of(&["filters"]))
-        ),
+        paint(style::HEADING, title),
         table.render(width, 2)
     )
 }

@@ -46,6 +46,7 @@ pub fn explain(receipt: &Receipt) -> Vec<Explanation> {
         (Figures::Rates, rates(receipt)),
         (Figures::Speed, speed(receipt)),
         (Figures::Filters, filters(receipt)),
+        (Figures::Merges, merges(receipt)),
         (Figures::Reasons, reasons(receipt)),
     ];
     parts
@@ -178,6 +179,17 @@ fn filters(receipt: &Receipt) -> Vec<Figure> {
     for entity in &receipt.entities {
         for (name, rows) in &entity.account.detail.filters {
             let key = [("entity", entity.entity.as_str()), ("filter", name)];
+            figures.extend(row(&key, [("rows", json!(rows))]));
+        }
+    }
+    figures
+}
+
+fn merges(receipt: &Receipt) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    for entity in &receipt.entities {
+        for (rule, rows) in &entity.account.detail.merged {
+            let key = [("entity", entity.entity.as_str()), ("rule", rule)];
             figures.extend(row(&key, [("rows", json!(rows))]));
         }
     }

@@ -1,7 +1,9 @@
 //! What a written receipt says, before it becomes Markdown or HTML: facts, tables, remarks.
 
+use std::collections::BTreeMap;
+
 use regraft_engine::{Explanation, Rate, Receipt};
-use regraft_ledger::Account;
+use regraft_ledger::{Account, Detail};
 
 use crate::figures;
 use crate::views::reasons::{advice, phrase, words};
@@ -30,7 +32,7 @@ pub(super) enum Topic {
     Undone,
     Account,
     Rates,
-    Filters,
+    Rules,
     Reasons,
     Advice,
     Notes,
@@ -106,6 +108,7 @@ pub(super) fn of<'a>(receipt: &Receipt, explanations: Option<&'a [Explanation]>)
         reasons(receipt),
         advices(receipt),
         filters(receipt),
+        merges(receipt),
         notes(receipt),
         time(receipt),
     ];
@@ -372,28 +375,50 @@ pub(super) fn percent(rate: &Rate) -> String {
 }
 
 fn filters(receipt: &Receipt) -> Option<Section> {
-    let mut rows = Vec::new();
-    for entity in &receipt.entities {
-        for (name, dropped) in &entity.account.detail.filters {
-            rows.push(vec![
-                Cell::code(&entity.entity),
-                Cell::code(name),
-                Cell::count(*dropped),
-            ]);
-        }
-    }
-    (!rows.is_empty()).then(|| Section {
-        topic: Topic::Filters,
+    Some(Section {
+        topic: Topic::Rules,
         title: "Filtered, by rule",
         remarks: vec![
             "A row counts under the first filter of its entity that drops it.".to_owned(),
         ],
-        table: Some(Grid {
-            heads: vec![("entity", false), ("filter", false), ("rows", true)],
-            rows,
-            total: false,
-        }),
+        table: Some(rules(receipt, "filter", |detail| &detail.filters)?),
         statements: &["filters"],
+    })
+}
+
+fn merges(receipt: &Receipt) -> Option<Section> {
+    Some(Section {
+        topic: Topic::Rules,
+        title: "Merged, by rule",
+        remarks: vec![
+            "Rows that became one row of the target with others: their legacy ids lead to it."
+                .to_owned(),
+        ],
+        table: Some(rules(receipt, "rule", |detail| &detail.merged)?),
+        statements: &["merges"],
+    })
+}
+
+/// Rows by the name of the rule that took them; none where there is no such row.
+fn rules(
+    receipt: &Receipt,
+    head: &'static str,
+    named: impl Fn(&Detail) -> &BTreeMap<String, i64>,
+) -> Option<Grid> {
+    let mut rows = Vec::new();
+    for entity in &receipt.entities {
+        for (name, taken) in named(&entity.account.detail) {
+            rows.push(vec![
+                Cell::code(&entity.entity),
+                Cell::code(name),
+                Cell::count(*taken),
+            ]);
+        }
+    }
+    (!rows.is_empty()).then(|| Grid {
+        heads: vec![("entity", false), (head, false), ("rows", true)],
+        rows,
+        total: false,
     })
 }
 

@@ -4,7 +4,7 @@ mod village;
 
 use std::collections::BTreeSet;
 
-use regraft_testkit::{Legacy, Program, ProjectFolder, Rehearsal, Servers, dispatch};
+use regraft_testkit::{Legacy, Program, ProjectFolder, Rehearsal, Servers};
 use serde_json::Value;
 use village::village;
 
@@ -176,20 +176,6 @@ fn every_figure_is_what_its_statement_gives() {
         .sum();
     assert_eq!(second["total"]["inserted"].as_i64(), Some(deleted));
     assert!(deleted > 1, "{undo}");
-}
-
-/// Offices that were entered twice are merged, by a rule with a name.
-#[test]
-fn merged_rows_are_explained_by_their_rule() {
-    let rehearsal = Rehearsal::new(Servers::shared(), &dispatch(), DIRTY);
-    let finished = program(&rehearsal).run(&["migrate", "offices"]);
-    assert!(matches!(finished.code, Some(0 | 1)), "{finished}");
-    let receipt = explained(&rehearsal, "last");
-    hold_against_the_ledger(&rehearsal, &receipt);
-    let explanations = receipt["explanations"].as_array().unwrap();
-    let merges = explanations.iter().find(|e| e["name"] == "merges");
-    let figure = &merges.expect("a statement")["figures"][0];
-    assert_eq!(figure["value"], receipt["total"]["merged"], "{figure}");
 }
 
 /// What a receipt says would not be believed if the ledger said something else.

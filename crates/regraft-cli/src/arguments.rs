@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::style;
@@ -37,7 +38,7 @@ pub(crate) struct GlobalOptions {
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) project: Option<PathBuf>,
     /// Results for people, or as one JSON document
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
+    #[arg(long, global = true, default_value = "human", value_parser = plain_formats(), value_name = "FORM")]
     pub(crate) format: Format,
     /// Don't show progress
     #[arg(long, global = true)]
@@ -60,6 +61,14 @@ pub(crate) enum Format {
     #[default]
     Human,
     Json,
+    // These two are for receipts only.
+    Markdown,
+    Html,
+}
+
+/// The forms that every command has.
+fn plain_formats() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(["human", "json"]).try_map(|name| Format::from_str(&name, false))
 }
 
 /// When to use colours.
@@ -274,6 +283,16 @@ pub(crate) struct ReceiptArguments {
     /// The run's id, or `last`
     #[arg(value_name = "RUN", default_value = "last")]
     pub(crate) run: String,
+    // Stands for the option of every command, which knows fewer forms.
+    /// The receipt for people, as one JSON document, as Markdown, or as one HTML page with charts
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    pub(crate) format: Format,
+    /// Write the receipt to a file instead of standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Add the SQL that gives each figure, to be pasted into psql on the target
+    #[arg(long)]
+    pub(crate) explain: bool,
 }
 
 /// The subcommands of `quarantine`.

@@ -61,8 +61,8 @@ impl Printer {
     /// Prints a result: the JSON document, or its form for people.
     pub(crate) fn report<T: Serialize>(&self, value: &T, human: impl FnOnce(usize) -> String) {
         match self.format {
-            Format::Human => self.data(&human(self.width())),
             Format::Json => self.document(value),
+            Format::Human | Format::Markdown | Format::Html => self.data(&human(self.width())),
         }
     }
 

@@ -10,3 +10,4 @@ pub(crate) mod runs;
 pub(crate) mod schema;
 pub(crate) mod status;
 pub(crate) mod validation;
+mod written;

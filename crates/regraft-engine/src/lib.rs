@@ -33,8 +33,8 @@ pub use plan::{
     Hop, Loss, Plan, Prediction, SourceTable, plan,
 };
 pub use receipt::{
-    EntityReceipt, EntityStatus, Receipt, Status, UnfinishedRun, quarantine, quarantine_summary,
-    receipt, runs, status,
+    EntityReceipt, EntityStatus, Explanation, Figure, Rate, Receipt, Status, Undone, UnfinishedRun,
+    explain, quarantine, quarantine_summary, receipt, runs, status,
 };
 pub use rehearsal::{GenerateOptions, generate_source};
 pub use rollback::{

@@ -1,18 +1,22 @@
 //! What was done, read from the ledger and from nowhere else.
 
+mod explanation;
+
 use regraft_ledger::{
-    Account, Checkpoint, QuarantineFilter, QuarantineRow, ReasonCount, Run, RunStatus,
+    Account, Checkpoint, QuarantineFilter, QuarantineRow, ReasonCount, Run, RunReason, RunStatus,
 };
 use regraft_pg::Session;
 use regraft_project::{Project, Selection};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::bulk::Dropped;
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 
+pub use explanation::{Explanation, Figure, explain};
+
 /// The account of a run: every source row in exactly one bucket.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Receipt {
     /// The run's id.
     pub run_id: String,
@@ -24,10 +28,20 @@ pub struct Receipt {
     pub project: String,
     /// SHA-256 of the project as it was.
     pub project_hash: String,
+    /// Hash of the source's catalog as it was.
+    pub source_catalog: Option<String>,
+    /// Hash of the target's catalog as it was.
+    pub target_catalog: Option<String>,
     /// Hash of the plan that was carried out.
     pub plan_hash: Option<String>,
     /// The program that did it.
     pub program_version: String,
+    /// The way of loading that was asked for: `auto`, `bulk` or `in-place`.
+    pub mode: Option<String>,
+    /// Source rows per transaction that were asked for.
+    pub batch_size: Option<i64>,
+    /// Batches side by side that were asked for.
+    pub workers: Option<i64>,
     /// RFC 3339, UTC.
     pub started_at: String,
     /// RFC 3339, UTC.
@@ -40,10 +54,47 @@ pub struct Receipt {
     pub entities: Vec<EntityReceipt>,
     /// The sum of their accounts.
     pub total: Account,
-    /// What is in quarantine now, of these entities, by reason.
-    pub quarantine: Vec<ReasonCount>,
+    /// Source rows per second of the whole run.
+    pub rows_per_second: Option<f64>,
+    /// Shares of the rows, each with its denominator.
+    pub rates: Vec<Rate>,
+    /// Why rows stayed behind.
+    pub reasons: Vec<RunReason>,
+    /// What was taken away, for a rollback.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub undone: Vec<Undone>,
     /// Whether all of it was rolled back, as asked for.
     pub dry_run: bool,
+}
+
+/// A share of the rows: no percentage without its denominator.
+#[derive(Debug, Clone, Serialize)]
+pub struct Rate {
+    /// `in place`, `left behind` or `filtered`.
+    pub rate: &'static str,
+    /// The rows that are.
+    pub rows: i64,
+    /// Of what: `source rows`, or `rows to move`, which are those that no filter drops.
+    pub denominator: &'static str,
+    /// How many rows that is.
+    pub denominator_rows: i64,
+    /// The share in percent; none of nothing.
+    pub percent: Option<f64>,
+}
+
+/// What a rollback took away of one entity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undone {
+    /// The entity.
+    pub entity: String,
+    /// The table.
+    pub target_table: String,
+    /// Rows deleted from it.
+    pub rows: u64,
+    /// Entries of the quarantine deleted.
+    pub quarantine: u64,
+    /// The runs that had written them.
+    pub runs: Vec<String>,
 }
 
 /// The account of an entity in a run.
@@ -142,15 +193,49 @@ pub(crate) async fn read(target: &Session, project: &Project, run_id: &str) -> R
     let Some(run) = regraft_ledger::find_run(&**target, run_id).await? else {
         return Err(unknown_run(target, run_id).await?);
     };
-    let text = |field: &str| {
-        run.detail
-            .get(field)
-            .and_then(|v| v.as_str())
-            .map(str::to_owned)
+    let field = |name: &str| run.detail.get(name);
+    let text = |name: &str| field(name).and_then(|v| v.as_str()).map(str::to_owned);
+    let number = |name: &str| field(name).and_then(serde_json::Value::as_i64);
+    let entities = entity_receipts(target, project, run.run_no).await?;
+    let undone = match field("undone") {
+        Some(list) => Vec::<Undone>::deserialize(list).map_err(|e| unreadable(&run.run_id, &e))?,
+        None => Vec::new(),
     };
-    let checkpoints = regraft_ledger::checkpoints(&**target, run.run_no).await?;
+    Ok(Receipt {
+        project: text("project").unwrap_or_default(),
+        project_hash: text("project_hash").unwrap_or_default(),
+        source_catalog: text("source_catalog"),
+        target_catalog: text("target_catalog"),
+        plan_hash: text("plan_hash"),
+        program_version: text("program_version").unwrap_or_default(),
+        mode: text("mode"),
+        batch_size: number("batch_size"),
+        workers: number("workers"),
+        snapshot: text("snapshot"),
+        reasons: regraft_ledger::reasons_of_run(&**target, &run.run_id).await?,
+        rates: rates(&run.account),
+        rows_per_second: rate(run.account.source_rows, run.seconds),
+        undone,
+        run_id: run.run_id,
+        command: run.command,
+        status: run.status.as_str().to_owned(),
+        started_at: run.started_at,
+        finished_at: run.finished_at,
+        seconds: run.seconds,
+        total: run.account,
+        entities,
+        dry_run: false,
+    })
+}
+
+async fn entity_receipts(
+    target: &Session,
+    project: &Project,
+    run_no: i32,
+) -> Result<Vec<EntityReceipt>> {
+    let checkpoints = regraft_ledger::checkpoints(&**target, run_no).await?;
     let mut entities = Vec::new();
-    for record in regraft_ledger::entity_records(&**target, run.run_no).await? {
+    for record in regraft_ledger::entity_records(&**target, run_no).await? {
         let checkpoint = checkpoints.iter().find(|c| c.entity == record.entity);
         entities.push(EntityReceipt {
             target_table: table_of(project, &record.entity),
@@ -163,28 +248,41 @@ pub(crate) async fn read(target: &Session, project: &Project, run_id: &str) -> R
             entity: record.entity,
         });
     }
-    let quarantine = regraft_ledger::quarantine_summary(&**target)
-        .await?
-        .into_iter()
-        .filter(|reason| entities.iter().any(|e| e.entity == reason.entity))
-        .collect();
-    Ok(Receipt {
-        project: text("project").unwrap_or_default(),
-        project_hash: text("project_hash").unwrap_or_default(),
-        plan_hash: text("plan_hash"),
-        program_version: text("program_version").unwrap_or_default(),
-        snapshot: text("snapshot"),
-        run_id: run.run_id,
-        command: run.command,
-        status: run.status.as_str().to_owned(),
-        started_at: run.started_at,
-        finished_at: run.finished_at,
-        seconds: run.seconds,
-        total: run.account,
-        entities,
-        quarantine,
-        dry_run: false,
+    Ok(entities)
+}
+
+fn unreadable(run_id: &str, error: &serde_json::Error) -> Error {
+    Error::new(
+        Kind::Internal,
+        format!("what run `{run_id}` undid can't be read from the ledger: {error}"),
+    )
+    .hint("the ledger may be of another version of this program: use the one that wrote it")
+}
+
+/// The shares of an account.
+fn rates(total: &Account) -> Vec<Rate> {
+    let in_place = total.inserted + total.updated + total.unchanged + total.merged;
+    let left_behind = total.quarantined + total.blocked;
+    let to_move = total.source_rows - total.filtered;
+    [
+        ("in place", in_place, "rows to move", to_move),
+        ("left behind", left_behind, "rows to move", to_move),
+        ("filtered", total.filtered, "source rows", total.source_rows),
+    ]
+    .into_iter()
+    .map(|(rate, rows, denominator, denominator_rows)| Rate {
+        rate,
+        rows,
+        denominator,
+        denominator_rows,
+        percent: percent(rows, denominator_rows),
     })
+    .collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share needs no exactness")]
+fn percent(rows: i64, of: i64) -> Option<f64> {
+    (of != 0).then(|| 100.0 * rows as f64 / of as f64)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate needs no exactness")]

@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::failpoints;
 use crate::migrate::{install_ledger, lock};
-use crate::receipt::require_ledger;
+use crate::receipt::{Undone, require_ledger};
 use crate::transaction;
 
 /// What is to be undone.
@@ -402,9 +402,10 @@ pub async fn rollback(context: &Context, what: &RollbackTarget) -> Result<Rollba
     )
     .await?;
     fence_off(&target, &parts).await?;
+    let mut undone = Vec::new();
     for part in &parts {
         context.stop_requested()?;
-        undo(&target, part)
+        undone = undo(&target, part, run.run_no, undone)
             .await
             .map_err(|e| e.in_entity(&part.step.entity))?;
         context.events.send(Event::EntityFinished {
@@ -433,11 +434,18 @@ async fn fence_off(target: &Session, parts: &[Part]) -> Result<()> {
     Ok(())
 }
 
-async fn undo(target: &Session, part: &Part) -> Result<()> {
+/// Undoes a part and adds it to what the rollback's own record lists, all in one transaction: what
+/// its receipt says is what was done.
+async fn undo(
+    target: &Session,
+    part: &Part,
+    run_no: i32,
+    mut undone: Vec<Undone>,
+) -> Result<Vec<Undone>> {
     let entity = &part.step.entity;
     transaction::run(target, false, async || {
         empty_back_references(target, part).await?;
-        target
+        let rows = target
             .execute(
                 &format!(
                     "delete from {} t using regraft.migration_mappings m \
@@ -449,15 +457,26 @@ async fn undo(target: &Session, part: &Part) -> Result<()> {
             )
             .await?;
         regraft_ledger::reopen_quarantine(&**target, entity, &part.numbers).await?;
+        let mut quarantine = 0;
         for number in &part.numbers {
             if regraft_ledger::partition_exists(&**target, entity).await? {
                 regraft_ledger::delete_of_run(&**target, entity, *number).await?;
             }
-            regraft_ledger::delete_quarantine_of_run(&**target, entity, *number).await?;
+            quarantine +=
+                regraft_ledger::delete_quarantine_of_run(&**target, entity, *number).await?;
         }
         restore(target, part).await?;
         regraft_ledger::mark_entity_rolled_back(&**target, entity, &part.numbers).await?;
-        failpoints::reach(failpoints::BEFORE_ROLLBACK_COMMIT)
+        undone.push(Undone {
+            entity: entity.clone(),
+            target_table: part.step.table.clone(),
+            rows,
+            quarantine,
+            runs: part.step.runs.clone(),
+        });
+        regraft_ledger::set_run_detail(&**target, run_no, "undone", &json!(undone)).await?;
+        failpoints::reach(failpoints::BEFORE_ROLLBACK_COMMIT)?;
+        Ok(undone)
     })
     .await
 }

@@ -288,7 +288,8 @@ pub enum MovedFrom<'a> {
 }
 
 /// Takes `rows` rows of a finished batch out of `inserted` and into `bucket` under `reasons`:
-/// they were found faulty when the constraints came back.
+/// they were found faulty when the constraints came back. Their synthesised values, as many in
+/// every row, go with them.
 pub(crate) async fn move_out(
     client: &impl GenericClient,
     run_no: i32,
@@ -310,19 +311,23 @@ pub(crate) async fn move_out(
         *detail.reasons.entry(reason.clone()).or_default() += count;
     }
     let column = bucket.as_str();
-    let from = match from {
-        MovedFrom::Inserted => "inserted",
+    let (from, synthesised) = match from {
+        MovedFrom::Inserted => (
+            "inserted",
+            "synthesised / greatest(inserted, 1) * (inserted - $4)",
+        ),
         MovedFrom::Merged(rule) => {
             *detail.merged.entry(rule.to_owned()).or_default() -= rows;
             detail.merged.retain(|_, count| *count != 0);
-            "merged"
+            ("merged", "synthesised")
         }
     };
     client
         .execute(
             &format!(
                 "update regraft.migration_control
-                 set {from} = {from} - $4, {column} = {column} + $4, detail = $5
+                 set {from} = {from} - $4, {column} = {column} + $4, detail = $5,
+                     synthesised = {synthesised}
                  where run_no = $1 and entity = $2 and batch = $3"
             ),
             &[&run_no, &entity, &batch, &rows, &json!(detail)],

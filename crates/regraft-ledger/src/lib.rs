@@ -6,6 +6,7 @@
 
 mod account;
 mod checkpoint;
+mod explain;
 mod mapping;
 mod quarantine;
 mod report;
@@ -20,6 +21,7 @@ pub use checkpoint::{
     Checkpoint, Mode, Phase, advance, checkpoints, open_checkpoint, set_dropped, set_phase,
     take_over,
 };
+pub use explain::Figures;
 pub use mapping::{
     MappingIndex, MappingRow, attach_index, copy_merged_statement, copy_statement,
     create_partition, delete_of_run, drop_partition, encode as encode_mapping, encode_merged,
@@ -27,10 +29,11 @@ pub use mapping::{
     merged_into_others, partition_exists, partition_name,
 };
 pub use quarantine::{
-    Bucket, QuarantineFilter, QuarantineRow, Quarantined, ReasonCount, any as any_quarantine,
-    delete_quarantine_of_run, list as list_quarantine, move_to_quarantine, open_ids, open_reasons,
-    put as put_quarantine, put_first as put_first_quarantine, reason_keys,
-    reopen as reopen_quarantine, resolve as resolve_quarantine, summary as quarantine_summary,
+    Bucket, QuarantineFilter, QuarantineRow, Quarantined, ReasonCount, RunReason,
+    any as any_quarantine, delete_quarantine_of_run, list as list_quarantine, move_to_quarantine,
+    open_ids, open_reasons, put as put_quarantine, put_first as put_first_quarantine, reason_keys,
+    reasons_of_run, reopen as reopen_quarantine, resolve as resolve_quarantine,
+    summary as quarantine_summary,
 };
 pub use report::{ValidationRecord, record_validation};
 pub use run::{

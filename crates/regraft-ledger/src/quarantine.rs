@@ -468,6 +468,54 @@ pub async fn summary(client: &impl GenericClient) -> Result<Vec<ReasonCount>> {
         .collect())
 }
 
+/// How many rows of a run stayed behind for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunReason {
+    /// The entity.
+    pub entity: String,
+    /// The reason as the account counts it: `code:column`, `code:constraint` or `code`.
+    pub reason: String,
+    /// The parent entity, for a missing or blocked parent, as far as the quarantine still tells.
+    pub parent: Option<String>,
+    /// Rows that had it at the end of the run. A row with several reasons counts under each.
+    pub rows: i64,
+    /// Rows of the entity that are in quarantine or blocked with it now, by whatever run.
+    pub open_now: i64,
+    /// Up to five legacy ids of these.
+    pub examples: Vec<String>,
+}
+
+impl RunReason {
+    /// The reason's code.
+    pub fn code(&self) -> &str {
+        self.reason
+            .split_once(':')
+            .map_or(self.reason.as_str(), |(code, _)| code)
+    }
+
+    /// The column or constraint it is about.
+    pub fn place(&self) -> Option<&str> {
+        self.reason.split_once(':').map(|(_, place)| place)
+    }
+}
+
+/// Why rows of a run stayed behind, entity by entity, most rows first.
+pub async fn reasons_of_run(client: &impl GenericClient, run_id: &str) -> Result<Vec<RunReason>> {
+    let rows = client.query(crate::explain::REASONS, &[&run_id]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(RunReason {
+                entity: row.get(0),
+                reason: row.get(1),
+                parent: row.get(2),
+                rows: row.get(3),
+                open_now: row.get(4),
+                examples: crate::run::decode(row.get(5))?,
+            })
+        })
+        .collect()
+}
+
 /// Deletes what a run put into quarantine for an entity.
 pub async fn delete_quarantine_of_run(
     client: &impl GenericClient,

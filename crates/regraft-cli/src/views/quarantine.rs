@@ -20,7 +20,7 @@ pub(crate) fn reasons(reasons: &[ReasonCount], width: usize) -> String {
 }
 
 /// Reasons with numbers and examples.
-pub(crate) fn table(reasons: &[&ReasonCount], width: usize) -> String {
+fn table(reasons: &[&ReasonCount], width: usize) -> String {
     let mut table = Table::new()
         .text("entity")
         .number("rows")
@@ -43,7 +43,7 @@ pub(crate) fn table(reasons: &[&ReasonCount], width: usize) -> String {
 
 /// One line for each reason of an entity: the ledger counts blocked rows apart from rows in
 /// quarantine.
-pub(crate) fn merged(reasons: &[ReasonCount]) -> Vec<ReasonCount> {
+fn merged(reasons: &[ReasonCount]) -> Vec<ReasonCount> {
     let mut merged: Vec<ReasonCount> = Vec::new();
     for reason in reasons {
         let same = merged.iter_mut().find(|known| {

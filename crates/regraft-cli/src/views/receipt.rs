@@ -1,10 +1,22 @@
 //! The receipt: what became of every source row.
 
-use regraft_engine::{EntityReceipt, Outcome, Receipt};
-use regraft_ledger::{Account, ReasonCount};
+mod chart;
+mod html;
+mod markdown;
+mod report;
+
+use std::collections::BTreeMap;
+
+use regraft_engine::{EntityReceipt, Explanation, Outcome, Receipt};
+use regraft_ledger::{Account, Detail, RunReason};
 use regraft_project::{Budget, Limits};
 
+pub(crate) use html::html;
+pub(crate) use markdown::markdown;
+
 use super::quarantine;
+use super::reasons::phrase;
+use super::rollback;
 use crate::figures;
 use crate::style::{self, paint};
 use crate::table::{Table, Tone, count, text, worry};
@@ -12,23 +24,115 @@ use crate::table::{Table, Tone, count, text, worry};
 /// Reasons that a receipt shows at most.
 const REASONS: usize = 15;
 
+/// What is said of a run that has no account.
+const NOTHING: &str = "this run read no source rows: there is nothing to account for";
+
+/// What the statements are for.
+const STATEMENTS: &str = "Each statement can be pasted into psql on the target as it stands. Its \
+    columns bear the names of the figures; times, rates and shares are rounded in this receipt, and \
+    whole in the statement's result.";
+
 /// The receipt for people, in lines of at most `width` characters.
 pub(crate) fn render(receipt: &Receipt, width: usize) -> String {
-    let mut out = head(receipt);
-    if receipt.entities.is_empty() && receipt.total.source_rows == 0 {
-        out.push_str("\nthis run read no source rows: there is nothing to account for\n");
-        return out;
+    explained(receipt, None, width)
+}
+
+/// The same, with the statements behind its figures.
+pub(crate) fn explained(
+    receipt: &Receipt,
+    explanations: Option<&[Explanation]>,
+    width: usize,
+) -> String {
+    let mark = Marks(explanations);
+    let mut out = head(receipt, &mark);
+    if !receipt.undone.is_empty() {
+        let title = format!("what was undone{}", mark.of(&["undone", "undone_total"]));
+        out.push_str(&format!("\n{}\n", paint(style::HEADING, title)));
+        out.push_str(&rollback::undone(&receipt.undone, width));
+    } else if receipt.entities.is_empty() && receipt.total.source_rows == 0 {
+        out.push_str(&format!("\n{NOTHING}\n"));
+    } else {
+        if explanations.is_some() {
+            let title = format!("the account{}", mark.of(&["account", "total", "speed"]));
+            out.push_str(&format!("\n{}", paint(style::HEADING, title)));
+        }
+        out.push('\n');
+        out.push_str(&entities(receipt, width));
+        out.push('\n');
+        out.push_str(&identity(&receipt.total, receipt.dry_run, width));
+        let title = format!("filtered by rule{}", mark.of(&["filters"]));
+        out.push_str(&by_rule(receipt, "filter", title, |d| &d.filters, width));
+        let title = format!("merged by rule{}", mark.of(&["merges"]));
+        out.push_str(&by_rule(receipt, "rule", title, |d| &d.merged, width));
+        out.push_str(&made_up(receipt, width));
+        if !receipt.reasons.is_empty() {
+            out.push_str(&left_behind(receipt, &mark, width));
+        }
     }
-    out.push('\n');
-    out.push_str(&entities(receipt, width));
-    out.push('\n');
-    out.push_str(&identity(&receipt.total, receipt.dry_run, width));
-    out.push_str(&filters(receipt, width));
-    out.push_str(&made_up(receipt, width));
-    if !receipt.quarantine.is_empty() {
-        out.push_str(&left_behind(receipt, width));
+    if let Some(explanations) = explanations {
+        out.push_str(&statements(explanations, width));
     }
     out
+}
+
+/// The numbers of the statements, where they are shown.
+struct Marks<'a>(Option<&'a [Explanation]>);
+
+impl Marks<'_> {
+    /// ` [2] [3]`, or nothing.
+    fn of(&self, names: &[&str]) -> String {
+        self.0
+            .into_iter()
+            .flatten()
+            .filter(|explanation| names.contains(&explanation.name))
+            .map(|explanation| format!(" [{}]", explanation.number))
+            .collect()
+    }
+}
+
+fn statements(explanations: &[Explanation], width: usize) -> String {
+    let mut out = format!(
+        "\n{}\n{}\n",
+        paint(style::HEADING, "where the figures come from"),
+        figures::wrap(STATEMENTS, width, 0)
+    );
+    for explanation in explanations {
+        out.push_str(&format!(
+            "\n{} {}\n{}\n",
+            paint(style::HEADING, format!("[{}]", explanation.number)),
+            explanation.title,
+            explanation.sql
+        ));
+    }
+    out
+}
+
+/// What to type after reading a receipt, and why.
+pub(crate) fn next(receipt: &Receipt, explained: bool) -> Vec<(String, &'static str)> {
+    let mut steps: Vec<(String, &'static str)> = Vec::new();
+    match receipt.status.as_str() {
+        "running" | "interrupted" | "failed" => {
+            steps.push(("regraft status".to_owned(), "where it stands"));
+            steps.push((format!("regraft {}", receipt.command), "go on"));
+        }
+        "rolled_back" => steps.push(("regraft plan".to_owned(), "what a new migration would do")),
+        _ if receipt.command == "rollback" => {
+            steps.push(("regraft status".to_owned(), "how far each entity is now"));
+        }
+        _ => {
+            if receipt.reasons.iter().any(|reason| reason.open_now > 0) {
+                let why = "the rows left behind, and what to do about them";
+                steps.push(("regraft quarantine list".to_owned(), why));
+            }
+            let why = "prove from both databases that the rest is complete and right";
+            steps.push(("regraft validate".to_owned(), why));
+        }
+    }
+    if !explained {
+        let command = format!("regraft receipt {} --explain", receipt.run_id);
+        steps.push((command, "the SQL behind every figure"));
+    }
+    steps
 }
 
 /// The receipt of a migration that just ended, with what it came to.
@@ -75,11 +179,12 @@ pub(crate) fn over_budget(outcome: &Outcome, limits: &Limits) -> String {
     )
 }
 
-fn head(receipt: &Receipt) -> String {
+fn head(receipt: &Receipt, mark: &Marks<'_>) -> String {
     let title = if receipt.dry_run {
         format!("{}: what a run would do", paint(style::CAUTION, "DRY RUN"))
     } else {
-        format!("receipt of {}", paint(style::HEADING, &receipt.run_id))
+        let run = paint(style::HEADING, &receipt.run_id);
+        format!("receipt of {run}{}", mark.of(&["run"]))
     };
     let mut facts = Vec::new();
     if !receipt.project.is_empty() {
@@ -227,56 +332,58 @@ fn buckets(account: &Account, shown: &Shown) -> Vec<(String, Tone)> {
     cells
 }
 
-/// The account as a sum that can be added up by hand.
+/// The account as a sum that can be added up by hand, with a mark for whether it is right.
 fn identity(total: &Account, dry_run: bool, width: usize) -> String {
-    let buckets = [
-        (total.inserted, "inserted"),
-        (total.updated, "updated"),
-        (total.unchanged, "unchanged"),
-        (total.merged, "merged"),
-        (total.filtered, "filtered"),
-        (total.quarantined, "quarantined"),
-        (total.blocked, "blocked"),
-    ];
-    let mut parts: Vec<String> = buckets
-        .iter()
-        .filter(|(rows, _)| *rows != 0)
-        .map(|(rows, name)| format!("{} {name}", figures::count(*rows)))
-        .collect();
-    if parts.is_empty() {
-        parts.push("0".to_owned());
-    }
-    let rows = figures::counted(total.source_rows, "source row");
-    let sum = parts.join(" + ");
-    let (mark, words) = if total.balances() {
-        let every = if dry_run {
-            "every row would be accounted for"
-        } else {
-            "every row is accounted for"
-        };
-        (paint(style::GOOD, "✓"), format!("{rows} = {sum}: {every}"))
-    } else {
-        let off = total.source_rows - total.accounted();
-        (
-            paint(style::BAD, "✗"),
-            format!(
-                "{rows}, but {sum} is {}: THE ACCOUNT DOES NOT BALANCE, {} off",
-                figures::count(total.accounted()),
-                figures::count(off.abs())
-            ),
-        )
+    let mark = match total.balances() {
+        true => paint(style::GOOD, "✓"),
+        false => paint(style::BAD, "✗"),
     };
+    let words = sum(total, dry_run);
     format!(
         "{mark} {}\n",
         figures::wrap(&words, width.saturating_sub(2), 2)
     )
 }
 
-fn filters(receipt: &Receipt, width: usize) -> String {
-    let mut table = Table::new().text("entity").number("rows").text("filter");
+/// The account in one sentence.
+fn sum(total: &Account, dry_run: bool) -> String {
+    let mut parts: Vec<String> = report::buckets(total)
+        .iter()
+        .filter(|(_, rows)| *rows != 0)
+        .map(|(name, rows)| format!("{} {name}", figures::count(*rows)))
+        .collect();
+    if parts.is_empty() {
+        parts.push("0".to_owned());
+    }
+    let rows = figures::counted(total.source_rows, "source row");
+    let sum = parts.join(" + ");
+    if total.balances() {
+        let every = match dry_run {
+            true => "every row would be accounted for",
+            false => "every row is accounted for",
+        };
+        return format!("{rows} = {sum}: {every}");
+    }
+    let off = total.source_rows - total.accounted();
+    format!(
+        "{rows}, but {sum} is {}: THE ACCOUNT DOES NOT BALANCE, {} off",
+        figures::count(total.accounted()),
+        figures::count(off.abs())
+    )
+}
+
+/// Rows that rules of the project took, by entity and rule.
+fn by_rule(
+    receipt: &Receipt,
+    head: &str,
+    title: String,
+    named: impl Fn(&Detail) -> &BTreeMap<String, i64>,
+    width: usize,
+) -> String {
+    let mut table = Table::new().text("entity").number("rows").text(head);
     let mut any = false;
     for entity in &receipt.entities {
-        for (name, rows) in &entity.account.detail.filters {
+        for (name, rows) in named(&entity.account.detail) {
             any = true;
             table.row(vec![text(&entity.entity), count(*rows), text(name)]);
         }
@@ -286,63 +393,63 @@ fn filters(receipt: &Receipt, width: usize) -> String {
     }
     format!(
         "\n{}\n{}",
-        paint(style::HEADING, "filtered by rule"),
+        paint(style::HEADING, title),
         table.render(width, 2)
     )
 }
 
 /// Values and differences that deserve a line of their own.
 fn made_up(receipt: &Receipt, width: usize) -> String {
-    let mut out = String::new();
-    for entity in &receipt.entities {
-        let account = &entity.account;
-        if account.synthesised > 0 {
-            let line = format!(
-                "{}: {} made up by an explicit rule of the project: no source row holds them",
-                entity.entity,
-                figures::counted(account.synthesised, "value"),
-            );
-            out.push_str(&format!(
-                "! {}\n",
-                figures::wrap(&line, width.saturating_sub(2), 2)
-            ));
-        }
-        if account.detail.changed_in_source > 0 {
-            let line = format!(
-                "{}: {} changed in the source since they were migrated; a migration does not overwrite them",
-                entity.entity,
-                figures::counted(account.detail.changed_in_source, "row"),
-            );
-            out.push_str(&format!(
-                "! {}\n",
-                figures::wrap(&line, width.saturating_sub(2), 2)
-            ));
-        }
-    }
-    if out.is_empty() {
-        out
-    } else {
-        format!("\n{out}")
+    let lines: String = deserving_a_line(receipt)
+        .iter()
+        .map(|line| format!("! {}\n", figures::wrap(line, width.saturating_sub(2), 2)))
+        .collect();
+    match lines.is_empty() {
+        true => lines,
+        false => format!("\n{lines}"),
     }
 }
 
+fn deserving_a_line(receipt: &Receipt) -> Vec<String> {
+    let mut lines = Vec::new();
+    for entity in &receipt.entities {
+        let account = &entity.account;
+        if account.synthesised > 0 {
+            lines.push(format!(
+                "{}: {} made up by an explicit rule of the project: no source row holds them",
+                entity.entity,
+                figures::counted(account.synthesised, "value"),
+            ));
+        }
+        if account.detail.changed_in_source > 0 {
+            lines.push(format!(
+                "{}: {} changed in the source since they were migrated; a migration does not overwrite them",
+                entity.entity,
+                figures::counted(account.detail.changed_in_source, "row"),
+            ));
+        }
+    }
+    lines
+}
+
 /// The reasons that most rows have; all of them are for `quarantine list`.
-fn left_behind(receipt: &Receipt, width: usize) -> String {
-    let all = quarantine::merged(&receipt.quarantine);
-    let mut most: Vec<&ReasonCount> = all.iter().collect();
+fn left_behind(receipt: &Receipt, mark: &Marks<'_>, width: usize) -> String {
+    let all = &receipt.reasons;
+    let mut most: Vec<&RunReason> = all.iter().collect();
     most.sort_by_key(|reason| std::cmp::Reverse(reason.rows));
     most.truncate(REASONS);
-    let position = |reason: &ReasonCount| {
+    let position = |reason: &RunReason| {
         receipt
             .entities
             .iter()
             .position(|entity| entity.entity == reason.entity)
     };
     most.sort_by_key(|reason| position(reason));
+    let title = format!("left behind, by reason{}", mark.of(&["reasons"]));
     let mut out = format!(
         "\n{}\n{}",
-        paint(style::HEADING, "left behind, by reason"),
-        quarantine::table(&most, width)
+        paint(style::HEADING, title),
+        reasons(&most, width)
     );
     if all.len() > most.len() {
         let more = figures::counted((all.len() - most.len()) as u64, "more reason");
@@ -350,10 +457,31 @@ fn left_behind(receipt: &Receipt, width: usize) -> String {
         out.push_str(&format!("  … and {more} with fewer rows: {command}\n"));
     }
     out.push_str(&quarantine::what_to_do(
-        most.iter().map(|reason| reason.code.as_str()),
+        most.iter().map(|reason| reason.code()),
         width,
     ));
     out
+}
+
+fn reasons(reasons: &[&RunReason], width: usize) -> String {
+    let mut table = Table::new()
+        .text("entity")
+        .number("rows")
+        .text("reason")
+        .text("legacy ids");
+    for reason in reasons {
+        table.row(vec![
+            text(&reason.entity),
+            count(reason.rows),
+            text(phrase(
+                reason.code(),
+                reason.place(),
+                reason.parent.as_deref(),
+            )),
+            text(quarantine::examples(&reason.examples, reason.open_now)),
+        ]);
+    }
+    table.render(width, 2)
 }
 
 #[cfg(test)]

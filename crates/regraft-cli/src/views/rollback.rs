@@ -1,6 +1,6 @@
 //! What a rollback would undo, and what it did.
 
-use regraft_engine::{RollbackDone, RollbackPreview, RollbackStep};
+use regraft_engine::{RollbackDone, RollbackPreview, RollbackStep, Undone};
 
 use crate::figures;
 use crate::style::{self, paint};
@@ -60,6 +60,35 @@ fn steps(steps: &[RollbackStep], head: &str, width: usize) -> String {
             text(""),
             count(steps.iter().map(|step| step.rows).sum::<u64>()),
             count(steps.iter().map(|step| step.quarantine).sum::<u64>()),
+            text(""),
+        ]);
+    }
+    table.render(width, 2)
+}
+
+/// What a rollback took away, as its own record tells.
+pub(crate) fn undone(parts: &[Undone], width: usize) -> String {
+    let mut table = Table::new()
+        .text("entity")
+        .text("table")
+        .number("rows deleted")
+        .number("quarantine entries")
+        .text("written by");
+    for part in parts {
+        table.row(vec![
+            text(&part.entity),
+            text(&part.target_table),
+            count(part.rows),
+            count(part.quarantine),
+            text(figures::some(&part.runs, 2)),
+        ]);
+    }
+    if parts.len() > 1 {
+        table.total(vec![
+            ("total".to_owned(), Tone::Strong),
+            text(""),
+            count(parts.iter().map(|part| part.rows).sum::<u64>()),
+            count(parts.iter().map(|part| part.quarantine).sum::<u64>()),
             text(""),
         ]);
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use regraft_engine::{EntityReceipt, Outcome, Receipt};
-use regraft_ledger::{Account, Bucket, Detail, ReasonCount};
+use regraft_ledger::{Account, Detail, RunReason};
 use regraft_project::{Budget, Limits};
 
 fn entity(name: &str, account: Account, seconds: f64) -> EntityReceipt {
@@ -30,18 +30,13 @@ fn account(inserted: i64, filtered: i64, quarantined: i64, blocked: i64) -> Acco
     }
 }
 
-fn reason(entity: &str, code: &str, place: &str, rows: i64, examples: &[&str]) -> ReasonCount {
-    ReasonCount {
+fn reason(entity: &str, reason: &str, rows: i64, examples: &[&str]) -> RunReason {
+    RunReason {
         entity: entity.to_owned(),
-        bucket: if code == "blocked_parent" {
-            Bucket::Blocked
-        } else {
-            Bucket::Quarantined
-        },
-        code: code.to_owned(),
-        place: Some(place.to_owned()),
-        parent: code.contains("parent").then(|| "doctors".to_owned()),
+        reason: reason.to_owned(),
+        parent: reason.contains("parent").then(|| "doctors".to_owned()),
         rows,
+        open_now: rows,
         examples: examples.iter().map(|id| (*id).to_owned()).collect(),
     }
 }
@@ -73,27 +68,24 @@ fn receipt() -> Receipt {
         started_at: "2026-11-22T02:15:00Z".to_owned(),
         finished_at: Some("2026-11-22T02:15:12Z".to_owned()),
         seconds: Some(11.8),
-        snapshot: None,
         entities,
         total,
-        quarantine: vec![
+        reasons: vec![
             reason(
                 "orders",
-                "unmapped_value",
-                "status",
+                "unmapped_value:status",
                 1_204,
                 &["17", "405", "1877", "9"],
             ),
             reason(
                 "patients",
-                "missing_parent",
-                "doctor_id",
+                "missing_parent:doctor_id",
                 512,
                 &["301", "302", "377"],
             ),
-            reason("patients", "blocked_parent", "doctor_id", 17, &["12"]),
+            reason("patients", "blocked_parent:doctor_id", 17, &["12"]),
         ],
-        dry_run: false,
+        ..Receipt::default()
     }
 }
 

@@ -302,6 +302,38 @@ pub(crate) enum QuarantineCommand {
     List(QuarantineListArguments),
     /// Show one row with every reason
     Show(QuarantineShowArguments),
+    /// Try rows again, with what they wait for and what waits for them, and nothing else
+    Retry(QuarantineRetryArguments),
+}
+
+/// Arguments of `quarantine retry`.
+#[derive(Debug, Args)]
+pub(crate) struct QuarantineRetryArguments {
+    /// Rows of these entities (a list with commas)
+    #[arg(
+        long = "entity",
+        visible_alias = "entities",
+        value_name = "LIST",
+        value_delimiter = ','
+    )]
+    pub(crate) entities: Vec<String>,
+    /// Rows with this reason: a code, or code:column, or code:constraint
+    #[arg(long, value_name = "CODE")]
+    pub(crate) reason: Option<String>,
+    /// Rows with these legacy ids (a list with commas)
+    #[arg(
+        long = "legacy-id",
+        value_name = "LIST",
+        value_delimiter = ',',
+        allow_negative_numbers = true
+    )]
+    pub(crate) legacy_ids: Vec<String>,
+    /// All rows
+    #[arg(long, conflicts_with_all = ["entities", "reason", "legacy_ids"])]
+    pub(crate) all: bool,
+    /// Do everything inside a transaction that is rolled back
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Arguments of `quarantine list`.

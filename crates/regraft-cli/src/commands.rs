@@ -90,6 +90,9 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitStatu
         Command::Quarantine(QuarantineCommand::Show(arguments)) => {
             quarantine::show(invocation, &arguments).await
         }
+        Command::Quarantine(QuarantineCommand::Retry(arguments)) => {
+            quarantine::retry(invocation, &arguments).await
+        }
         Command::Reference => {
             invocation.printer.data(&reference::markdown());
             Ok(ExitStatus::Done)

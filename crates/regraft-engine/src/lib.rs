@@ -27,7 +27,7 @@ pub use check::{CheckOutcome, check};
 pub use context::{Context, KeySecret, Settings};
 pub use error::{Error, Kind, Place, Result};
 pub use events::{Event, Events};
-pub use migrate::{MigrateOptions, ModeChoice, Outcome, migrate};
+pub use migrate::{MigrateOptions, ModeChoice, Outcome, migrate, retry_quarantine};
 pub use plan::{
     ChildLoss, CodeCount, CodedColumn, ColumnPlan, ConstraintPlan, EntityPlan, FilterCount, Funnel,
     Hop, Loss, Plan, Prediction, SourceTable, plan,

@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::keys::{Found, KeyMap, LegacyId};
-use crate::load::{EntityLoad, Reason, ReferenceSurvey, fingerprint_of, kept_condition};
+use crate::load::{EntityLoad, Reason, ReferenceSurvey, fingerprint_of, wanted_condition};
 use crate::model::{EntityModel, MissingKey, Model, OutputRule};
 
 /// Keys by entity.
@@ -163,7 +163,7 @@ impl<'a> Reference<'a> {
             self.by
                 .map_or("''::text", |by| model.fields[by].sql.as_str()),
             model.from,
-            kept_condition(model),
+            wanted_condition(model),
         );
         Ok(Rows::of(source, &query, 3).await?)
     }

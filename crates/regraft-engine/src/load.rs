@@ -19,8 +19,8 @@ pub(crate) use doubles::Doubles;
 pub(crate) use merge::{Merged, merged, write_merged};
 pub(crate) use read::MappedRow;
 pub(crate) use read::{
-    BatchRange, PlannedRange, Rows, filter_examples, filters_of, kept_condition, partition,
-    read_all, read_rows,
+    BatchRange, PlannedRange, Rows, filter_examples, filters_of, partition, read_all, read_rows,
+    wanted_condition,
 };
 pub(crate) use reason::{Faults, Reason};
 pub(crate) use row::{Outcome, Transformer, fingerprint_of};

@@ -4,6 +4,7 @@ mod entity;
 mod lanes;
 mod options;
 mod prepare;
+mod redrive;
 mod workers;
 
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ use uuid::Uuid;
 pub(crate) use entity::choose_mode;
 pub use options::{MigrateOptions, ModeChoice};
 pub(crate) use prepare::{check_secret, install_ledger, lock, resolved};
+pub use redrive::retry_quarantine;
 
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
@@ -77,9 +79,38 @@ pub async fn migrate(
     selection: &Selection,
     options: &MigrateOptions,
 ) -> Result<Outcome> {
+    redrive::finish_unfinished(context).await?;
+    run(context, selection, options, &Task::Migrate).await
+}
+
+/// What a run is to do.
+pub(crate) enum Task {
+    /// Move whatever isn't there yet.
+    Migrate,
+    /// Move these rows, all of which are in quarantine.
+    Retry(redrive::Rows),
+}
+
+impl Task {
+    /// The command that its runs are recorded under.
+    fn command(&self) -> &'static str {
+        match self {
+            Self::Migrate => "migrate",
+            Self::Retry(_) => "retry",
+        }
+    }
+}
+
+async fn run(
+    context: &Context,
+    selection: &Selection,
+    options: &MigrateOptions,
+    task: &Task,
+) -> Result<Outcome> {
     let source = context.connect_source().await?;
     let target = Arc::new(context.connect_target().await?);
-    let model = resolved(context, &source, &target).await?;
+    let mut model = resolved(context, &source, &target).await?;
+    redrive::restrict(&mut model, task)?;
     prepare::check_plan_hash(context, selection, options, &model)?;
     check_secret(context, &model, selection)?;
     prepare::check_ready(&source, &target, &model, selection, options).await?;
@@ -98,7 +129,7 @@ pub async fn migrate(
         &target,
         selection,
         &model,
-        options,
+        (options, task),
         &snapshot.position,
     )
     .await?;

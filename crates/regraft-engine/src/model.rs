@@ -9,9 +9,12 @@ mod resolve;
 mod transfer;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use regraft_pg::catalog::{Catalog, Table};
 use regraft_project::Provenance;
+
+use crate::keys::LegacyId;
 
 pub(crate) use resolve::resolve;
 pub(crate) use transfer::{Limit, Recode, apply as recode};
@@ -38,6 +41,8 @@ pub(crate) struct EntityModel {
     pub(crate) key: String,
     /// Filters: name and condition.
     pub(crate) filters: Vec<(String, String)>,
+    /// Only these rows are read, as far as they are there; `None` for all.
+    pub(crate) only: Option<Arc<Vec<LegacyId>>>,
     /// Which rows are one row of the target.
     pub(crate) merge: Option<MergeRule>,
     /// What is selected after the key, as SQL, with a name for the quarantine.

@@ -114,7 +114,7 @@ async fn parts(context: &Context, target: &Session, what: &RollbackTarget) -> Re
     let numbers: BTreeMap<i32, String> = regraft_ledger::list_runs(&**target, 100_000)
         .await?
         .into_iter()
-        .filter(|run| run.command == "migrate")
+        .filter(|run| matches!(run.command.as_str(), "migrate" | "retry"))
         .map(|run| (run.run_no, run.run_id))
         .collect();
     let (only, entities): (Option<i32>, Vec<String>) = match what {

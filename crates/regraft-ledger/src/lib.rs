@@ -25,14 +25,14 @@ pub use explain::Figures;
 pub use mapping::{
     MappingIndex, MappingRow, attach_index, copy_merged_statement, copy_statement,
     create_partition, delete_of_run, drop_partition, encode as encode_mapping, encode_merged,
-    key_index_statement, mapped_by_run, mapped_rows, mapping_index, mapping_select,
+    key_index_statement, mapped_among, mapped_by_run, mapped_rows, mapping_index, mapping_select,
     merged_into_others, partition_exists, partition_name,
 };
 pub use quarantine::{
-    Bucket, QuarantineFilter, QuarantineRow, Quarantined, ReasonCount, RunReason,
+    Bucket, QuarantineFilter, QuarantineRow, Quarantined, ReasonCount, RedriveFilter, RunReason,
     any as any_quarantine, delete_quarantine_of_run, list as list_quarantine, move_to_quarantine,
     open_ids, open_reasons, put as put_quarantine, put_first as put_first_quarantine, reason_keys,
-    reasons_of_run, reopen as reopen_quarantine, resolve as resolve_quarantine,
+    reasons_of_run, redrive_set, reopen as reopen_quarantine, resolve as resolve_quarantine,
     summary as quarantine_summary,
 };
 pub use report::{ValidationRecord, record_validation};

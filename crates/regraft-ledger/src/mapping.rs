@@ -157,6 +157,28 @@ fn encode_fields(block: &mut Writer, entity: &str, row: &MappingRow<'_>) {
     block.field(&row.batch.to_be_bytes());
 }
 
+/// The mappings among some legacy ids.
+pub async fn mapped_among(
+    client: &impl GenericClient,
+    entity: &str,
+    numeric: bool,
+    ids: &[String],
+) -> Result<Vec<(String, u128)>> {
+    let key = if numeric {
+        "legacy_id::bigint = any ($2::text[]::bigint[])"
+    } else {
+        "legacy_id = any ($2)"
+    };
+    let sql = format!(
+        "select legacy_id, source_fingerprint from regraft.migration_mappings where entity = $1 and {key}"
+    );
+    let rows = client.query(&sql, &[&entity, &ids]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| (row.get(0), row.get::<_, Uuid>(1).as_u128()))
+        .collect())
+}
+
 /// The COPY statement that takes mappings of merged rows.
 pub fn copy_merged_statement(entity: &str) -> String {
     format!(

@@ -257,6 +257,61 @@ pub fn reason_keys(reasons: &Value) -> Vec<String> {
     keys
 }
 
+/// Which open rows of the quarantine are to be tried again.
+#[derive(Debug, Clone, Default)]
+pub struct RedriveFilter {
+    /// Of these entities; empty for all.
+    pub entities: Vec<String>,
+    /// With this reason: a code, or code:column, or code:constraint.
+    pub reason: Option<String>,
+    /// With these legacy ids; empty for all.
+    pub legacy_ids: Vec<String>,
+}
+
+/// The open rows that a filter chooses, the open rows that these wait for, and all rows behind them,
+/// by entity.
+pub async fn redrive_set(
+    client: &impl GenericClient,
+    filter: &RedriveFilter,
+) -> Result<BTreeMap<String, Vec<String>>> {
+    let rows = client
+        .query(
+            "with recursive edge as materialized (
+               select q.entity, q.legacy_id, r ->> 'parent' as parent, r ->> 'parent_id' as parent_id
+               from regraft.migration_quarantine q, jsonb_array_elements(q.reasons) r
+               where q.state = 'open' and r ->> 'code' = 'blocked_parent'),
+             chosen as (
+               select entity, legacy_id from regraft.migration_quarantine q
+               where state = 'open'
+                 and (cardinality($1::text[]) = 0 or entity = any ($1))
+                 and (cardinality($2::text[]) = 0 or legacy_id = any ($2))
+                 and ($3::text is null or exists (
+                   select from jsonb_array_elements(reasons) r
+                   where r ->> 'code' = $3
+                      or (r ->> 'code') || ':' || coalesce(r ->> 'constraint', r ->> 'column') = $3))),
+             above as (
+               select entity, legacy_id from chosen
+               union
+               select q.entity, q.legacy_id from above a
+               join edge e on e.entity = a.entity and e.legacy_id = a.legacy_id
+               join regraft.migration_quarantine q
+                 on q.entity = e.parent and q.legacy_id = e.parent_id and q.state = 'open'),
+             behind as (
+               select entity, legacy_id from above
+               union
+               select e.entity, e.legacy_id from behind b
+               join edge e on e.parent = b.entity and e.parent_id = b.legacy_id)
+             select entity, legacy_id from behind order by entity, legacy_id",
+            &[&filter.entities, &filter.legacy_ids, &filter.reason],
+        )
+        .await?;
+    let mut set: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for row in &rows {
+        set.entry(row.get(0)).or_default().push(row.get(1));
+    }
+    Ok(set)
+}
+
 /// Marks rows as resolved: they have been moved.
 pub async fn resolve(
     client: &impl GenericClient,

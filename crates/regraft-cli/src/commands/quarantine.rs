@@ -1,16 +1,20 @@
-//! `regraft quarantine list` and `regraft quarantine show`
+//! `regraft quarantine list`, `show` and `retry`
 
-use regraft_engine::{Error, Kind, Result, quarantine, quarantine_summary};
-use regraft_ledger::{QuarantineFilter, QuarantineRow, ReasonCount};
+use regraft_engine::{Error, Kind, Result, quarantine, quarantine_summary, retry_quarantine};
+use regraft_ledger::{QuarantineFilter, QuarantineRow, ReasonCount, RedriveFilter};
 use regraft_project::Project;
 use serde::Serialize;
 
-use crate::arguments::{QuarantineListArguments, QuarantineShowArguments};
+use crate::arguments::{
+    QuarantineListArguments, QuarantineRetryArguments, QuarantineShowArguments,
+};
 use crate::diagnostics;
 use crate::exit::ExitStatus;
 use crate::figures;
 use crate::invocation::{Invocation, Needs};
+use crate::progress::Doing;
 use crate::views::quarantine as view;
+use crate::views::receipt;
 
 /// The JSON document of a list.
 #[derive(Serialize)]
@@ -51,6 +55,54 @@ pub(super) async fn list(
     });
     printer.next_steps(&next_steps(&listed, narrowed));
     Ok(ExitStatus::Done)
+}
+
+/// Tries rows again, and prints the receipt.
+pub(super) async fn retry(
+    invocation: &Invocation,
+    arguments: &QuarantineRetryArguments,
+) -> Result<ExitStatus> {
+    let opened = invocation.open()?;
+    for entity in &arguments.entities {
+        known(&opened.project, entity)?;
+    }
+    let named = !arguments.entities.is_empty()
+        || arguments.reason.is_some()
+        || !arguments.legacy_ids.is_empty();
+    if !named && !arguments.all {
+        return Err(Error::new(Kind::Usage, "which rows are to be tried again?").hint(
+            "name them with --entity, --reason or --legacy-id, or take --all; see `regraft quarantine list`",
+        ));
+    }
+    let mut context = invocation.context(&opened, Needs::Both)?;
+    if arguments.dry_run {
+        context.events = invocation.events(Doing::Rehearsing);
+    }
+    let filter = RedriveFilter {
+        entities: arguments.entities.clone(),
+        reason: arguments.reason.clone(),
+        legacy_ids: arguments.legacy_ids.clone(),
+    };
+    let printer = &invocation.printer;
+    let Some(outcome) = retry_quarantine(&context, &filter, arguments.dry_run).await? else {
+        printer.report(&serde_json::json!({ "nothing_to_do": true }), |_| {
+            "nothing to do: no row in quarantine is like that".to_owned()
+        });
+        return Ok(ExitStatus::Done);
+    };
+    printer.report(&outcome, |width| receipt::retried(&outcome, width));
+    if outcome.within_budget {
+        printer.next_steps(&[(
+            "regraft validate".to_owned(),
+            "prove it from both databases",
+        )]);
+        return Ok(ExitStatus::Done);
+    }
+    printer.next_steps(&[(
+        "regraft quarantine list".to_owned(),
+        "the rows that stayed behind, and why",
+    )]);
+    Ok(ExitStatus::Findings)
 }
 
 /// Shows one row with every reason.

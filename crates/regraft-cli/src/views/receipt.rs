@@ -152,6 +152,33 @@ pub(crate) fn outcome(outcome: &Outcome, limits: &Limits, width: usize) -> Strin
     out
 }
 
+/// What trying rows of the quarantine again came to.
+pub(crate) fn retried(outcome: &Outcome, width: usize) -> String {
+    let mut out = render(&outcome.receipt, width);
+    let total = &outcome.receipt.total;
+    let left = total.quarantined + total.blocked;
+    let line = if left == 0 {
+        let moved = figures::counted(total.inserted + total.merged, "row");
+        format!(
+            "{} {moved} moved, none stayed behind",
+            paint(style::GOOD, "✓")
+        )
+    } else {
+        let text = format!(
+            "{} of {} stayed behind",
+            figures::count(left),
+            figures::counted(total.source_rows, "row")
+        );
+        format!("{} {text}", paint(style::BAD, "✗"))
+    };
+    out.push_str(&format!("\n{line}\n"));
+    if outcome.receipt.dry_run {
+        let mark = paint(style::CAUTION, "DRY RUN");
+        out.push_str(&format!("\n{mark}: No changes were made\n"));
+    }
+    out
+}
+
 /// Which entities left more behind than the project's budget allows.
 pub(crate) fn over_budget(outcome: &Outcome, limits: &Limits) -> String {
     let budget = match limits.quarantine {

@@ -30,7 +30,7 @@ pub(crate) struct EntityLoad {
     pub(crate) model: Arc<EntityModel>,
     pub(crate) run_no: i32,
     pub(crate) run_id: String,
-    pub(crate) command: &'static str,
+    pub(crate) command: String,
     pub(crate) checkpoint: Checkpoint,
     pub(crate) deriver: Option<Deriver>,
     pub(crate) parents: HashMap<String, Arc<KeyMap>>,
@@ -163,6 +163,18 @@ pub(crate) async fn existing(
     model: &EntityModel,
     range: &BatchRange,
 ) -> Result<HashMap<LegacyId, MappedRow>> {
+    if let Some(ids) = &model.only {
+        let within = ids
+            .iter()
+            .filter(|id| (&range.low..=&range.high).contains(id));
+        let within: Vec<String> = within.map(LegacyId::to_string).collect();
+        let rows =
+            regraft_ledger::mapped_among(&**target, &model.name, model.numeric, &within).await?;
+        return rows
+            .into_iter()
+            .map(|(id, fingerprint)| Ok((parse_id(model, id)?, MappedRow { fingerprint })))
+            .collect();
+    }
     let rows = regraft_ledger::mapped_rows(
         &**target,
         &model.name,
@@ -478,7 +490,7 @@ async fn finish(
         &**worker.target,
         load.run_no,
         &load.run_id,
-        load.command,
+        &load.command,
         &model.name,
         &record,
     )
@@ -503,11 +515,8 @@ async fn write_mappings(
     let stride = 4 * model.fingerprinted().count();
     let mut sink = Sink::new(target, regraft_ledger::copy_statement(&model.name));
     let mut id = String::new();
-    for (row, columns) in progress
-        .written
-        .iter()
-        .zip(progress.fingerprints.chunks(stride.max(1)))
-    {
+    for (number, row) in progress.written.iter().enumerate() {
+        let columns = &progress.fingerprints[number * stride..(number + 1) * stride];
         id.clear();
         match &row.id {
             LegacyId::Number(n) => id.push_str(itoa::Buffer::new().format(*n)),

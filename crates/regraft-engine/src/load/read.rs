@@ -179,11 +179,12 @@ fn partition_sql(model: &EntityModel, size: u32, planned: &[PlannedRange]) -> St
         "select p, i, min(k {collate}), max(k {collate}), count(*), count(*) filter (where f = 0){counts}\n\
          from (select k, f, p, i, case when i then null else b end as b from (\n\
            select k, f, {place} as p, {inside} as i, {bucket} as b from (\n\
-             select {key} as k, {case} as f from {from}\n) rows) placed) cut\n\
+             select {key} as k, {case} as f from {from}\nwhere {only}) rows) placed) cut\n\
          group by p, i, b order by p, i desc, min(k {collate})",
         collate = if model.numeric { "" } else { "collate \"C\"" },
         case = filter_case(model),
         from = model.from,
+        only = only_condition(model),
     )
 }
 
@@ -224,6 +225,22 @@ pub(crate) fn kept_condition(model: &EntityModel) -> String {
         condition.push_str(&format!(" and ({keep}\n)"));
     }
     condition
+}
+
+/// The condition that a row is one of those asked for, if not all are.
+fn only_condition(model: &EntityModel) -> String {
+    match &model.only {
+        None => "true".to_owned(),
+        Some(ids) => format!("{} = any ({})", model.key_order(), id_array(model, ids)),
+    }
+}
+
+/// The condition that a row passes every filter, and is asked for.
+pub(crate) fn wanted_condition(model: &EntityModel) -> String {
+    match &model.only {
+        None => kept_condition(model),
+        Some(_) => format!("{} and {}", kept_condition(model), only_condition(model)),
+    }
 }
 
 /// Which rows of an entity to read.
@@ -292,7 +309,7 @@ pub(crate) fn read_all(model: &EntityModel) -> String {
     format!(
         "select {list}\nfrom {}\nwhere {}",
         model.from,
-        kept_condition(model)
+        wanted_condition(model)
     )
 }
 
@@ -371,7 +388,7 @@ pub(crate) async fn keys_of(
         "select {} from {}\nwhere {} and {} order by {}",
         model.key_value(),
         model.from,
-        kept_condition(model),
+        wanted_condition(model),
         rows.condition(model),
         model.key_order(),
     );

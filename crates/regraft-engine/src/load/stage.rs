@@ -136,11 +136,8 @@ fn take_out(progress: &mut Progress, bad: &mut BTreeMap<i64, Vec<Reason>>, strid
     }
     let written = std::mem::take(&mut progress.written);
     let fingerprints = std::mem::take(&mut progress.fingerprints);
-    for (number, (row, columns)) in written
-        .into_iter()
-        .zip(fingerprints.chunks(stride.max(1)))
-        .enumerate()
-    {
+    for (number, row) in written.into_iter().enumerate() {
+        let columns = &fingerprints[number * stride..(number + 1) * stride];
         match bad.remove(&(number as i64)) {
             Some(reasons) => progress.faults.add(row.id, reasons),
             None => {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use regraft_pg::Session;
 use regraft_pg::catalog::Index;
 
-use super::read::{Rows, kept_condition};
+use super::read::{Rows, wanted_condition};
 use super::stage::unique_indexes;
 use super::{Classifier, Reason};
 use crate::error::Result;
@@ -195,6 +195,6 @@ fn query(model: &EntityModel, fields: &[&str], nulls_equal: bool) -> String {
         same = same.join(" and "),
         list = list.join(", "),
         from = model.from,
-        kept = kept_condition(model),
+        kept = wanted_condition(model),
     )
 }

@@ -75,7 +75,7 @@ pub(crate) async fn load(
         &**engine.target,
         engine.run.run_no,
         &engine.run.run_id,
-        "migrate",
+        &engine.run.command,
         name,
         "running",
     )
@@ -150,7 +150,7 @@ async fn open(
             &***target,
             run.run_no,
             &run.run_id,
-            "migrate",
+            &run.command,
             &model.name,
             &texts,
         )
@@ -159,7 +159,7 @@ async fn open(
             &***target,
             run.run_no,
             &run.run_id,
-            "migrate",
+            &run.command,
             &model.name,
             "running",
         )
@@ -208,7 +208,7 @@ async fn open(
     let load = Arc::new(EntityLoad {
         run_no: run.run_no,
         run_id: run.run_id.clone(),
-        command: "migrate",
+        command: run.command.clone(),
         deriver: engine
             .context
             .settings
@@ -389,7 +389,7 @@ pub(crate) async fn finish(engine: &Engine<'_>, load: &EntityLoad) -> Result<()>
             &***target,
             load.run_no,
             &load.run_id,
-            "migrate",
+            &engine.run.command,
             &model.name,
             "done",
         )

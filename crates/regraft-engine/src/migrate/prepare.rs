@@ -7,7 +7,7 @@ use regraft_pg::Session;
 use regraft_project::Selection;
 use serde_json::json;
 
-use super::{MigrateOptions, choose_mode, run_detail};
+use super::{MigrateOptions, Task, choose_mode, run_detail};
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
@@ -130,19 +130,23 @@ pub(crate) async fn open_run(
     target: &Session,
     selection: &Selection,
     model: &Model,
-    options: &MigrateOptions,
+    (options, task): (&MigrateOptions, &Task),
     position: &str,
 ) -> Result<(Run, Selection, bool)> {
     let mut detail = run_detail(context, selection, model, options, position);
     if let Some(secret) = &context.settings.secret {
         detail["secret_check"] = json!(Deriver::secret_check(secret));
     }
-    let Some(run) = regraft_ledger::unfinished_run(&**target, "migrate").await? else {
+    if let Task::Retry(rows) = task {
+        detail["rows"] = json!(rows);
+    }
+    let unfinished = regraft_ledger::unfinished_run(&**target, task.command()).await?;
+    let Some(run) = unfinished else {
         let run = transaction::run(target, options.dry_run, async || {
             Ok(regraft_ledger::begin_run(
                 &**target,
                 &NewRun {
-                    command: "migrate",
+                    command: task.command(),
                     detail: &detail,
                 },
             )

@@ -141,6 +141,7 @@ impl Resolver<'_> {
                 .iter()
                 .map(|f| (f.name.clone(), f.keep.text.clone()))
                 .collect(),
+            only: None,
             merge: self.entity.source.merge.as_ref().map(|merge| MergeRule {
                 name: merge.name.clone(),
                 by: merge.by.iter().map(|sql| sql.text.clone()).collect(),

@@ -44,6 +44,8 @@ impl Entry {
 struct RunEntries {
     run_no: i32,
     run_id: String,
+    /// Whether it was about some rows of the quarantine alone.
+    is_retry: bool,
     account: Option<Entry>,
     batches: Vec<Entry>,
 }
@@ -65,8 +67,8 @@ impl History {
         let rows = target
             .query(
                 &format!(
-                    "select run_no, run_id, batch, status, source_rows, detail, {} from regraft.migration_control
-                     where entity = $1 and command = 'migrate' and status <> 'rolled_back'
+                    "select run_no, run_id, batch, status, source_rows, detail, {}, command from regraft.migration_control
+                     where entity = $1 and command in ('migrate', 'retry') and status <> 'rolled_back'
                      order by run_no desc, batch",
                     BUCKETS.join(", ")
                 ),
@@ -80,6 +82,7 @@ impl History {
                 runs.push(RunEntries {
                     run_no,
                     run_id: row.get(1),
+                    is_retry: row.get::<_, String>(6 + BUCKETS.len()) == "retry",
                     account: None,
                     batches: Vec::new(),
                 });
@@ -109,7 +112,16 @@ impl History {
 
     /// The run whose account must fit the databases as they are: the latest, if it is done.
     fn current(&self) -> Option<&RunEntries> {
-        self.0.first().filter(|run| run.is_done())
+        self.0.first().filter(|run| run.is_done())?;
+        self.0.iter().find(|run| !run.is_retry && run.is_done())
+    }
+
+    /// Accounts of the retries since the run whose account must fit.
+    fn retries(&self) -> impl Iterator<Item = &Entry> {
+        self.0
+            .iter()
+            .take_while(|run| run.is_retry)
+            .filter_map(|run| run.account.as_ref())
     }
 
     /// What can't be said of the account because a run is unfinished.
@@ -156,7 +168,7 @@ pub(super) async fn check(
     }
     findings.extend(written(census, history));
     if let Some(run) = history.current() {
-        findings.extend(against_now(target, subject, census, run).await?);
+        findings.extend(against_now(target, subject, census, run, history).await?);
     }
     Ok(Check::new("account", census.source_rows, findings))
 }
@@ -275,10 +287,18 @@ async fn against_now(
     subject: &Subject<'_>,
     census: &Census,
     run: &RunEntries,
+    history: &History,
 ) -> Result<Vec<Finding>> {
     let Some(account) = &run.account else {
         return Ok(Vec::new());
     };
+    // A retry takes rows out of the quarantine: what it says of them replaces what was said.
+    let moved = |buckets: &[&str]| -> i64 {
+        let of = |entry: &Entry| buckets.iter().map(|b| entry.bucket(b)).sum::<i64>();
+        history.retries().map(of).sum()
+    };
+    let retried: i64 = history.retries().map(|entry| entry.source_rows).sum();
+    let filtered_since = moved(&["filtered"]);
     let (missing, surplus) = (signed(census.missing()), signed(census.surplus()));
     let mut findings = Vec::new();
     // `fewer` and `more` bound what the census has named row by row.
@@ -288,7 +308,7 @@ async fn against_now(
             findings.extend(difference(said, is, what));
         }
     };
-    let kept = account.source_rows - account.bucket("filtered");
+    let kept = account.source_rows - account.bucket("filtered") - filtered_since;
     compare(
         "rows the filters keep",
         kept,
@@ -297,7 +317,8 @@ async fn against_now(
         signed(census.appeared()),
     );
     for (filter, now) in subject.entity.source.filters.iter().zip(&census.filtered) {
-        let said = account.filters.get(&filter.name).copied().unwrap_or(0);
+        let of = |entry: &Entry| entry.filters.get(&filter.name).copied().unwrap_or(0);
+        let said = of(account) + history.retries().map(of).sum::<i64>();
         compare(
             &format!("rows filter `{}` drops", filter.name),
             said,
@@ -314,20 +335,31 @@ async fn against_now(
         )
         .await?;
     let open: BTreeMap<String, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    for bucket in ["quarantined", "blocked"] {
-        let is = open.get(bucket).copied().unwrap_or(0);
-        compare(
-            &format!("rows {bucket}"),
-            account.bucket(bucket),
-            is,
-            missing,
-            surplus,
-        );
+    if retried == 0 {
+        for bucket in ["quarantined", "blocked"] {
+            let is = open.get(bucket).copied().unwrap_or(0);
+            compare(
+                &format!("rows {bucket}"),
+                account.bucket(bucket),
+                is,
+                missing,
+                surplus,
+            );
+        }
     }
+    let stopped = ["quarantined", "blocked"];
+    compare(
+        "rows quarantined or blocked",
+        account.bucket(stopped[0]) + account.bucket(stopped[1]) - retried + moved(&stopped),
+        open.values().sum(),
+        missing,
+        surplus,
+    );
     let in_place: i64 = ["inserted", "updated", "unchanged", "merged"]
         .iter()
         .map(|name| account.bucket(name))
-        .sum();
+        .sum::<i64>()
+        + moved(&["inserted", "updated", "merged"]);
     compare(
         "rows in place",
         in_place,

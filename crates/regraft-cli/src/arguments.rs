@@ -244,6 +244,9 @@ pub(crate) enum Mode {
 pub(crate) struct ValidateArguments {
     #[command(flatten)]
     pub(crate) entities: EntityNames,
+    /// The whole migration: every entity, every run, what is left behind, the target's catalog
+    #[arg(long = "final", conflicts_with_all = ["names", "entities"])]
+    pub(crate) whole: bool,
 }
 
 /// Arguments of `rollback`.

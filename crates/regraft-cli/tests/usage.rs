@@ -19,6 +19,7 @@ fn the_command_line() {
         ("bad_scale", "demo --scale 0"),
         ("rollback_of_both", "rollback orders --run x"),
         ("quarantine_alone", "quarantine"),
+        ("final_of_some", "validate orders --final"),
         ("no_project", "status"),
         ("no_such_project", "status --project nowhere"),
         ("unknown_option_json", "migrate --format json --frobnicate"),

@@ -41,4 +41,4 @@ pub use rollback::{
     RollbackDone, RollbackPreview, RollbackStep, RollbackTarget, preview_rollback, rollback,
 };
 pub use schema::{SchemaApplied, SchemaDiff, SchemaDifference, apply_schema, diff_schema};
-pub use validate::{Check, EntityValidation, Finding, Validation, validate};
+pub use validate::{Check, EntityValidation, Finding, Validation, validate, validate_final};

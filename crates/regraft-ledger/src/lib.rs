@@ -6,6 +6,7 @@
 
 mod account;
 mod checkpoint;
+mod closing;
 mod explain;
 mod mapping;
 mod quarantine;
@@ -20,6 +21,9 @@ pub use account::{
 pub use checkpoint::{
     Checkpoint, Mode, Phase, advance, checkpoints, open_checkpoint, set_dropped, set_phase,
     take_over,
+};
+pub use closing::{
+    OpenRun, finished_entities, open_runs, recorded_catalog, standing, taken_off, unbalanced,
 };
 pub use explain::Figures;
 pub use mapping::{

@@ -70,6 +70,8 @@ fn the_help_of_every_command() {
         "quarantine",
         "quarantine list",
         "quarantine show",
+        "mappings",
+        "mappings rebuild",
     ] {
         let line = format!("{command} --help");
         let output = regraft(folder.path(), &line).output().unwrap();

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 pub(crate) use entity::choose_mode;
 pub use options::{MigrateOptions, ModeChoice};
-pub(crate) use prepare::{check_secret, install_ledger, lock, resolved};
+pub(crate) use prepare::{check_same_secret, check_secret, install_ledger, lock, resolved};
 
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};

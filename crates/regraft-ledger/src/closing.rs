@@ -14,9 +14,9 @@ pub struct OpenRun {
     pub entities: Vec<String>,
 }
 
-/// The runs that are not finished, oldest first. A rollback that died is no longer open once a
-/// later run has finished: its entities were undone one by one, each as a whole, and what it left
-/// is the later run's.
+/// The runs that are not finished, oldest first. A rollback, or a rebuilding of mappings, that died
+/// is no longer open once a later run has finished: it went entity by entity, each as a whole, and
+/// what it left is the later run's.
 pub async fn open_runs(client: &impl GenericClient) -> Result<Vec<OpenRun>> {
     let rows = client
         .query(
@@ -26,7 +26,7 @@ pub async fn open_runs(client: &impl GenericClient) -> Result<Vec<OpenRun>> {
                             and e.status not in ('done', 'rolled_back') order by e.entity)
              from regraft.migration_control r
              where r.entity = '' and r.batch = 0 and r.status not in ('done', 'rolled_back')
-               and not (r.command = 'rollback' and exists (
+               and not (r.command in ('rollback', 'mappings') and exists (
                  select from regraft.migration_control l
                  where l.entity = '' and l.batch = 0 and l.run_no > r.run_no and l.status = 'done'))
              order by r.run_no",

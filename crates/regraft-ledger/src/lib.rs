@@ -10,6 +10,7 @@ mod closing;
 mod explain;
 mod mapping;
 mod quarantine;
+mod rebuild;
 mod report;
 mod run;
 mod schema;
@@ -38,6 +39,10 @@ pub use quarantine::{
     open_ids, open_reasons, put as put_quarantine, put_first as put_first_quarantine, reason_keys,
     reasons_of_run, reopen as reopen_quarantine, resolve as resolve_quarantine,
     summary as quarantine_summary,
+};
+pub use rebuild::{
+    MappingDrift, PROVEN, create_proven, encode_proven, mapping_drift, proven_copy_statement,
+    rebuilding_runs, replace_mappings,
 };
 pub use report::{ValidationRecord, record_validation};
 pub use run::{

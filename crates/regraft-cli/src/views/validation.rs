@@ -151,12 +151,21 @@ fn findings(validation: &Validation, width: usize) -> String {
         for finding in &check.findings {
             let rows = i64::try_from(finding.rows).unwrap_or(i64::MAX);
             any = true;
+            // What is about the migration names its entity, if any, in front.
+            let (entity, what) = match finding.what.split_once(": ") {
+                Some((of, what)) if entity.is_empty() && !of.contains(' ') => (of, what),
+                _ => (entity, finding.what.as_str()),
+            };
+            let ids = match finding.examples.as_slice() {
+                [] => String::new(),
+                ids => examples(ids, rows),
+            };
             table.row(vec![
                 text(entity),
                 text(check.name.to_string()),
                 count(finding.rows),
-                text(&finding.what),
-                text(examples(&finding.examples, rows)),
+                text(what),
+                text(ids),
             ]);
         }
     }

@@ -142,9 +142,7 @@ fn quarantine(project: &Project, standing: &Standing, validated: &[EntityValidat
         if open > allowed {
             let name = &entity.entity;
             findings.push(finding(
-                format!(
-                    "{name}: {open} rows are in quarantine or blocked, and the project allows {allowed}; see `regraft quarantine list {name}`"
-                ),
+                format!("{name}: left behind, where the project allows {allowed}"),
                 open,
             ));
         }

@@ -107,6 +107,9 @@ pub(crate) enum Command {
     /// Look at the rows that could not be moved
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
+    /// Bring the ledger's mappings back in step with the target
+    #[command(subcommand)]
+    Mappings(MappingsCommand),
     /// Print the reference of the command line in Markdown
     #[command(name = "__reference", hide = true)]
     Reference,
@@ -244,6 +247,9 @@ pub(crate) enum Mode {
 pub(crate) struct ValidateArguments {
     #[command(flatten)]
     pub(crate) entities: EntityNames,
+    /// The whole migration: every entity, every run, what is left behind, the target's catalog
+    #[arg(long = "final", conflicts_with_all = ["names", "entities"])]
+    pub(crate) whole: bool,
 }
 
 /// Arguments of `rollback`.
@@ -293,6 +299,26 @@ pub(crate) struct ReceiptArguments {
     /// Add the SQL that gives each figure, to be pasted into psql on the target
     #[arg(long)]
     pub(crate) explain: bool,
+}
+
+/// The subcommands of `mappings`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum MappingsCommand {
+    /// Compute them again from the source, prove them on the target, and write what differs
+    Rebuild(MappingsRebuildArguments),
+}
+
+/// Arguments of `mappings rebuild`.
+#[derive(Debug, Args)]
+pub(crate) struct MappingsRebuildArguments {
+    #[command(flatten)]
+    pub(crate) entities: EntityNames,
+    /// Show what would be written, without a change
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Don't ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
 }
 
 /// The subcommands of `quarantine`.

@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod mappings;
 mod migrate;
 mod plan;
 mod quarantine;
@@ -22,7 +23,8 @@ use regraft_engine::{Error, Kind, Result};
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{
-    Arguments, Color, Command, Format, GlobalOptions, QuarantineCommand, SchemaCommand,
+    Arguments, Color, Command, Format, GlobalOptions, MappingsCommand, QuarantineCommand,
+    SchemaCommand,
 };
 use crate::exit::ExitStatus;
 use crate::interrupts::{self, Stop};
@@ -93,6 +95,9 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitStatu
         Command::Quarantine(QuarantineCommand::Retry(arguments)) => {
             quarantine::retry(invocation, &arguments).await
         }
+        Command::Mappings(MappingsCommand::Rebuild(arguments)) => {
+            mappings::rebuild(invocation, &arguments).await
+        }
         Command::Reference => {
             invocation.printer.data(&reference::markdown());
             Ok(ExitStatus::Done)
@@ -105,6 +110,7 @@ fn stop_of(command: &Command) -> Stop {
         Command::Demo(_)
         | Command::Migrate(_)
         | Command::Rollback(_)
+        | Command::Mappings(_)
         | Command::Schema(SchemaCommand::Apply) => Stop::AtCheckpoint,
         _ => Stop::AtOnce,
     }

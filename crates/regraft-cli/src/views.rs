@@ -1,6 +1,7 @@
 //! Results as people read them, one module for each.
 
 pub(crate) mod check;
+pub(crate) mod mappings;
 pub(crate) mod plan;
 pub(crate) mod quarantine;
 pub(crate) mod reasons;

@@ -19,6 +19,7 @@ fn the_command_line() {
         ("bad_scale", "demo --scale 0"),
         ("rollback_of_both", "rollback orders --run x"),
         ("quarantine_alone", "quarantine"),
+        ("final_of_some", "validate orders --final"),
         ("no_project", "status"),
         ("no_such_project", "status --project nowhere"),
         ("unknown_option_json", "migrate --format json --frobnicate"),
@@ -69,6 +70,8 @@ fn the_help_of_every_command() {
         "quarantine",
         "quarantine list",
         "quarantine show",
+        "mappings",
+        "mappings rebuild",
     ] {
         let line = format!("{command} --help");
         let output = regraft(folder.path(), &line).output().unwrap();

@@ -12,6 +12,7 @@ mod failpoints;
 mod keys;
 mod link;
 mod load;
+mod mappings;
 mod migrate;
 mod model;
 mod plan;
@@ -27,6 +28,7 @@ pub use check::{CheckOutcome, check};
 pub use context::{Context, KeySecret, Settings};
 pub use error::{Error, Kind, Place, Result};
 pub use events::{Event, Events};
+pub use mappings::{MappingsEntity, MappingsRebuilt, rebuild_mappings};
 pub use migrate::{MigrateOptions, ModeChoice, Outcome, migrate, retry_quarantine};
 pub use plan::{
     ChildLoss, CodeCount, CodedColumn, ColumnPlan, ConstraintPlan, EntityPlan, FilterCount, Funnel,
@@ -41,4 +43,4 @@ pub use rollback::{
     RollbackDone, RollbackPreview, RollbackStep, RollbackTarget, preview_rollback, rollback,
 };
 pub use schema::{SchemaApplied, SchemaDiff, SchemaDifference, apply_schema, diff_schema};
-pub use validate::{Check, EntityValidation, Finding, Validation, validate};
+pub use validate::{Check, EntityValidation, Finding, Validation, validate, validate_final};

@@ -398,7 +398,7 @@ async fn write_links(
 const LINKS_AT_ONCE: usize = 20_000;
 
 /// Where a column's 4 bytes begin among the column fingerprints, counted from 1 as SQL does.
-fn fingerprint_position(model: &EntityModel, column: usize) -> i32 {
+pub(crate) fn fingerprint_position(model: &EntityModel, column: usize) -> i32 {
     let before = model.outputs[..column]
         .iter()
         .filter(|o| !matches!(o.rule, OutputRule::Key))

@@ -13,7 +13,9 @@ mod stage;
 mod survey;
 mod unique;
 
-pub(crate) use batch::{EntityLoad, Worker, parse_id, process, quarantined_rows};
+pub(crate) use batch::{
+    EntityLoad, Progress, Sink, Worker, parse_id, process, quarantined_rows, read_into,
+};
 pub(crate) use classify::{Classifier, foreign_conditions};
 pub(crate) use doubles::Doubles;
 pub(crate) use merge::{Merged, merged, write_merged};

@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 pub(crate) use entity::choose_mode;
 pub use options::{MigrateOptions, ModeChoice};
-pub(crate) use prepare::{check_secret, install_ledger, lock, resolved};
+pub(crate) use prepare::{check_same_secret, check_secret, install_ledger, lock, resolved};
 pub use redrive::retry_quarantine;
 
 use crate::context::Context;

@@ -72,6 +72,9 @@ struct Part {
     table: String,
     key_column: String,
     numbers: Vec<i32>,
+    /// Runs that rebuilt mappings: what they mapped goes out of the ledger, but nobody knows that
+    /// the rows are regraft's, so those stay.
+    adopted: Vec<i32>,
     dropped: Vec<(i32, Vec<Dropped>)>,
     /// References from rows that go later, as in a cycle: (table, its key column, column, entity,
     /// its runs). They are emptied before this part goes.
@@ -213,11 +216,11 @@ async fn part(
     only: Option<i32>,
     names: &BTreeMap<i32, String>,
 ) -> Result<Part> {
-    let written: Vec<(i32, i64)> = regraft_ledger::runs_that_wrote(&**target, entity)
+    let (written, adopted): (Vec<_>, Vec<_>) = regraft_ledger::runs_that_wrote(&**target, entity)
         .await?
         .into_iter()
         .filter(|(number, _)| only.is_none_or(|only| only == *number))
-        .collect();
+        .partition(|(number, _)| names.contains_key(number));
     let mut numbers: Vec<i32> = written.iter().map(|(number, _)| *number).collect();
     let mut dropped = Vec::new();
     for number in names.keys().filter(|n| only.is_none_or(|only| only == **n)) {
@@ -259,6 +262,7 @@ async fn part(
         table: String::new(),
         key_column: String::new(),
         numbers,
+        adopted: adopted.into_iter().map(|(number, _)| number).collect(),
         dropped,
         back_references: Vec::new(),
     })
@@ -458,7 +462,7 @@ async fn undo(
             .await?;
         regraft_ledger::reopen_quarantine(&**target, entity, &part.numbers).await?;
         let mut quarantine = 0;
-        for number in &part.numbers {
+        for number in part.numbers.iter().chain(&part.adopted) {
             if regraft_ledger::partition_exists(&**target, entity).await? {
                 regraft_ledger::delete_of_run(&**target, entity, *number).await?;
             }
@@ -466,7 +470,8 @@ async fn undo(
                 regraft_ledger::delete_quarantine_of_run(&**target, entity, *number).await?;
         }
         restore(target, part).await?;
-        regraft_ledger::mark_entity_rolled_back(&**target, entity, &part.numbers).await?;
+        let numbers = [part.numbers.as_slice(), &part.adopted].concat();
+        regraft_ledger::mark_entity_rolled_back(&**target, entity, &numbers).await?;
         undone.push(Undone {
             entity: entity.clone(),
             target_table: part.step.table.clone(),
@@ -524,7 +529,10 @@ async fn restore(target: &Session, part: &Part) -> Result<()> {
 
 /// A run none of whose rows are left counts as rolled back.
 async fn close_runs(target: &Session, parts: &[Part]) -> Result<()> {
-    let mut numbers: Vec<i32> = parts.iter().flat_map(|p| p.numbers.clone()).collect();
+    let mut numbers: Vec<i32> = parts
+        .iter()
+        .flat_map(|p| [p.numbers.as_slice(), &p.adopted].concat())
+        .collect();
     numbers.sort_unstable();
     numbers.dedup();
     for number in numbers {

@@ -7,6 +7,7 @@
 
 mod account;
 mod census;
+mod closing;
 mod columns;
 mod compare;
 mod databases;
@@ -32,7 +33,7 @@ pub use report::{Check, EntityValidation, Finding, Validation};
 use account::History;
 use census::Census;
 use databases::{Databases, nothing_migrated};
-use report::Timed;
+use report::{Timed, Whole};
 use subject::{IdSpaces, Subject};
 
 use crate::context::Context;
@@ -52,8 +53,36 @@ pub async fn validate(context: &Context, selection: &Selection) -> Result<Valida
     tokio::select! {
         biased;
         () = context.cancel.cancelled() => Err(stopped()),
-        validation = run(context, selection) => validation,
+        validation = run(context, selection, Scope::Selection) => validation,
     }
+}
+
+/// Validates the migration as a whole: every entity as [`validate`] does, and besides that every
+/// entity was migrated, nothing is unfinished, every account of every run balances, what is in
+/// quarantine is within the project's limit, and the target's catalog is what the latest migration
+/// left.
+///
+/// # Errors
+/// As of [`validate`].
+pub async fn validate_final(context: &Context) -> Result<Validation> {
+    let all = context
+        .project
+        .select(&[], false)
+        .map_err(|error| Error::new(Kind::Usage, error.to_string()))?;
+    tokio::select! {
+        biased;
+        () = context.cancel.cancelled() => Err(stopped()),
+        validation = run(context, &all, Scope::Migration) => validation,
+    }
+}
+
+/// What a validation is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// The rows of the selected entities.
+    Selection,
+    /// Those of all entities, and the migration as a whole.
+    Migration,
 }
 
 fn stopped() -> Error {
@@ -64,7 +93,7 @@ fn stopped() -> Error {
     .hint("run the same command again")
 }
 
-async fn run(context: &Context, selection: &Selection) -> Result<Validation> {
+async fn run(context: &Context, selection: &Selection, scope: Scope) -> Result<Validation> {
     let started = Instant::now();
     let databases = Databases::open(context).await?;
     let spaces = IdSpaces::read(&context.project, &databases).await?;
@@ -107,17 +136,43 @@ async fn run(context: &Context, selection: &Selection) -> Result<Validation> {
                 .map_err(|error| error.in_entity(subject.name()))?,
         );
     }
+    conclude(context, &databases, entities, not_checked, scope, started).await
+}
+
+/// Adds what is about the migration as a whole, stores it all, and comes to the verdict.
+async fn conclude(
+    context: &Context,
+    databases: &Databases<'_>,
+    entities: Vec<Timed>,
+    not_checked: Vec<String>,
+    scope: Scope,
+    started: Instant,
+) -> Result<Validation> {
     let validation_id = Uuid::new_v4();
-    report::record(&context.connect_target().await?, validation_id, &entities).await?;
-    let entities: Vec<EntityValidation> =
-        entities.into_iter().map(|timed| timed.validation).collect();
+    let closing = Instant::now();
+    let validated: Vec<EntityValidation> = entities
+        .iter()
+        .map(|timed| timed.validation.clone())
+        .collect();
+    let migration = match scope {
+        Scope::Selection => Vec::new(),
+        Scope::Migration => closing::check(&context.project, databases, &validated).await?,
+    };
+    let whole = Whole {
+        checks: &migration,
+        took: closing.elapsed(),
+    };
+    let target = context.connect_target().await?;
+    report::record(&target, validation_id, &entities, &whole).await?;
     Ok(Validation {
         validation_id: validation_id.to_string(),
-        passed: entities
+        passed: validated
             .iter()
             .flat_map(|entity| &entity.checks)
+            .chain(&migration)
             .all(|check| check.passed),
-        entities,
+        entities: validated,
+        migration,
         not_checked,
         seconds: started.elapsed().as_secs_f64(),
     })

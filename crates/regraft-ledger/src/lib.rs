@@ -6,9 +6,11 @@
 
 mod account;
 mod checkpoint;
+mod closing;
 mod explain;
 mod mapping;
 mod quarantine;
+mod rebuild;
 mod report;
 mod run;
 mod schema;
@@ -20,6 +22,9 @@ pub use account::{
 pub use checkpoint::{
     Checkpoint, Mode, Phase, advance, checkpoints, open_checkpoint, set_dropped, set_phase,
     take_over,
+};
+pub use closing::{
+    OpenRun, finished_entities, open_runs, recorded_catalog, standing, taken_off, unbalanced,
 };
 pub use explain::Figures;
 pub use mapping::{
@@ -34,6 +39,10 @@ pub use quarantine::{
     open_ids, open_reasons, put as put_quarantine, put_first as put_first_quarantine, reason_keys,
     reasons_of_run, redrive_set, reopen as reopen_quarantine, resolve as resolve_quarantine,
     summary as quarantine_summary,
+};
+pub use rebuild::{
+    MappingDrift, PROVEN, create_proven, encode_proven, mapping_drift, proven_copy_statement,
+    rebuilding_runs, replace_mappings,
 };
 pub use report::{ValidationRecord, record_validation};
 pub use run::{

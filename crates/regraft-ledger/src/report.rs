@@ -10,9 +10,10 @@ use uuid::Uuid;
 pub struct ValidationRecord<'a> {
     /// The validation it is part of.
     pub validation_id: Uuid,
-    /// What was checked: `completeness_check`, `data_integrity` or `relationship_integrity`.
+    /// What was checked: `completeness_check`, `data_integrity`, `relationship_integrity`, or
+    /// `final_check` for the migration as a whole.
     pub validation_type: &'a str,
-    /// The entity.
+    /// The entity; empty for the migration as a whole.
     pub entity: &'a str,
     /// Rows looked at.
     pub records_validated: i64,

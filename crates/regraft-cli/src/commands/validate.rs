@@ -1,6 +1,6 @@
 //! `regraft validate`
 
-use regraft_engine::{Result, validate};
+use regraft_engine::{Result, validate, validate_final};
 
 use crate::arguments::ValidateArguments;
 use crate::exit::ExitStatus;
@@ -18,7 +18,11 @@ pub(super) async fn run(
     let mut context = invocation.context(&opened, Needs::Both)?;
     let step = Step::begin(&invocation.printer, "comparing both databases");
     context.events = step.events();
-    let found = validate(&context, &selection).await?;
+    let found = if arguments.whole {
+        validate_final(&context).await?
+    } else {
+        validate(&context, &selection).await?
+    };
     drop(step);
     invocation
         .printer

@@ -1,6 +1,6 @@
 //! What a validation found.
 
-use regraft_engine::{EntityValidation, Validation};
+use regraft_engine::{Check, EntityValidation, Validation};
 
 use super::quarantine::examples;
 use crate::figures;
@@ -10,8 +10,9 @@ use crate::table::{Table, Tone, count, text};
 /// The result of a validation for people.
 pub(crate) fn render(validation: &Validation, width: usize) -> String {
     format!(
-        "{}\n{}{}{}\n",
+        "{}\n{}{}{}{}\n",
         entities(validation, width),
+        migration(validation, width),
         findings(validation, width),
         not_checked(validation, width),
         figures::wrap(&verdict(validation), width, 2)
@@ -25,6 +26,32 @@ pub(crate) fn summary(validation: &Validation, width: usize) -> String {
         findings(validation, width),
         figures::wrap(&verdict(validation), width, 2)
     )
+}
+
+/// The checks of the migration as a whole, where they were asked for.
+fn migration(validation: &Validation, width: usize) -> String {
+    if validation.migration.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new().text("the whole");
+    for check in &validation.migration {
+        table = table.text(check.name);
+    }
+    let mut cells = vec![text("migration")];
+    cells.extend(validation.migration.iter().map(|check| shown(Some(check))));
+    table.row(cells);
+    format!("{}\n", table.render(width, 2))
+}
+
+/// Every check with the entity it is about; none for those of the migration as a whole.
+fn checks(validation: &Validation) -> impl Iterator<Item = (&str, &Check)> {
+    let of_entities = validation.entities.iter().flat_map(|entity| {
+        entity
+            .checks
+            .iter()
+            .map(move |check| (entity.entity.as_str(), check))
+    });
+    of_entities.chain(validation.migration.iter().map(|check| ("", check)))
 }
 
 fn not_checked(validation: &Validation, width: usize) -> String {
@@ -41,21 +68,19 @@ fn not_checked(validation: &Validation, width: usize) -> String {
 
 /// The result in one line.
 fn verdict(validation: &Validation) -> String {
-    let checks: usize = validation
-        .entities
-        .iter()
-        .map(|entity| entity.checks.len())
-        .sum();
+    let number = checks(validation).count();
     let rows: u64 = validation.entities.iter().map(|entity| entity.rows).sum();
-    let failed = validation
-        .entities
-        .iter()
-        .flat_map(|entity| &entity.checks)
-        .filter(|check| !check.passed)
+    let failed = checks(validation)
+        .filter(|(_, check)| !check.passed)
         .count();
+    let (good, bad) = if validation.migration.is_empty() {
+        ("valid", "NOT VALID")
+    } else {
+        ("the migration is complete and valid", "NOT COMPLETE")
+    };
     let scope = format!(
         "{} over {} of {}",
-        figures::counted(checks as u64, "check"),
+        figures::counted(number as u64, "check"),
         figures::counted(rows, "row"),
         figures::counted(validation.entities.len() as u64, "entity"),
     );
@@ -67,10 +92,10 @@ fn verdict(validation: &Validation) -> String {
     }
     if validation.passed {
         let mark = paint(style::GOOD, "✓");
-        format!("{mark} valid: {scope}, all passed{remarks} ({time})")
+        format!("{mark} {good}: {scope}, all passed{remarks} ({time})")
     } else {
         format!(
-            "{} NOT VALID: {scope}, {} failed{remarks} ({time})",
+            "{} {bad}: {scope}, {} failed{remarks} ({time})",
             paint(style::BAD, "✗"),
             figures::count(failed as u64)
         )
@@ -100,7 +125,11 @@ fn entities(validation: &Validation, width: usize) -> String {
 }
 
 fn outcome(entity: &EntityValidation, name: &str) -> (String, Tone) {
-    match entity.checks.iter().find(|check| check.name == name) {
+    shown(entity.checks.iter().find(|check| check.name == name))
+}
+
+fn shown(check: Option<&Check>) -> (String, Tone) {
+    match check {
         None => ("–".to_owned(), Tone::Quiet),
         Some(check) if check.passed => ("ok".to_owned(), Tone::Good),
         Some(check) => {
@@ -118,19 +147,26 @@ fn findings(validation: &Validation, width: usize) -> String {
         .text("finding")
         .text("legacy ids");
     let mut any = false;
-    for entity in &validation.entities {
-        for check in &entity.checks {
-            for finding in &check.findings {
-                let rows = i64::try_from(finding.rows).unwrap_or(i64::MAX);
-                any = true;
-                table.row(vec![
-                    text(&entity.entity),
-                    text(check.name.to_string()),
-                    count(finding.rows),
-                    text(&finding.what),
-                    text(examples(&finding.examples, rows)),
-                ]);
-            }
+    for (entity, check) in checks(validation) {
+        for finding in &check.findings {
+            let rows = i64::try_from(finding.rows).unwrap_or(i64::MAX);
+            any = true;
+            // What is about the migration names its entity, if any, in front.
+            let (entity, what) = match finding.what.split_once(": ") {
+                Some((of, what)) if entity.is_empty() && !of.contains(' ') => (of, what),
+                _ => (entity, finding.what.as_str()),
+            };
+            let ids = match finding.examples.as_slice() {
+                [] => String::new(),
+                ids => examples(ids, rows),
+            };
+            table.row(vec![
+                text(entity),
+                text(check.name.to_string()),
+                count(finding.rows),
+                text(what),
+                text(ids),
+            ]);
         }
     }
     if !any {

@@ -59,7 +59,11 @@ impl RunEntries {
 }
 
 /// The runs that are about an entity and weren't undone, latest first.
-pub(super) struct History(Vec<RunEntries>);
+pub(super) struct History {
+    runs: Vec<RunEntries>,
+    /// The runs that rebuilt its mappings.
+    rebuilt: Vec<i32>,
+}
 
 impl History {
     /// Reads the ledger.
@@ -102,23 +106,24 @@ impl History {
                 }
             }
         }
-        Ok(Self(runs))
+        let rebuilt = regraft_ledger::rebuilding_runs(&**target, entity).await?;
+        Ok(Self { runs, rebuilt })
     }
 
     /// Whether no run is about the entity.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.runs.is_empty()
     }
 
     /// The run whose account must fit the databases as they are: the latest, if it is done.
     fn current(&self) -> Option<&RunEntries> {
-        self.0.first().filter(|run| run.is_done())?;
-        self.0.iter().find(|run| !run.is_retry && run.is_done())
+        self.runs.first().filter(|run| run.is_done())?;
+        self.runs.iter().find(|run| !run.is_retry && run.is_done())
     }
 
     /// Accounts of the retries since the run whose account must fit.
     fn retries(&self) -> impl Iterator<Item = &Entry> {
-        self.0
+        self.runs
             .iter()
             .take_while(|run| run.is_retry)
             .filter_map(|run| run.account.as_ref())
@@ -126,8 +131,8 @@ impl History {
 
     /// What can't be said of the account because a run is unfinished.
     pub(super) fn not_checked(&self, entity: &str) -> Option<String> {
-        let unfinished = self.0.first().filter(|run| !run.is_done())?;
-        let done = self.0.iter().find(|run| run.is_done())?;
+        let unfinished = self.runs.first().filter(|run| !run.is_done())?;
+        let done = self.runs.iter().find(|run| run.is_done())?;
         Some(format!(
             "{entity}: whether the account of {} fits the databases, because {} has begun and not finished",
             done.run_id, unfinished.run_id
@@ -153,8 +158,8 @@ pub(super) async fn check(
     history: &History,
 ) -> Result<Check> {
     let mut findings = census.findings(subject);
-    if !history.0.iter().any(RunEntries::is_done) {
-        let what = match history.0.first() {
+    if !history.runs.iter().any(RunEntries::is_done) {
+        let what = match history.runs.first() {
             Some(run) => format!("no run has finished this entity; {} has begun", run.run_id),
             None => {
                 "the ledger has mappings or quarantine of this entity, and no run that made them"
@@ -163,7 +168,7 @@ pub(super) async fn check(
         };
         findings.extend(Tally::of(census.kept.max(1), Vec::new()).finding(what));
     }
-    for run in &history.0 {
+    for run in &history.runs {
         findings.extend(sums(run));
     }
     findings.extend(written(census, history));
@@ -256,13 +261,19 @@ fn written(census: &Census, history: &History) -> Option<Finding> {
             places.push(format!("{place} says {said}, {is} mappings name it"));
         }
     };
-    for run in &history.0 {
+    let latest_rebuilt = history.rebuilt.iter().max();
+    for run in &history.runs {
         for batch in &run.batches {
             let is = found.remove(&(run.run_no, batch.batch)).unwrap_or(0);
-            let said = (batch.bucket("inserted") + batch.bucket("merged")).unsigned_abs();
+            let mut said = (batch.bucket("inserted") + batch.bucket("merged")).unsigned_abs();
+            // A rebuilt mapping names its batch only where there was no doubt which one it was.
+            if latest_rebuilt.is_some_and(|rebuilt| *rebuilt > run.run_no) {
+                said = said.min(is);
+            }
             compare(format!("batch {} of {}", batch.batch, run.run_id), said, is);
         }
     }
+    found.retain(|(run_no, _), _| !history.rebuilt.contains(run_no));
     for ((run_no, batch), is) in found {
         compare(
             format!("batch {batch} of a run {run_no} that is not there"),

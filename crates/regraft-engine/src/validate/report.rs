@@ -20,6 +20,10 @@ pub struct Validation {
     pub validation_id: String,
     /// Entity by entity, parents first.
     pub entities: Vec<EntityValidation>,
+    /// The checks of the migration as a whole: `entities`, `runs`, `quarantine` and `catalog`;
+    /// empty unless it was the final validation.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub migration: Vec<Check>,
     /// What nobody looked at, by name and with the reason.
     pub not_checked: Vec<String>,
     /// Whether every check of every entity passed.
@@ -50,11 +54,18 @@ pub struct Check {
     /// - `mapping`: one legacy id, one key, and the row agrees on the legacy id it came from;
     /// - `references`: every edge of the source goes between the mapped ends;
     /// - `columns`: every mapped column holds what recomputing it from the source gives.
+    ///
+    /// Of the migration as a whole:
+    /// - `entities`: every entity of the project was migrated by a run that finished;
+    /// - `runs`: no run is unfinished, and every account of every run balances;
+    /// - `quarantine`: what is left behind is within the project's limit;
+    /// - `catalog`: the target declares what it did when the latest migration finished.
     pub name: &'static str,
     /// Whether nothing was found.
     pub passed: bool,
     /// What was looked at: source rows (`account`), rows of the table (`counts`), mappings
-    /// (`mapping`), references that are not NULL (`references`), rows compared (`columns`).
+    /// (`mapping`), references that are not NULL (`references`), rows compared (`columns`);
+    /// entities, runs, rows in quarantine and tables for those of the migration.
     pub looked_at: u64,
     /// What was found.
     pub findings: Vec<Finding>,
@@ -152,21 +163,46 @@ impl Timed {
     }
 }
 
+/// The checks of the migration as a whole, if there are any, and the time they took.
+pub(super) struct Whole<'a> {
+    pub(super) checks: &'a [Check],
+    pub(super) took: Duration,
+}
+
 /// Stores the results, all of them or none.
 pub(super) async fn record(
     target: &Session,
     validation_id: Uuid,
     entities: &[Timed],
+    whole: &Whole<'_>,
 ) -> Result<()> {
     target.batch_execute("begin").await?;
+    if !whole.checks.is_empty() {
+        let checks: Vec<&Check> = whole.checks.iter().collect();
+        record_one(
+            target,
+            validation_id,
+            "",
+            "final_check",
+            &checks,
+            whole.took,
+        )
+        .await?;
+    }
     for timed in entities {
         for (validation_type, names, took) in timed.records() {
+            let entity = &timed.validation;
+            let checks: Vec<&Check> = entity
+                .checks
+                .iter()
+                .filter(|check| names.contains(&check.name))
+                .collect();
             record_one(
                 target,
                 validation_id,
-                &timed.validation,
+                &entity.entity,
                 validation_type,
-                names,
+                &checks,
                 took,
             )
             .await?;
@@ -178,16 +214,11 @@ pub(super) async fn record(
 async fn record_one(
     target: &Session,
     validation_id: Uuid,
-    validation: &EntityValidation,
+    entity: &str,
     validation_type: &str,
-    names: &[&str],
+    checks: &[&Check],
     took: Duration,
 ) -> Result<()> {
-    let checks: Vec<&Check> = validation
-        .checks
-        .iter()
-        .filter(|check| names.contains(&check.name))
-        .collect();
     let details: Vec<_> = checks
         .iter()
         .flat_map(|check| check.findings.iter().map(|finding| (check.name, finding)))
@@ -202,7 +233,7 @@ async fn record_one(
     let record = ValidationRecord {
         validation_id,
         validation_type,
-        entity: &validation.entity,
+        entity,
         records_validated: i64::try_from(most).unwrap_or(i64::MAX),
         discrepancies: i64::try_from(found).unwrap_or(i64::MAX),
         details: &json!(details),

@@ -1,0 +1,87 @@
+//! `regraft mappings`
+
+use regraft_engine::{Context, Error, Kind, MappingsRebuilt, Result, rebuild_mappings};
+use regraft_project::Selection;
+
+use crate::arguments::MappingsRebuildArguments;
+use crate::exit::ExitStatus;
+use crate::figures;
+use crate::invocation::{Invocation, Needs, select};
+use crate::printer::unanswered;
+use crate::progress::Step;
+use crate::views::mappings as view;
+
+/// Rebuilds mappings: the proof first, then the question, then the writing.
+pub(super) async fn rebuild(
+    invocation: &Invocation,
+    arguments: &MappingsRebuildArguments,
+) -> Result<ExitStatus> {
+    let opened = invocation.open()?;
+    let selection = select(&opened.project, &arguments.entities, false)?;
+    let context = invocation.context(&opened, Needs::Both)?;
+    if !(arguments.dry_run || arguments.yes) {
+        let preview = work(invocation, &context, &selection, true).await?;
+        if preview.nothing_to_do || !view::writes(&preview) {
+            return Ok(report(invocation, &preview));
+        }
+        let text = view::render(&preview, invocation.printer.error_width());
+        invocation.printer.note(text.trim_end());
+        if !confirmed(invocation, &preview)? {
+            return Err(Error::new(
+                Kind::Interrupted,
+                "not confirmed; nothing was written",
+            ));
+        }
+    }
+    let rebuilt = work(invocation, &context, &selection, arguments.dry_run).await?;
+    Ok(report(invocation, &rebuilt))
+}
+
+async fn work(
+    invocation: &Invocation,
+    context: &Context,
+    selection: &Selection,
+    dry_run: bool,
+) -> Result<MappingsRebuilt> {
+    let mut context = context.clone();
+    let step = Step::begin(&invocation.printer, "tracing rows to their source");
+    context.events = step.events();
+    rebuild_mappings(&context, selection, dry_run).await
+}
+
+fn report(invocation: &Invocation, rebuilt: &MappingsRebuilt) -> ExitStatus {
+    invocation
+        .printer
+        .report(rebuilt, |width| view::render(rebuilt, width));
+    if rebuilt.run_id.is_some() {
+        invocation.printer.next_steps(&[(
+            "regraft validate".to_owned(),
+            "compare the rows themselves, too",
+        )]);
+    }
+    if rebuilt.proven {
+        ExitStatus::Done
+    } else {
+        ExitStatus::Findings
+    }
+}
+
+fn confirmed(invocation: &Invocation, preview: &MappingsRebuilt) -> Result<bool> {
+    let (gone, written) = view::changes(preview);
+    let question = format!(
+        "\nRemove {} from the ledger and write {}?",
+        figures::counted(gone, "mapping"),
+        figures::counted(written, "mapping")
+    );
+    let answer = invocation
+        .printer
+        .ask(&question)
+        .map_err(|error| unanswered(&error))?;
+    answer.ok_or_else(|| {
+        Error::new(
+            Kind::Usage,
+            "mappings would be replaced, and there is no terminal to ask on; nothing was written",
+        )
+        .hint("look at the preview, then add --yes")
+    })
+}

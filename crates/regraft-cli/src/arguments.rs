@@ -107,7 +107,9 @@ pub(crate) enum Command {
     /// Look at the rows that could not be moved
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
-    /// Bring the ledger's mappings back in step with the target
+    /// Fill columns that the project has gained since, for rows already migrated
+    Backfill(BackfillArguments),
+    /// Look at the ledger's mappings, and bring them back in step with the target
     #[command(subcommand)]
     Mappings(MappingsCommand),
     /// Print the reference of the command line in Markdown
@@ -301,11 +303,37 @@ pub(crate) struct ReceiptArguments {
     pub(crate) explain: bool,
 }
 
+/// Arguments of `backfill`.
+#[derive(Debug, Args)]
+pub(crate) struct BackfillArguments {
+    /// The entity
+    #[arg(long, value_name = "ENTITY")]
+    pub(crate) entity: String,
+    /// The columns (a list with commas)
+    #[arg(long, value_name = "LIST", value_delimiter = ',', required = true)]
+    pub(crate) columns: Vec<String>,
+    /// Do everything inside a transaction that is rolled back
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Arguments of `mappings merged`.
+#[derive(Debug, Args)]
+pub(crate) struct MappingsMergedArguments {
+    #[command(flatten)]
+    pub(crate) entities: EntityNames,
+    /// How many rows to list
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = limit)]
+    pub(crate) limit: i64,
+}
+
 /// The subcommands of `mappings`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum MappingsCommand {
     /// Compute them again from the source, prove them on the target, and write what differs
     Rebuild(MappingsRebuildArguments),
+    /// List the rows that were merged into others by a rule of the project
+    Merged(MappingsMergedArguments),
 }
 
 /// Arguments of `mappings rebuild`.

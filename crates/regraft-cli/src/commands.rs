@@ -1,5 +1,6 @@
 //! From the command line to the work and back to an exit code.
 
+mod backfill;
 mod check;
 mod demo;
 mod mappings;
@@ -98,6 +99,10 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitStatu
         Command::Mappings(MappingsCommand::Rebuild(arguments)) => {
             mappings::rebuild(invocation, &arguments).await
         }
+        Command::Mappings(MappingsCommand::Merged(arguments)) => {
+            mappings::merged(invocation, &arguments).await
+        }
+        Command::Backfill(arguments) => backfill::run(invocation, &arguments).await,
         Command::Reference => {
             invocation.printer.data(&reference::markdown());
             Ok(ExitStatus::Done)

@@ -1,5 +1,6 @@
 //! Results as people read them, one module for each.
 
+pub(crate) mod backfill;
 pub(crate) mod check;
 pub(crate) mod mappings;
 pub(crate) mod plan;

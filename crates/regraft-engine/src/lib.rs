@@ -3,6 +3,7 @@
 //! Every entry point takes a [`Context`] (the project, both endpoints, the settings) and gives
 //! back a value that can be printed or serialised. Nothing here prints.
 
+mod backfill;
 mod bulk;
 mod check;
 mod context;
@@ -24,11 +25,12 @@ mod snapshot;
 mod transaction;
 mod validate;
 
+pub use backfill::{Backfilled, backfill};
 pub use check::{CheckOutcome, check};
 pub use context::{Context, KeySecret, Settings};
 pub use error::{Error, Kind, Place, Result};
 pub use events::{Event, Events};
-pub use mappings::{MappingsEntity, MappingsRebuilt, rebuild_mappings};
+pub use mappings::{MappingsEntity, MappingsRebuilt, merged_rows, rebuild_mappings};
 pub use migrate::{MigrateOptions, ModeChoice, Outcome, migrate, retry_quarantine};
 pub use plan::{
     ChildLoss, CodeCount, CodedColumn, ColumnPlan, ConstraintPlan, EntityPlan, FilterCount, Funnel,

@@ -20,6 +20,25 @@ use crate::transaction;
 use crate::validate::Finding;
 use proof::{Proof, prove};
 
+/// The rows of entities that were merged into others by a rule, for review.
+///
+/// # Errors
+/// A target that can't be reached, or without a ledger.
+pub async fn merged_rows(
+    context: &Context,
+    selection: &Selection,
+    limit: i64,
+) -> Result<Vec<regraft_ledger::MergedRow>> {
+    let target = context.connect_target().await?;
+    crate::receipt::require_ledger(&target).await?;
+    let entities: Vec<String> = selection
+        .entities()
+        .iter()
+        .map(|step| step.entity.clone())
+        .collect();
+    Ok(regraft_ledger::merged_rows(&*target, &entities, limit).await?)
+}
+
 /// What came of rebuilding mappings.
 #[derive(Debug, Clone, Serialize)]
 pub struct MappingsRebuilt {

@@ -125,6 +125,15 @@ async fn parts(context: &Context, target: &Session, what: &RollbackTarget) -> Re
             let run = regraft_ledger::find_run(&**target, id)
                 .await?
                 .filter(|r| numbers.contains_key(&r.run_no));
+            if let Some(run) = regraft_ledger::find_run(&**target, id).await?
+                && run.command == "backfill"
+            {
+                return Err(Error::new(
+                    Kind::Usage,
+                    format!("run {id} wrote columns of rows that were in place, which can't be undone by this version"),
+                )
+                .hint("what was there before is in regraft.migration_changes"));
+            }
             let Some(run) = run else {
                 let latest: Vec<&str> =
                     numbers.values().rev().take(5).map(String::as_str).collect();
@@ -469,6 +478,7 @@ async fn undo(
             quarantine +=
                 regraft_ledger::delete_quarantine_of_run(&**target, entity, *number).await?;
         }
+        regraft_ledger::forget_changes(&**target, entity).await?;
         restore(target, part).await?;
         let numbers = [part.numbers.as_slice(), &part.adopted].concat();
         regraft_ledger::mark_entity_rolled_back(&**target, entity, &numbers).await?;

@@ -47,6 +47,9 @@ pub struct Detail {
     /// Rows in quarantine or blocked, by reason. A row with several reasons counts under each.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub reasons: BTreeMap<String, i64>,
+    /// Rows counted as unchanged because the application has changed what was to be overwritten.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub changed_in_target: i64,
     /// Rows counted as unchanged whose source row differs from what was migrated.
     #[serde(skip_serializing_if = "is_zero")]
     pub changed_in_source: i64,
@@ -82,6 +85,7 @@ impl Account {
             *self.detail.reasons.entry(name.clone()).or_default() += count;
         }
         self.detail.changed_in_source += other.detail.changed_in_source;
+        self.detail.changed_in_target += other.detail.changed_in_target;
     }
 
     /// The sum of the buckets.

@@ -5,6 +5,7 @@
 //! written by one transaction.
 
 mod account;
+mod changes;
 mod checkpoint;
 mod closing;
 mod explain;
@@ -19,6 +20,7 @@ pub use account::{
     Account, BatchRecord, Detail, EntityRecord, MovedFrom, done_batch, done_batches,
     entity_records, plan_batches, planned_batches, record_batch, record_entity,
 };
+pub use changes::{ChangedTable, STAGE as BACKFILL_STAGE, agree, forget_changes};
 pub use checkpoint::{
     Checkpoint, Mode, Phase, advance, checkpoints, open_checkpoint, set_dropped, set_phase,
     take_over,
@@ -28,10 +30,10 @@ pub use closing::{
 };
 pub use explain::Figures;
 pub use mapping::{
-    MappingIndex, MappingRow, attach_index, copy_merged_statement, copy_statement,
+    MappingIndex, MappingRow, MergedRow, attach_index, copy_merged_statement, copy_statement,
     create_partition, delete_of_run, drop_partition, encode as encode_mapping, encode_merged,
     key_index_statement, mapped_among, mapped_by_run, mapped_rows, mapping_index, mapping_select,
-    merged_into_others, partition_exists, partition_name,
+    merged_into_others, merged_rows, partition_exists, partition_name,
 };
 pub use quarantine::{
     Bucket, QuarantineFilter, QuarantineRow, Quarantined, ReasonCount, RedriveFilter, RunReason,
@@ -47,6 +49,7 @@ pub use rebuild::{
 pub use report::{ValidationRecord, record_validation};
 pub use run::{
     NewRun, Run, RunStatus, begin_run, close_if_undone, entities_of_run, find_run, finish_run,
-    list_runs, mark_entity_rolled_back, run_lock, runs_that_wrote, set_run_detail, unfinished_run,
+    layouts, list_runs, mark_entity_rolled_back, run_lock, runs_that_wrote, set_run_detail,
+    unfinished_run,
 };
 pub use schema::{SCHEMA, VERSION, install, installed_version};

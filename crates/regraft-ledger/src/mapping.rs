@@ -211,6 +211,44 @@ pub async fn mapped_by_run(
     Ok((row.get(0), row.get(1)))
 }
 
+/// A row that was merged into another.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct MergedRow {
+    /// The entity.
+    pub entity: String,
+    /// The row's legacy id.
+    pub legacy_id: String,
+    /// The legacy id of the row it was merged into.
+    pub merged_into: String,
+    /// The key of that row, which both are mapped to.
+    pub key: Uuid,
+}
+
+/// Merged rows of some entities, those that became one together.
+pub async fn merged_rows(
+    client: &impl GenericClient,
+    entities: &[String],
+    limit: i64,
+) -> Result<Vec<MergedRow>> {
+    let rows = client
+        .query(
+            "select entity, legacy_id, merged_into, new_id from regraft.migration_mappings
+             where entity = any ($1) and merged_into is not null
+             order by entity, merged_into, legacy_id limit $2",
+            &[&entities, &limit],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| MergedRow {
+            entity: row.get(0),
+            legacy_id: row.get(1),
+            merged_into: row.get(2),
+            key: row.get(3),
+        })
+        .collect())
+}
+
 /// How many rows other runs merged into rows that these runs wrote.
 pub async fn merged_into_others(
     client: &impl GenericClient,

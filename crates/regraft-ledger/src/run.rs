@@ -197,6 +197,23 @@ pub async fn runs_that_wrote(client: &impl GenericClient, entity: &str) -> Resul
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
+/// Of which columns the fingerprints of an entity's mappings are, by the number of the run that noted
+/// them.
+pub async fn layouts(
+    client: &impl GenericClient,
+    entity: &str,
+) -> Result<std::collections::HashMap<i32, Vec<String>>> {
+    let rows = client
+        .query(
+            "select run_no, array(select jsonb_array_elements_text(detail -> 'columns' -> $1))
+             from regraft.migration_control
+             where entity = '' and batch = 0 and detail -> 'columns' ? $1",
+            &[&entity],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
 /// The entities that a run touched, in the order it began them.
 pub async fn entities_of_run(client: &impl GenericClient, run_no: i32) -> Result<Vec<String>> {
     let rows = client

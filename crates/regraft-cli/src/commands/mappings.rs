@@ -1,15 +1,32 @@
 //! `regraft mappings`
 
-use regraft_engine::{Context, Error, Kind, MappingsRebuilt, Result, rebuild_mappings};
+use regraft_engine::{
+    Context, Error, Kind, MappingsRebuilt, Result, merged_rows, rebuild_mappings,
+};
 use regraft_project::Selection;
 
-use crate::arguments::MappingsRebuildArguments;
+use crate::arguments::{MappingsMergedArguments, MappingsRebuildArguments};
 use crate::exit::ExitStatus;
 use crate::figures;
 use crate::invocation::{Invocation, Needs, select};
 use crate::printer::unanswered;
 use crate::progress::Step;
 use crate::views::mappings as view;
+
+/// Lists merged rows, for review.
+pub(super) async fn merged(
+    invocation: &Invocation,
+    arguments: &MappingsMergedArguments,
+) -> Result<ExitStatus> {
+    let opened = invocation.open()?;
+    let selection = select(&opened.project, &arguments.entities, false)?;
+    let context = invocation.context(&opened, Needs::Target)?;
+    let rows = merged_rows(&context, &selection, arguments.limit).await?;
+    invocation
+        .printer
+        .report(&rows, |width| view::merged(&rows, arguments.limit, width));
+    Ok(ExitStatus::Done)
+}
 
 /// Rebuilds mappings: the proof first, then the question, then the writing.
 pub(super) async fn rebuild(

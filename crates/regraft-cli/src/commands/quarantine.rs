@@ -149,14 +149,14 @@ pub(super) async fn show(
 }
 
 /// Refuses a name that isn't an entity of the project.
-fn known(project: &Project, entity: &str) -> Result<()> {
+pub(super) fn known(project: &Project, entity: &str) -> Result<()> {
     if project.entity(entity).is_some() {
         return Ok(());
     }
     match project.select(&[entity.to_owned()], false) {
         Err(error) => Err(diagnostics::unknown_name(&error)),
         Ok(_) => {
-            let what = format!("`{entity}` is a group; the quarantine is listed by entity");
+            let what = format!("`{entity}` is a group; this is done entity by entity");
             Err(Error::new(Kind::Usage, what).hint("name one entity, or none for all"))
         }
     }

@@ -1,6 +1,7 @@
 //! What came of rebuilding mappings.
 
 use regraft_engine::{MappingsEntity, MappingsRebuilt};
+use regraft_ledger::MergedRow;
 
 use super::quarantine::examples;
 use crate::figures;
@@ -119,4 +120,29 @@ fn verdict(rebuilt: &MappingsRebuilt) -> String {
         return of(paint(style::GOOD, "✓"), what);
     }
     of(paint(style::GOOD, "✓"), format!("proven: {done}"))
+}
+
+/// Merged rows for people.
+pub(crate) fn merged(rows: &[MergedRow], limit: i64, width: usize) -> String {
+    if rows.is_empty() {
+        return "no rows were merged".to_owned();
+    }
+    let mut table = Table::new()
+        .text("entity")
+        .text("legacy id")
+        .text("merged into")
+        .text("key");
+    for row in rows {
+        table.row(vec![
+            text(&row.entity),
+            text(&row.legacy_id),
+            text(&row.merged_into),
+            text(row.key.to_string()),
+        ]);
+    }
+    let mut out = table.render(width, 2);
+    if rows.len() as i64 == limit {
+        out.push_str("\n  there may be more: see --limit\n");
+    }
+    out
 }

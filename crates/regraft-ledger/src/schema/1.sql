@@ -73,8 +73,10 @@ create table regraft.migration_mappings (
   column_fingerprints bytea   not null,
   run_no              integer not null,
   batch               integer not null,
-  merged_into         text    collate "C"
+  merged_into         text    collate "C",
+  agreed_run          integer
 ) partition by list (entity);
+comment on column regraft.migration_mappings.agreed_run is 'The run that noted the fingerprints, where that is not the run that wrote the row; its record holds the columns they are of';
 comment on column regraft.migration_mappings.merged_into is 'The legacy id of the row that this one was merged into by a rule of the project; NULL for a row of its own';
 comment on column regraft.migration_mappings.source_fingerprint is 'XXH3-128 of the source row as last agreed on';
 comment on column regraft.migration_mappings.column_fingerprints is '32 bits of XXH3 per mapped column of the target row as last agreed on, in the order of the entity''s columns';
@@ -95,6 +97,24 @@ create table regraft.migration_quarantine (
   unique (entity, legacy_id)
 );
 comment on column regraft.migration_quarantine.reasons is 'Every fault of the row: code, column, constraint, SQLSTATE, parent entity and parent legacy id';
+
+-- What was there before a run changed it.
+create table regraft.migration_changes (
+  run_no              integer not null,
+  batch               integer not null,
+  entity              text    not null,
+  legacy_id           text    collate "C" not null,
+  new_id              uuid    not null,
+  operation           text    not null check (operation in ('update', 'delete')),
+  columns             text[]  not null,
+  before              jsonb   not null,
+  after               jsonb,
+  source_fingerprint  uuid    not null,
+  column_fingerprints bytea   not null,
+  agreed_run          integer,
+  primary key (run_no, entity, legacy_id)
+);
+comment on table regraft.migration_changes is 'Rows that a run overwrote or deleted: their values before and after, and what the ledger had agreed on. Holds raw row values';
 
 create table regraft.migration_validation_reports (
   id                  uuid primary key default gen_random_uuid(),

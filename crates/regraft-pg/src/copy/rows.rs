@@ -29,6 +29,11 @@ pub struct Row<'a> {
 }
 
 impl Row<'_> {
+    /// Where its columns lie.
+    pub fn tuple(&self) -> &Tuple {
+        self.tuple
+    }
+
     /// The whole row as it came, the count of its columns in front.
     pub fn bytes(&self) -> &[u8] {
         self.bytes

@@ -140,7 +140,7 @@ fn provenance() {
      10 │ b = { sql = "now()", provenance = "mapped" }
         ·                                   ────────
         ╰────
-      help: provenances: `copied`, `derived`, `defaulted`, `synthesised`
+      help: provenances: `copied`, `derived`, `defaulted`, `heuristic`, `synthesised`
 
     2 errors
     "#

@@ -112,7 +112,7 @@ fn unknown_keys() {
        ·   ╰── not known here
      5 │
        ╰────
-      help: known keys: `from`, `key`, `filter`
+      help: known keys: `from`, `key`, `filter`, `merge`
 
     project::unknown-key
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use regraft_pg::managed::Server;
 use regraft_pg::{Session, SessionOptions, Side};
-use regraft_project::{Project, Selection};
+use regraft_project::Project;
 use serde_json::Value;
 
 use super::process::{self, Figure, Measured};
@@ -53,6 +53,8 @@ struct Line {
     rows: u64,
     ours: f64,
     raw: f64,
+    /// Seconds of its run outside its own account: catalogs, the plan of key ranges, the end.
+    around: f64,
 }
 
 impl Dispatch {
@@ -153,10 +155,6 @@ impl Dispatch {
         result
     }
 
-    fn selection(&self) -> Result<Selection> {
-        Ok(self.project.select(&["all".to_owned()], false)?)
-    }
-
     /// Everything at once, as users do it, and again with one worker.
     fn whole(&self, scale: f64, rounds: usize) -> Result<()> {
         let mut alone = Measured::new("regraft migrate all --workers 1");
@@ -191,16 +189,19 @@ impl Dispatch {
     /// Each entity alone, one after the other, against raw COPY of its own rows.
     fn each_entity(&self) -> Result<()> {
         let mut lines: Vec<Line> = Vec::new();
+        let mut runs = f64::INFINITY;
         for number in 0..TRIES {
             let last = number + 1 == TRIES;
             process::say(&format!("each entity alone, try {} of {TRIES}", number + 1));
             self.fresh(|target| {
-                let found = self.one_by_one(target)?;
+                let (found, took) = self.one_by_one(target)?;
+                runs = runs.min(took);
                 if lines.is_empty() {
                     lines = found;
                 } else {
                     for (line, again) in lines.iter_mut().zip(found) {
                         line.ours = line.ours.min(again.ours);
+                        line.around = line.around.min(again.around);
                     }
                 }
                 if last {
@@ -210,26 +211,33 @@ impl Dispatch {
                 Ok(())
             })?;
         }
+        print_runs(&lines, runs);
         print_lines(lines);
         Ok(())
     }
 
     /// Migrates one entity after the other; those that refer to each other in a circle, which
-    /// can't be parted, in one run. What each took by the receipt.
-    fn one_by_one(&self, target: &str) -> Result<Vec<Line>> {
-        let selection = self.selection()?;
-        let mut lines = Vec::new();
+    /// can't be parted, in one run. What each took by the receipt, and the seconds of all runs.
+    fn one_by_one(&self, target: &str) -> Result<(Vec<Line>, f64)> {
+        let selection = self.project.select(&["all".to_owned()], false)?;
+        let (mut lines, mut runs) = (Vec::new(), 0.0);
         for circle in selection
             .entities()
             .chunk_by(|a, b| a.component == b.component)
         {
             let names: Vec<&str> = circle.iter().map(|step| step.entity.as_str()).collect();
             let (_, receipt) = self.migrate(target, &names)?;
-            for name in names {
-                lines.push(line(&receipt, name)?);
+            let run = seconds(&receipt).ok_or("the receipt doesn't tell the run's seconds")?;
+            runs += run;
+            let found: Result<Vec<Line>> = names.iter().map(|n| line(&receipt, n)).collect();
+            let mut found = found?;
+            let own: f64 = found.iter().map(|line| line.ours).sum();
+            for line in &mut found {
+                line.around = run - own;
             }
+            lines.extend(found);
         }
-        Ok(lines)
+        Ok((lines, runs))
     }
 
     async fn raw(&self, target: &str, lines: &mut [Line]) -> Result<()> {
@@ -281,6 +289,11 @@ impl Dispatch {
     }
 }
 
+/// The time that a run or an entity took, by the receipt.
+fn seconds(account: &Value) -> Option<f64> {
+    account.get("seconds").and_then(Value::as_f64)
+}
+
 /// What a receipt says about one entity.
 fn line(receipt: &Value, name: &str) -> Result<Line> {
     let entities = receipt.get("entities").and_then(Value::as_array);
@@ -290,8 +303,7 @@ fn line(receipt: &Value, name: &str) -> Result<Line> {
         .find(|entity| entity.get("entity").and_then(Value::as_str) == Some(name))
         .ok_or_else(|| format!("the receipt doesn't name {name}"))?;
     let rows = found.pointer("/account/inserted").and_then(Value::as_u64);
-    let seconds = found.get("seconds").and_then(Value::as_f64);
-    let (Some(rows), Some(ours)) = (rows, seconds) else {
+    let (Some(rows), Some(ours)) = (rows, seconds(found)) else {
         return Err(format!("the receipt doesn't tell rows and seconds of {name}").into());
     };
     Ok(Line {
@@ -299,6 +311,7 @@ fn line(receipt: &Value, name: &str) -> Result<Line> {
         rows,
         ours,
         raw: f64::INFINITY,
+        around: 0.0,
     })
 }
 
@@ -330,6 +343,21 @@ fn print_whole(alone: &Measured, beside: &Measured, proof: &Measured, receipt: &
     ));
 }
 
+/// What the entities' own accounts leave out.
+fn print_runs(lines: &[Line], runs: f64) {
+    let own: f64 = lines.iter().map(|line| line.ours).sum();
+    process::print(&format!(
+        "\nEntities one after the other: {own:.2} s by their own accounts, {runs:.2} s in all with \
+         each run's catalogs, plan of key ranges and end."
+    ));
+    if let Some(most) = lines.iter().max_by(|a, b| a.around.total_cmp(&b.around)) {
+        process::print(&format!(
+            "The most outside its own account: {:.2} s ({}).",
+            most.around, most.entity
+        ));
+    }
+}
+
 fn print_lines(lines: Vec<Line>) {
     let (mut large, small): (Vec<Line>, Vec<Line>) = lines
         .into_iter()
@@ -350,6 +378,7 @@ fn print_lines(lines: Vec<Line>) {
         rows: small.iter().map(|line| line.rows).sum(),
         ours: small.iter().map(|line| line.ours).sum(),
         raw: small.iter().map(|line| line.raw).sum(),
+        around: 0.0,
     };
     if !small.is_empty() {
         together.print();

@@ -50,10 +50,16 @@ const PARTS: &str = "
                         and k.contype in ('p', 'u', 'x'))
   ) parts order by step, name";
 
+/// Indexes and constraints of a table.
+const COUNTS: &str = "
+  select (select count(*) from pg_index where indrelid = $1::text::regclass),
+         (select count(*) from pg_constraint where conrelid = $1::text::regclass and contype <> 't')";
+
 /// Copies the rows once, between two connections to the migrated target, and removes the copy.
 ///
 /// # Errors
-/// The server refuses a statement, or an index is defined in a form that is not known here.
+/// The server refuses a statement, an index is defined in a form that is not known here, or the
+/// copy has not as many indexes and constraints as the table.
 pub(super) async fn copy(out: &Session, into: &Session, own: &OwnRows<'_>) -> Result<Copied> {
     let table = quote::qualified(own.schema, own.table);
     let copy = quote::qualified(own.schema, COPY);
@@ -87,8 +93,20 @@ pub(super) async fn copy(out: &Session, into: &Session, own: &OwnRows<'_>) -> Re
             .map_err(|e| format!("{}: {part}", into.error(e).message()))?;
     }
     let seconds = started.elapsed().as_secs_f64();
+    let (wanted, built) = (counts(into, &table).await?, counts(into, &copy).await?);
+    if wanted != built {
+        return Err(format!(
+            "{table} has {wanted:?} indexes and constraints, but its copy {built:?}"
+        )
+        .into());
+    }
     into.batch_execute(&format!("drop table {copy}")).await?;
     Ok(Copied { seconds, rows })
+}
+
+async fn counts(session: &Session, table: &str) -> Result<(i64, i64)> {
+    let row = session.query_one(COUNTS, &[&table]).await?;
+    Ok((row.get(0), row.get(1)))
 }
 
 /// The statements that give the copy the table's indexes and constraints, under names that the

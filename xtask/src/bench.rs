@@ -1,11 +1,14 @@
 //! `cargo xtask bench`: regraft beside raw COPY, expert SQL and the old way, alternately, in one
-//! run. Prints medians and ratios, and the peak memory of regraft's own process.
+//! run, and the bundled project as a whole. Prints medians and ratios, and the peak memory of
+//! regraft's own process.
 
 mod baseline;
 mod old_way;
 mod process;
+mod whole;
 mod world;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -25,10 +28,16 @@ struct Options {
     rounds: usize,
     /// Measure this program instead of building one.
     #[arg(long)]
-    program: Option<std::path::PathBuf>,
-    /// Only these parts: bulk, in-place, dirt, memory, old-way.
+    program: Option<PathBuf>,
+    /// Size of the bundled project's legacy data in the part `dispatch`; 1 is the real size.
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+    /// Only these parts.
+    #[arg(value_parser = PARTS)]
     parts: Vec<String>,
 }
+
+const PARTS: [&str; 6] = ["bulk", "in-place", "dirt", "memory", "old-way", "dispatch"];
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -53,9 +62,26 @@ fn measure(options: &Options) -> Result<()> {
         Some(program) => program.canonicalize()?,
         None => process::build_regraft()?,
     };
-    process::say("setting up two servers and their data ...");
-    let world = World::start(options.rows, &regraft)?;
     let wanted = |part: &str| options.parts.is_empty() || options.parts.iter().any(|p| p == part);
+    if ["bulk", "in-place", "dirt", "old-way"]
+        .into_iter()
+        .any(wanted)
+    {
+        beside_others(options, &regraft, wanted)?;
+    }
+    if wanted("memory") {
+        memory(&regraft)?;
+    }
+    if wanted("dispatch") {
+        whole::measure(&regraft, options.scale, options.rounds)?;
+    }
+    Ok(())
+}
+
+/// The parts that work on the benchmark's own tables.
+fn beside_others(options: &Options, regraft: &Path, wanted: impl Fn(&str) -> bool) -> Result<()> {
+    process::say("setting up two servers and their data ...");
+    let world = World::start(options.rows, regraft)?;
     if wanted("bulk") {
         bulk(&world, options)?;
     }
@@ -64,9 +90,6 @@ fn measure(options: &Options) -> Result<()> {
     }
     if wanted("dirt") {
         dirt(&world, options)?;
-    }
-    if wanted("memory") {
-        memory(&regraft)?;
     }
     if wanted("old-way") {
         old_way::compare(&world, options.rounds.min(3))?;
@@ -158,7 +181,7 @@ fn dirt(world: &World, options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn memory(regraft: &std::path::Path) -> Result<()> {
+fn memory(regraft: &Path) -> Result<()> {
     let mut lines = Vec::new();
     for rows in [100_000, 2_000_000] {
         process::say(&format!("memory at {rows} rows ..."));

@@ -35,7 +35,8 @@ const BRING_BACK: &str = "
   alter table jobs add constraint jobs_customer_id_fkey foreign key (customer_id) references customers (id);
   alter table jobs add constraint jobs_office_id_fkey foreign key (office_id) references offices (id);";
 
-fn runtime() -> Result<tokio::runtime::Runtime> {
+/// What the peers run in.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -51,8 +52,13 @@ async fn sessions(world: &World, target: &str) -> Result<(Session, Session)> {
     ))
 }
 
-/// Forwards binary COPY data in blocks, nothing else.
-async fn forward(source: &Session, target: &Session, out: &str, into: &str) -> Result<()> {
+/// Forwards binary COPY data in blocks, nothing else. The number of rows.
+pub(super) async fn forward(
+    source: &Session,
+    target: &Session,
+    out: &str,
+    into: &str,
+) -> Result<u64> {
     let stream = source.copy_out(out).await?;
     let sink = target.copy_in::<_, Bytes>(into).await?;
     pin_mut!(stream, sink);
@@ -64,8 +70,7 @@ async fn forward(source: &Session, target: &Session, out: &str, into: &str) -> R
         }
     }
     sink.send(block.freeze()).await?;
-    sink.finish().await?;
-    Ok(())
+    Ok(sink.finish().await?)
 }
 
 /// Binary COPY of rows that have their final keys already.

@@ -43,7 +43,8 @@ impl Measured {
         median(self.figures.iter().map(|f| f.seconds).collect())
     }
 
-    fn peak(&self) -> f64 {
+    /// The most memory of any of them, in megabytes.
+    pub(super) fn peak(&self) -> f64 {
         self.figures
             .iter()
             .map(|f| f.peak_megabytes)
@@ -135,6 +136,15 @@ pub(super) fn build_regraft() -> Result<PathBuf> {
     path.ok_or_else(|| "cargo did not say where regraft is".into())
 }
 
+/// Where [`run`] leaves what the program printed.
+const PRINTED: &str = "bench.log";
+
+/// The document that the program printed which [`run`] ran last in `dir`.
+pub(super) fn printed_json(dir: &Path) -> Result<serde_json::Value> {
+    let text = std::fs::read_to_string(dir.join(PRINTED))?;
+    Ok(serde_json::from_str(&text)?)
+}
+
 /// Runs a program to its end. `expected` are the exit codes that count as done.
 pub(super) fn run(
     program: &Path,
@@ -143,7 +153,7 @@ pub(super) fn run(
     dir: &Path,
     expected: &[i32],
 ) -> Result<Figure> {
-    let log = dir.join("bench.log");
+    let log = dir.join(PRINTED);
     let started = Instant::now();
     let mut command = Command::new(program);
     command

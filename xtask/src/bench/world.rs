@@ -27,21 +27,7 @@ impl World {
     /// Starts the servers and fills them: `rows` jobs, a tenth as many customers, 1,000 offices,
     /// both of which are migrated once and for all.
     pub(super) fn start(rows: u64, regraft: &Path) -> Result<Self> {
-        let installation = Installation::find(None, &Environment::from_process())?;
-        let server = |name: &str| -> Result<Server> {
-            let mut options = ServerOptions::new(installation.clone(), name);
-            options.settings = [
-                ("shared_buffers", "512MB"),
-                ("max_wal_size", "8GB"),
-                ("maintenance_work_mem", "256MB"),
-                ("checkpoint_timeout", "30min"),
-                ("autovacuum", "off"),
-            ]
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .to_vec();
-            Ok(Server::start(options)?)
-        };
-        let (source, target) = (server("bench-source")?, server("bench-target")?);
+        let (source, target) = (start_server("bench-source")?, start_server("bench-target")?);
         source.create_database("legacy", None)?;
         let fill = SOURCE
             .replace(":rows", &rows.to_string())
@@ -122,6 +108,22 @@ impl World {
     pub(super) fn program(&self) -> &Path {
         &self.regraft
     }
+}
+
+/// Starts a server set up as for a large load.
+pub(super) fn start_server(name: &str) -> Result<Server> {
+    let installation = Installation::find(None, &Environment::from_process())?;
+    let mut options = ServerOptions::new(installation, name);
+    options.settings = [
+        ("shared_buffers", "512MB"),
+        ("max_wal_size", "8GB"),
+        ("maintenance_work_mem", "256MB"),
+        ("checkpoint_timeout", "30min"),
+        ("autovacuum", "off"),
+    ]
+    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+    .to_vec();
+    Ok(Server::start(options)?)
 }
 
 fn write_project(folder: &Path) -> Result<()> {

@@ -199,7 +199,7 @@ fn each_row_has_a_command_or_says_that_there_is_none() {
 
 #[test]
 fn each_command_beside_the_briefs_does_what_it_says() {
-    let demo = Demo::start("brief", "0.02");
+    let demo = Demo::start("brief", "0.01");
     demo.program.expect(0, &["rollback", "all", "--yes"]);
     let mut count = 0;
     for row in rows() {
@@ -233,7 +233,9 @@ fn effect(demo: &Demo, arguments: &[&str], place: &str, finished: &Finished) {
     );
     let status = demo.program.json(0, &selection);
     for entity in status["entities"].as_array().unwrap() {
-        let is_there = entity["mapped"].as_u64() > Some(0);
+        // In data as small as this, all rows of an entity may be held back.
+        let seen = ["mapped", "quarantined", "blocked"];
+        let is_there = seen.iter().any(|rows| entity[rows].as_u64() > Some(0));
         let expected = moved && entity["entity"] != EMPTY;
         assert_eq!(is_there, expected, "{place}\n{entity}\n{finished}");
     }
@@ -266,22 +268,32 @@ fn every_command_takes_the_same_selections() {
     let extended = of("courses products jaws projects treatment_plans patient_events");
     let everything = every_entity();
     assert!(everything.len() > 50, "{everything:?}");
-    let forms: [(&[&str], &BTreeSet<String>); 9] = [
+    let forms: [(&[&str], &BTreeSet<String>); 6] = [
         (&["core"], &core),
         (&["--entities", "core"], &core),
         (&["offices", "profiles", "doctors", "doctor_offices"], &core),
         (
-            &["--entities", "doctor_offices,doctors,profiles,offices"],
+            &[
+                "--entities",
+                "doctor_offices,doctors",
+                "--entity",
+                "profiles,offices",
+            ],
             &core,
         ),
         (&["extended"], &extended),
-        (&["--entities", "extended"], &extended),
         (&["all"], &everything),
-        (&["--entities", "all"], &everything),
-        (&[], &everything),
     ];
     for (form, expected) in forms {
         selects(&demo, form, expected);
+    }
+    for (command, list) in [("plan", "/entities"), ("migrate", "/receipt/entities")] {
+        let document = demo.program.json(0, &[command]);
+        assert_eq!(
+            entities(&document, list),
+            everything,
+            "{command} of no name"
+        );
     }
 }
 

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use kept::Demo;
-use regraft_testkit::Finished;
+use regraft_testkit::{Finished, dispatch};
 use serde_json::Value;
 
 /// What a row says that has no counterpart.
@@ -251,8 +251,7 @@ fn entities(document: &Value, list: &str) -> BTreeSet<String> {
 
 /// The entities of the bundled project: one file each.
 fn every_entity() -> BTreeSet<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../projects/dispatch/entities");
-    let files = fs::read_dir(folder).unwrap();
+    let files = fs::read_dir(dispatch().join("entities")).unwrap();
     files
         .map(|file| file.unwrap().path())
         .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())

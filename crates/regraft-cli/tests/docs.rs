@@ -3,10 +3,12 @@
 //! The lines run against a demo that is kept: file by file, in the order in which they are read.
 //! A line that ends with `# exits N` is expected to end with that code, any other with 0.
 
+mod kept;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use regraft_testkit::Program;
+use kept::Demo;
 
 /// A command line of a document.
 #[derive(Debug)]
@@ -17,40 +19,6 @@ struct Shown {
     code: i32,
 }
 
-/// A kept demo. Ended when the value is dropped, also by a failure.
-struct Demo {
-    folder: PathBuf,
-    program: Program,
-}
-
-impl Demo {
-    fn start() -> Self {
-        // Not inside of a private folder: the servers may run as another user.
-        let folder = std::env::temp_dir().join(format!("regraft-docs-{}", std::process::id()));
-        let program = Program::new(env!("CARGO_BIN_EXE_regraft"));
-        let place = folder.display().to_string();
-        program.expect(0, &["demo", "--scale", "0.02", "--keep", "--dir", &place]);
-        let program = program.in_folder(&folder);
-        Self { folder, program }
-    }
-
-    /// In data as small as this, the dirt is a greater part than the project puts up with.
-    fn allow_any_dirt(&self) {
-        let path = self.folder.join("project/regraft.toml");
-        let text = fs::read_to_string(&path).unwrap();
-        let changed = text.replace("quarantine = \"5%\"", "quarantine = \"100%\"");
-        assert_ne!(text, changed, "the demo's project has another budget");
-        fs::write(path, changed).unwrap();
-    }
-}
-
-impl Drop for Demo {
-    fn drop(&mut self) {
-        self.program.run(&["demo", "--stop"]);
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
 #[test]
 fn the_commands_in_the_documents_work() {
     let shown = documents()
@@ -58,8 +26,7 @@ fn the_commands_in_the_documents_work() {
         .flat_map(|path| commands(path))
         .collect::<Vec<_>>();
     assert!(shown.len() > 10, "only {} commands were found", shown.len());
-    let demo = Demo::start();
-    demo.allow_any_dirt();
+    let demo = Demo::start("docs", "0.02");
     let failed: Vec<String> = shown.iter().filter_map(|line| run(&demo, line)).collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }

@@ -9,6 +9,8 @@ use crate::workspace::{cargo, output, root};
 
 const FILE: &str = "docs/images/demo.svg";
 const COLUMNS: usize = 100;
+/// The last so many lines are drawn: an account of every entity is longer than a screen.
+const SCREEN: usize = 72;
 /// Size of a character, and of the border around all, in pixels.
 const CELL: (f64, f64) = (7.8, 17.0);
 const BORDER: f64 = 16.0;
@@ -42,7 +44,9 @@ pub(crate) fn draw() -> Result<(), String> {
         ),
         COLUMNS,
     )?;
-    fs::write(root().join(FILE), svg(&lines)).map_err(|error| format!("{FILE}: {error}"))
+    // What a high window shows of it in the end.
+    let shown = &lines[lines.len().saturating_sub(SCREEN)..];
+    fs::write(root().join(FILE), svg(shown)).map_err(|error| format!("{FILE}: {error}"))
 }
 
 /// The folder of the optimised programs, beside that of this one.

@@ -152,6 +152,49 @@ fn without_dirt_nothing_stays_behind() {
     }
 }
 
+/// Sums of money by status to the cent, and times to the microsecond, as each server has them.
+#[test]
+fn money_and_times_are_the_same_to_the_last_digit() {
+    let legacy = Legacy {
+        scale: 0.04,
+        seed: 4,
+        dirt: 0.0,
+    };
+    let rehearsal = Rehearsal::new(Servers::shared(), &dispatch(), legacy);
+    program(&rehearsal).expect(0, &["migrate", "payments", "--with-deps"]);
+    let sums = |columns: [&str; 5]| -> String {
+        let sums = columns.map(|c| format!(", trim_scale(coalesce(sum({c}), 0))"));
+        sums.concat()
+    };
+    let before = rehearsal.legacy_rows(&format!(
+        "select case when canceled then 'cancelled' when paid then 'completed' else 'pending' end as status,
+                count(*){} from dispatch_payment group by 1 order by 1",
+        sums(["total_price", "subtotal_price", "tax_value", "paid_price", "used_credit"])
+    ));
+    let after = rehearsal.modern_rows(&format!(
+        "select status::text, count(*){} from payments group by 1 order by 1",
+        sums([
+            "total_amount",
+            "subtotal_amount",
+            "tax_amount",
+            "paid_amount",
+            "credit_used"
+        ])
+    ));
+    assert_eq!(before.len(), 3, "payments of every status: {before:?}");
+    assert_eq!(after, before);
+    let times = |id: &str| {
+        format!(
+            "select count(*), md5(string_agg({id} || ' ' || coalesce(extract(epoch from submitted_at)::text, '-'),
+                             ',' order by {id}))"
+        )
+    };
+    let before =
+        rehearsal.legacy_rows(&(times("id") + " from dispatch_instruction where not deleted"));
+    let after = rehearsal.modern_rows(&(times("legacy_instruction_id") + " from orders"));
+    assert_eq!(after, before);
+}
+
 /// Rows by entity, bucket and reason, as the plan predicts them.
 fn predicted(plan: &Value) -> BTreeMap<String, i64> {
     let mut counts = BTreeMap::new();

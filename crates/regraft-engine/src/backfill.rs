@@ -6,7 +6,6 @@
 
 mod batch;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use regraft_ledger::{Account, Checkpoint, Mode, NewRun, Phase, Run, RunStatus};
@@ -18,9 +17,9 @@ use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::keys::Deriver;
-use crate::load::{BatchRange, PlannedRange, merged, parse_id, partition};
+use crate::load::{BatchRange, merged, partition, planned_ranges};
 use crate::migrate::{
-    check_same_secret, check_secret, install_ledger, load_keys, lock, resolved, run_detail,
+    check_same_secret, check_secret, install_ledger, lock, parent_keys, resolved, run_detail,
 };
 use crate::model::{EntityModel, Model, OutputRule};
 use crate::receipt::require_ledger;
@@ -212,7 +211,7 @@ impl Work<'_> {
 
     async fn run(&mut self, all: &Model, run: &Run) -> Result<Account> {
         let (target, model) = (self.target, self.model);
-        let planned = self.planned(run).await?;
+        let planned = planned_ranges(target, run.run_no, model).await?;
         let size = self.context.settings.batch_size;
         let source = &self.snapshot.session;
         let ranges = partition(source, model, size, &planned).await?;
@@ -268,22 +267,6 @@ impl Work<'_> {
         Ok(account)
     }
 
-    async fn planned(&self, run: &Run) -> Result<Vec<PlannedRange>> {
-        let rows =
-            regraft_ledger::planned_batches(&**self.target, run.run_no, &self.model.name).await?;
-        let mut planned = Vec::with_capacity(rows.len());
-        for (number, low, high, done) in rows {
-            planned.push(PlannedRange {
-                number,
-                low: parse_id(self.model, low)?,
-                high: parse_id(self.model, high)?,
-                done,
-            });
-        }
-        planned.sort_by(|a, b| a.low.cmp(&b.low));
-        Ok(planned)
-    }
-
     async fn open_checkpoint(&self, run: &Run, ranges: &[BatchRange]) -> Result<Checkpoint> {
         let name = &self.model.name;
         let texts: Vec<(i32, String, String)> = ranges
@@ -315,15 +298,7 @@ impl Work<'_> {
 
     async fn transformer(&self, all: &Model) -> Result<crate::load::Transformer> {
         let model = self.model;
-        let mut parents = HashMap::new();
-        for parent in model.parents() {
-            let Some(parent_model) = all.entities.get(parent) else {
-                continue;
-            };
-            let budget = self.context.settings.key_memory;
-            let keys = load_keys(self.target, parent, parent_model.numeric, budget).await?;
-            parents.insert(parent.to_owned(), Arc::new(keys));
-        }
+        let parents = parent_keys(self.context, self.target, all, model).await?;
         let secret = self.context.settings.secret.as_ref();
         let deriver = secret.map(|s| Deriver::new(s, &model.name));
         let mut transformer = crate::load::Transformer::new(

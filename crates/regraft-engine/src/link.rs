@@ -18,10 +18,10 @@ use uuid::Uuid;
 
 use crate::bulk;
 use crate::context::Context;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::events::Event;
 use crate::keys::{Found, KeyMap, LegacyId};
-use crate::load::{EntityLoad, Reason, ReferenceSurvey, fingerprint_of, wanted_condition};
+use crate::load::{EntityLoad, Reason, ReferenceSurvey, corrupt, fingerprint_of, wanted_condition};
 use crate::model::{EntityModel, MissingKey, Model, OutputRule};
 
 /// Keys by entity.
@@ -190,30 +190,14 @@ impl<'a> Reference<'a> {
     ) -> Result<Option<(LegacyId, &'a str, String)>> {
         while let Some(row) = rows.next().await? {
             if let Some(parent) = self.cases.get(row.get(1).unwrap_or_default()) {
-                let id = id_of(self.model, row.get(0))?;
+                let id = LegacyId::from_field(self.model.numeric, row.get(0))
+                    .ok_or_else(|| corrupt(&self.model.name))?;
                 let text = String::from_utf8_lossy(row.get(2).unwrap_or_default());
                 return Ok(Some((id, parent, text.into_owned())));
             }
         }
         Ok(None)
     }
-}
-
-fn id_of(model: &EntityModel, field: Option<&[u8]>) -> Result<LegacyId> {
-    let corrupt = || {
-        Error::new(
-            Kind::Internal,
-            "the source sent a key that is not laid out as its type says",
-        )
-        .in_entity(&model.name)
-    };
-    let field = field.ok_or_else(corrupt)?;
-    if model.numeric {
-        let bytes = field.try_into().map_err(|_| corrupt())?;
-        return Ok(LegacyId::Number(i64::from_be_bytes(bytes)));
-    }
-    let text = std::str::from_utf8(field).map_err(|_| corrupt())?;
-    Ok(LegacyId::Text(text.to_owned()))
 }
 
 /// Counts where a reference that waits for its cycle leads, for every kept row but those in

@@ -9,23 +9,23 @@ mod numeric;
 mod read;
 mod reason;
 mod row;
+mod sink;
 mod stage;
 mod survey;
 mod unique;
 
-pub(crate) use batch::{
-    EntityLoad, Progress, Sink, Worker, parse_id, process, quarantined_rows, read_into,
-};
+pub(crate) use batch::{EntityLoad, Progress, Worker, process, quarantined_rows, read_into};
 pub(crate) use classify::{Classifier, foreign_conditions};
 pub(crate) use doubles::Doubles;
 pub(crate) use merge::{Merged, merged, write_merged};
 pub(crate) use read::MappedRow;
 pub(crate) use read::{
-    BatchRange, PlannedRange, Rows, filter_examples, filters_of, partition, read_all, read_rows,
-    wanted_condition,
+    BatchRange, Rows, filter_examples, filters_of, parse_id, partition, planned_ranges, read_all,
+    read_rows, wanted_condition,
 };
 pub(crate) use reason::{Faults, Reason};
-pub(crate) use row::{Outcome, Transformer, fingerprint_of};
+pub(crate) use row::{Outcome, Transformer, corrupt, fingerprint_of};
+pub(crate) use sink::Sink;
 pub(crate) use stage::row_conditions;
 pub(crate) use survey::{CodeSurvey, EXAMPLES, ReferenceSurvey, Sample, Survey};
 pub(crate) use unique::{duplicates, order_decides};

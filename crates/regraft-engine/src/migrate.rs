@@ -270,6 +270,25 @@ pub(crate) async fn load_keys(
     builder.finish()
 }
 
+/// The keys of every entity that a model refers to, as the ledger has them.
+pub(crate) async fn parent_keys(
+    context: &Context,
+    target: &Session,
+    all: &Model,
+    model: &EntityModel,
+) -> Result<HashMap<String, Arc<KeyMap>>> {
+    let mut parents = HashMap::new();
+    for parent in model.parents() {
+        let Some(parent_model) = all.entities.get(parent) else {
+            continue;
+        };
+        let budget = context.settings.key_memory;
+        let keys = load_keys(target, parent, parent_model.numeric, budget).await?;
+        parents.insert(parent.to_owned(), Arc::new(keys));
+    }
+    Ok(parents)
+}
+
 /// Adds the keys of an entity's mapped rows to a map that is being built.
 pub(crate) async fn add_mapped(
     target: &Session,
@@ -302,9 +321,9 @@ async fn add_rows(
 ) -> Result<()> {
     let mut rows = Rows::of(target, query, 2).await?;
     while let Some(row) = rows.next().await? {
-        if let (Some(id), Some(key)) = (row.get(0), row.get(1)) {
-            builder.add(&ledger_id(numeric, id)?, ledger_key(key)?)?;
-        }
+        let id = LegacyId::from_field(numeric, row.get(0)).ok_or_else(unreadable)?;
+        let key = row.get(1).and_then(|key| Uuid::from_slice(key).ok());
+        builder.add(&id, key.ok_or_else(unreadable)?)?;
     }
     Ok(())
 }
@@ -313,29 +332,9 @@ fn unreadable() -> Error {
     Error::new(Kind::Internal, "a mapping of the ledger can't be read")
 }
 
-fn ledger_id(numeric: bool, bytes: &[u8]) -> Result<LegacyId> {
-    if numeric {
-        return Ok(LegacyId::Number(i64::from_be_bytes(
-            bytes.try_into().map_err(|_| unreadable())?,
-        )));
-    }
-    Ok(LegacyId::Text(
-        std::str::from_utf8(bytes)
-            .map_err(|_| unreadable())?
-            .to_owned(),
-    ))
-}
-
 /// A legacy id from its text form in the ledger.
 pub(crate) fn ledger_id_text(numeric: bool, text: String) -> Result<LegacyId> {
-    if numeric {
-        return Ok(LegacyId::Number(text.parse().map_err(|_| unreadable())?));
-    }
-    Ok(LegacyId::Text(text))
-}
-
-fn ledger_key(bytes: &[u8]) -> Result<Uuid> {
-    Uuid::from_slice(bytes).map_err(|_| unreadable())
+    LegacyId::parse(numeric, text).ok_or_else(unreadable)
 }
 
 /// What a run is started with, for its record.

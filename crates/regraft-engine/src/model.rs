@@ -171,6 +171,15 @@ pub(crate) enum MissingKey {
     Key(Vec<u8>),
 }
 
+impl Model {
+    /// Whether other entities fill the same table.
+    pub(crate) fn shares_table(&self, model: &EntityModel) -> bool {
+        self.entities.values().any(|other| {
+            other.name != model.name && other.table.sql_name() == model.table.sql_name()
+        })
+    }
+}
+
 impl EntityModel {
     /// The entities whose keys are looked up when this one is moved, each once.
     pub(crate) fn parents(&self) -> Vec<&str> {
@@ -221,6 +230,11 @@ impl EntityModel {
         self.outputs
             .iter()
             .filter(|o| !matches!(o.rule, OutputRule::Key))
+    }
+
+    /// Bytes of the column fingerprints of a row.
+    pub(crate) fn print_width(&self) -> usize {
+        4 * self.fingerprinted().count()
     }
 
     /// Columns that are filled in when the whole cycle they are part of is in place.

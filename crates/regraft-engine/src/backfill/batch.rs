@@ -137,7 +137,7 @@ impl<'a> Filler<'a> {
         let mut rows = CopiedRows::of(target, &query, 4 + self.columns.len()).await?;
         let mut current = HashMap::new();
         while let Some(row) = rows.next().await? {
-            let id = self.id(row.get(0))?;
+            let id = LegacyId::from_field(model.numeric, row.get(0)).ok_or_else(unreadable)?;
             current.insert(
                 id,
                 Current {
@@ -157,24 +157,6 @@ impl<'a> Filler<'a> {
             );
         }
         Ok(current)
-    }
-
-    fn id(&self, field: Option<&[u8]>) -> Result<LegacyId> {
-        let id = if self.model.numeric {
-            field
-                .and_then(|b| b.try_into().ok())
-                .map(|b| LegacyId::Number(i64::from_be_bytes(b)))
-        } else {
-            field
-                .and_then(|b| std::str::from_utf8(b).ok())
-                .map(|text| LegacyId::Text(text.to_owned()))
-        };
-        id.ok_or_else(|| {
-            Error::new(
-                Kind::Internal,
-                "a legacy id is not laid out as its type says",
-            )
-        })
     }
 
     /// Puts every row of the range that is in place into the staging table, with what it is to
@@ -301,4 +283,11 @@ fn note(account: &mut Account, reasons: &[Reason]) {
     for reason in reasons {
         *account.detail.reasons.entry(reason.key()).or_default() += 1;
     }
+}
+
+fn unreadable() -> Error {
+    Error::new(
+        Kind::Internal,
+        "a legacy id is not laid out as its type says",
+    )
 }

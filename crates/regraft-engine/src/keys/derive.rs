@@ -10,6 +10,7 @@
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::context::KeySecret;
@@ -24,6 +25,38 @@ pub(crate) enum LegacyId {
     Number(i64),
     /// text, varchar or uuid.
     Text(String),
+}
+
+impl LegacyId {
+    /// From a field of a binary COPY: a bigint where ids are numbers, else text. `None` for NULL and
+    /// for bytes that are laid out otherwise.
+    pub(crate) fn from_field(numeric: bool, field: Option<&[u8]>) -> Option<Self> {
+        let field = field?;
+        if numeric {
+            let bytes = field.try_into().ok()?;
+            return Some(Self::Number(i64::from_be_bytes(bytes)));
+        }
+        let text = std::str::from_utf8(field).ok()?;
+        Some(Self::Text(text.to_owned()))
+    }
+
+    /// From a column of a row of a query: a bigint where ids are numbers, else text.
+    pub(crate) fn from_row(numeric: bool, row: &Row, at: usize) -> Self {
+        if numeric {
+            Self::Number(row.get(at))
+        } else {
+            Self::Text(row.get(at))
+        }
+    }
+
+    /// From the text form that the ledger keeps; `None` where that should be a number and isn't.
+    pub(crate) fn parse(numeric: bool, text: String) -> Option<Self> {
+        if numeric {
+            text.parse().ok().map(Self::Number)
+        } else {
+            Some(Self::Text(text))
+        }
+    }
 }
 
 impl std::fmt::Display for LegacyId {

@@ -4,26 +4,22 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt, pin_mut};
+use futures_util::{StreamExt, pin_mut};
 use regraft_ledger::{Account, BatchRecord, Bucket, Checkpoint, MappingRow, Quarantined};
 use regraft_pg::copy::{Reader, Tuple, Writer};
 use regraft_pg::{ErrorKind, Session};
 use regraft_project::Provenance;
 use serde_json::json;
 use tokio::sync::RwLock;
-use tokio_postgres::CopyInSink;
 use uuid::Uuid;
 
-use super::read::{self, BatchRange, MappedRow, Rows, raw_values};
+use super::read::{self, BatchRange, MappedRow, Rows, parse_id, raw_values};
+use super::sink::Sink;
 use super::{Doubles, Faults, Merged, Outcome, Reason, Transformer, stage};
 use crate::error::{Error, Kind, Result};
 use crate::keys::{Deriver, KeyMap, LegacyId};
 use crate::model::EntityModel;
 use crate::transaction;
-
-/// Blocks of at least this size go to the server: smaller ones cost several times as much.
-const BLOCK: usize = 128 << 10;
 
 /// What the batches of an entity share.
 pub(crate) struct EntityLoad {
@@ -188,18 +184,6 @@ pub(crate) async fn existing(
         .collect()
 }
 
-/// A legacy id from its text form in the ledger.
-pub(crate) fn parse_id(model: &EntityModel, text: String) -> Result<LegacyId> {
-    if !model.numeric {
-        return Ok(LegacyId::Text(text));
-    }
-    text.parse().map(LegacyId::Number).map_err(|_| {
-        Error::new(Kind::Data, "the ledger has a legacy id that is no number")
-            .in_entity(&model.name)
-            .hint("the type of the entity's key has changed since its rows were moved: roll them back first")
-    })
-}
-
 /// The direct way: COPY out of the source, COPY into the table.
 async fn copy_range(
     worker: &Worker,
@@ -240,81 +224,6 @@ async fn copy_range(
         ));
     }
     Ok(progress)
-}
-
-/// A COPY into the target that is opened when the first block is full.
-pub(crate) struct Sink<'a> {
-    /// `None` throws the rows away.
-    target: Option<&'a Session>,
-    statement: String,
-    open: Option<std::pin::Pin<Box<CopyInSink<Bytes>>>>,
-    block: Writer,
-}
-
-impl<'a> Sink<'a> {
-    pub(crate) fn new(target: &'a Session, statement: String) -> Self {
-        Self {
-            target: Some(target),
-            statement,
-            open: None,
-            block: Writer::new(),
-        }
-    }
-
-    /// A sink for rows that are only looked at.
-    pub(crate) fn nowhere() -> Self {
-        Self {
-            target: None,
-            statement: String::new(),
-            open: None,
-            block: Writer::new(),
-        }
-    }
-
-    pub(crate) fn block(&mut self) -> &mut Writer {
-        &mut self.block
-    }
-
-    pub(crate) async fn send_if_full(&mut self) -> Result<()> {
-        if self.block.len() >= BLOCK {
-            self.send().await
-        } else {
-            Ok(())
-        }
-    }
-
-    async fn send(&mut self) -> Result<()> {
-        let block = self.block.take();
-        let Some(target) = self.target else {
-            return Ok(());
-        };
-        let sink = match &mut self.open {
-            Some(sink) => sink,
-            None => self
-                .open
-                .insert(Box::pin(target.copy_in(&self.statement).await?)),
-        };
-        if let Err(error) = sink.send(block).await {
-            // The channel to the connection is closed as soon as the server has refused
-            // something; what it said comes out of finishing.
-            let said = sink.as_mut().finish().await;
-            return Err(said.err().unwrap_or(error).into());
-        }
-        Ok(())
-    }
-
-    /// Sends what is left and ends the COPY; how many rows the server took.
-    pub(crate) async fn finish(mut self) -> Result<u64> {
-        if self.open.is_none() && self.block.len() <= 19 {
-            return Ok(0);
-        }
-        self.block.end();
-        self.send().await?;
-        match &mut self.open {
-            Some(sink) => Ok(sink.as_mut().finish().await?),
-            None => Ok(0),
-        }
-    }
 }
 
 /// Reads rows and appends what becomes of them to a sink. `numbered` rows begin with
@@ -512,11 +421,11 @@ async fn write_mappings(
     progress: &Progress,
 ) -> Result<()> {
     let model = &load.model;
-    let stride = 4 * model.fingerprinted().count();
+    let width = model.print_width();
     let mut sink = Sink::new(target, regraft_ledger::copy_statement(&model.name));
     let mut id = String::new();
     for (number, row) in progress.written.iter().enumerate() {
-        let columns = &progress.fingerprints[number * stride..(number + 1) * stride];
+        let columns = &progress.fingerprints[number * width..][..width];
         id.clear();
         match &row.id {
             LegacyId::Number(n) => id.push_str(itoa::Buffer::new().format(*n)),

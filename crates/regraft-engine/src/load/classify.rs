@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use regraft_pg::Session;
 
-use super::batch::{Progress, Sink, existing, is_about_rows, read_into};
+use super::batch::{Progress, existing, is_about_rows, read_into};
 use super::read::{BatchRange, Rows};
+use super::sink::Sink;
 use super::{Merged, Reason, Survey, Transformer, stage};
 use crate::error::Result;
 use crate::keys::{Deriver, KeyMap, LegacyId};

@@ -15,9 +15,11 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::Reason;
-use super::batch::{EntityLoad, Sink, parse_id, quarantined_rows};
-use super::read::{Rows, kept_condition, read_rows};
-use crate::error::{Error, Kind, Result};
+use super::batch::{EntityLoad, quarantined_rows};
+use super::read::{PlannedRange, Rows, kept_condition, planned_ranges, read_rows};
+use super::row::corrupt;
+use super::sink::Sink;
+use crate::error::Result;
 use crate::keys::{Found, KeyMap, LegacyId};
 use crate::model::EntityModel;
 use crate::transaction;
@@ -60,11 +62,8 @@ pub(crate) async fn merged(source: &Session, model: &EntityModel) -> Result<Merg
     Ok(rows
         .iter()
         .map(|row| {
-            if model.numeric {
-                (LegacyId::Number(row.get(0)), LegacyId::Number(row.get(1)))
-            } else {
-                (LegacyId::Text(row.get(0)), LegacyId::Text(row.get(1)))
-            }
+            let id = |at| LegacyId::from_row(model.numeric, row, at);
+            (id(0), id(1))
         })
         .collect())
 }
@@ -148,14 +147,15 @@ async fn rows(
         .filter(|id| !matches!(keys.find_id(id), Found::Key(_)))
         .collect();
     wanted.sort_unstable();
-    let batches = batches(target, load).await?;
+    let batches = planned_ranges(target, load.run_no, model).await?;
     let mut rows = Vec::with_capacity(wanted.len());
     for part in wanted.chunks(AT_ONCE) {
         let ids = part.iter().map(|id| (*id).clone()).collect();
         let query = read_rows(model, &Rows::Ids(ids));
         let mut copied = CopiedRows::of(source, &query, model.fields.len() + 1).await?;
         while let Some(row) = copied.next().await? {
-            let id = id_of(model, row.get(0))?;
+            let id = LegacyId::from_field(model.numeric, row.get(0))
+                .ok_or_else(|| corrupt(&model.name))?;
             let (Some(into), Some(batch)) = (load.merged.get(&id), batch_of(&batches, &id)) else {
                 continue;
             };
@@ -170,44 +170,10 @@ async fn rows(
     Ok(rows)
 }
 
-fn id_of(model: &EntityModel, field: Option<&[u8]>) -> Result<LegacyId> {
-    let id = if model.numeric {
-        field
-            .and_then(|bytes| bytes.try_into().ok())
-            .map(|bytes| LegacyId::Number(i64::from_be_bytes(bytes)))
-    } else {
-        field
-            .and_then(|bytes| std::str::from_utf8(bytes).ok())
-            .map(|text| LegacyId::Text(text.to_owned()))
-    };
-    id.ok_or_else(|| {
-        Error::new(
-            Kind::Internal,
-            "the source sent a key that is not laid out as its type says",
-        )
-        .in_entity(&model.name)
-    })
-}
-
-/// The batches of this run: number, first and last legacy id, in their order.
-async fn batches(target: &Session, load: &EntityLoad) -> Result<Vec<(i32, LegacyId, LegacyId)>> {
-    let planned = regraft_ledger::planned_batches(&**target, load.run_no, &load.model.name).await?;
-    let mut batches = Vec::with_capacity(planned.len());
-    for (number, low, high, _) in planned {
-        batches.push((
-            number,
-            parse_id(&load.model, low)?,
-            parse_id(&load.model, high)?,
-        ));
-    }
-    batches.sort_by(|a, b| a.1.cmp(&b.1));
-    Ok(batches)
-}
-
-fn batch_of(batches: &[(i32, LegacyId, LegacyId)], id: &LegacyId) -> Option<i32> {
-    let at = batches.partition_point(|(_, low, _)| low <= id);
-    let (number, _, high) = batches.get(at.checked_sub(1)?)?;
-    (id <= high).then_some(*number)
+fn batch_of(batches: &[PlannedRange], id: &LegacyId) -> Option<i32> {
+    let at = batches.partition_point(|range| range.low <= *id);
+    let range = batches.get(at.checked_sub(1)?)?;
+    (*id <= range.high).then_some(range.number)
 }
 
 async fn write_mappings(target: &Session, load: &EntityLoad, rows: &[(Row, Uuid)]) -> Result<()> {

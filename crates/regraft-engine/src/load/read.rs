@@ -61,6 +61,35 @@ pub(crate) struct PlannedRange {
     pub(crate) done: bool,
 }
 
+/// A legacy id from its text form in the ledger.
+pub(crate) fn parse_id(model: &EntityModel, text: String) -> Result<LegacyId> {
+    LegacyId::parse(model.numeric, text).ok_or_else(|| {
+        Error::new(Kind::Data, "the ledger has a legacy id that is no number")
+            .in_entity(&model.name)
+            .hint("the type of the entity's key has changed since its rows were moved: roll them back first")
+    })
+}
+
+/// The ranges that an entity of a run was cut into by this or an earlier process, by their keys.
+pub(crate) async fn planned_ranges(
+    target: &Session,
+    run_no: i32,
+    model: &EntityModel,
+) -> Result<Vec<PlannedRange>> {
+    let rows = regraft_ledger::planned_batches(&**target, run_no, &model.name).await?;
+    let mut planned = Vec::with_capacity(rows.len());
+    for (number, low, high, done) in rows {
+        planned.push(PlannedRange {
+            number,
+            low: parse_id(model, low)?,
+            high: parse_id(model, high)?,
+            done,
+        });
+    }
+    planned.sort_by(|a, b| a.low.cmp(&b.low));
+    Ok(planned)
+}
+
 /// The number of the first filter that drops a row, 0 for a row that is kept.
 fn filter_case(model: &EntityModel) -> String {
     if model.filters.is_empty() {
@@ -333,7 +362,7 @@ pub(crate) async fn filters_of(
         for row in source.query(&sql, &[]).await? {
             let filter: i32 = row.get(1);
             let place = usize::try_from(filter).ok().and_then(|f| f.checked_sub(1));
-            found.insert(id_at(model, &row, 0), place);
+            found.insert(LegacyId::from_row(model.numeric, &row, 0), place);
         }
     }
     Ok(found)
@@ -362,20 +391,15 @@ pub(crate) async fn filter_examples(
             most - examples.len()
         );
         let rows = source.query(&sql, &[]).await?;
-        examples.extend(rows.iter().map(|row| id_at(model, row, 0)));
+        examples.extend(
+            rows.iter()
+                .map(|row| LegacyId::from_row(model.numeric, row, 0)),
+        );
         if examples.len() >= most {
             break;
         }
     }
     Ok(examples)
-}
-
-fn id_at(model: &EntityModel, row: &Row, at: usize) -> LegacyId {
-    if model.numeric {
-        LegacyId::Number(row.get(at))
-    } else {
-        LegacyId::Text(row.get(at))
-    }
 }
 
 /// The legacy ids of the kept rows among those asked for, in order.
@@ -393,7 +417,10 @@ pub(crate) async fn keys_of(
         model.key_order(),
     );
     let rows = source.query(&sql, &[]).await?;
-    Ok(rows.iter().map(|row| id_at(model, row, 0)).collect())
+    Ok(rows
+        .iter()
+        .map(|row| LegacyId::from_row(model.numeric, row, 0))
+        .collect())
 }
 
 /// The raw values of rows, as JSON by column in text form, for the quarantine.
@@ -428,7 +455,7 @@ pub(crate) async fn raw_values(
             id_array(model, ids)
         );
         for row in source.query(&sql, &[]).await? {
-            values.insert(id_at(model, &row, 0), row.get(1));
+            values.insert(LegacyId::from_row(model.numeric, &row, 0), row.get(1));
         }
     }
     Ok(values)

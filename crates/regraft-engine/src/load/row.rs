@@ -122,12 +122,8 @@ impl Transformer {
                 .in_entity(&self.model.name)
                 .hint("filter such rows out by name in the project, or choose another key")
         })?;
-        if self.model.numeric {
-            let bytes: [u8; 8] = field.try_into().map_err(|_| corrupt(&self.model.name))?;
-            return Ok(LegacyId::Number(i64::from_be_bytes(bytes)));
-        }
-        let text = std::str::from_utf8(field).map_err(|_| corrupt(&self.model.name))?;
-        Ok(LegacyId::Text(text.to_owned()))
+        LegacyId::from_field(self.model.numeric, Some(field))
+            .ok_or_else(|| corrupt(&self.model.name))
     }
 
     /// Appends the target row of a source tuple to `block`, and its column fingerprints to
@@ -534,7 +530,8 @@ pub(crate) fn fingerprint_of(bytes: &[u8]) -> [u8; 4] {
     half.max(1).to_be_bytes()
 }
 
-fn corrupt(entity: &str) -> Error {
+/// What is said of bytes of the source that are not laid out as their type says.
+pub(crate) fn corrupt(entity: &str) -> Error {
     Error::new(
         Kind::Internal,
         "the source sent a value that is not laid out as its type says",

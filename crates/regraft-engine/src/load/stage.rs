@@ -7,8 +7,9 @@ use regraft_pg::Session;
 use regraft_pg::catalog::{Index, Table};
 use regraft_pg::quote::{ident, idents};
 
-use super::batch::{Progress, Sink, Worker, is_about_rows, read_into};
+use super::batch::{Progress, Worker, is_about_rows, read_into};
 use super::read::{Rows, keys_of};
+use super::sink::Sink;
 use super::{Reason, Transformer};
 use crate::error::Result;
 use crate::model::EntityModel;
@@ -130,14 +131,14 @@ async fn insert_explained(
 }
 
 /// Takes rows that turned out faulty out of the written ones.
-fn take_out(progress: &mut Progress, bad: &mut BTreeMap<i64, Vec<Reason>>, stride: usize) {
+fn take_out(progress: &mut Progress, bad: &mut BTreeMap<i64, Vec<Reason>>, width: usize) {
     if bad.is_empty() {
         return;
     }
     let written = std::mem::take(&mut progress.written);
     let fingerprints = std::mem::take(&mut progress.fingerprints);
     for (number, row) in written.into_iter().enumerate() {
-        let columns = &fingerprints[number * stride..(number + 1) * stride];
+        let columns = &fingerprints[number * width..][..width];
         match bad.remove(&(number as i64)) {
             Some(reasons) => progress.faults.add(row.id, reasons),
             None => {

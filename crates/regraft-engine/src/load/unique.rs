@@ -38,14 +38,7 @@ pub(crate) async fn duplicates(
             .query(&sql, &[])
             .await?
             .iter()
-            .map(|row| {
-                let id = if model.numeric {
-                    LegacyId::Number(row.get(0))
-                } else {
-                    LegacyId::Text(row.get(0))
-                };
-                (id, row.get(1))
-            })
+            .map(|row| (LegacyId::from_row(model.numeric, row, 0), row.get(1)))
             .filter(|(id, _)| !classifier.merges(id))
             .collect();
         let faulty = faulty_among(source, target, classifier, &equal).await?;

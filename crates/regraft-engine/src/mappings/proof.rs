@@ -1,6 +1,5 @@
 //! The proof: every row of the target's table, traced to the source row it came from.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use regraft_ledger::{PROVEN, encode_proven};
@@ -14,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::keys::Deriver;
 use crate::link::fingerprint_position;
 use crate::load::{BatchRange, Progress, Reason, Sink, Transformer, fingerprint_of, read_into};
-use crate::migrate::load_keys;
+use crate::migrate::parent_keys;
 use crate::model::{EntityModel, KeyRule, Model};
 use crate::validate::Finding;
 
@@ -92,17 +91,11 @@ async fn candidates(
     model: &EntityModel,
     ranges: &[BatchRange],
 ) -> Result<()> {
-    let mut parents = HashMap::new();
-    for parent in model.parents() {
-        let numeric = all.entities.get(parent).is_some_and(|m| m.numeric);
-        let keys = load_keys(target, parent, numeric, context.settings.key_memory).await?;
-        parents.insert(parent.to_owned(), Arc::new(keys));
-    }
+    let parents = parent_keys(context, target, all, model).await?;
     let secret = context.settings.secret.as_ref();
     let deriver = secret.map(|secret| Deriver::new(secret, &model.name));
     let shared = Arc::new(model.clone());
     let mut transformer = Transformer::new(shared, deriver, parents, Arc::default())?;
-    let stride = 4 * model.fingerprinted().count();
     for range in ranges {
         context.stop_requested()?;
         let mut progress = Progress::default();
@@ -118,24 +111,18 @@ async fn candidates(
             false,
         )
         .await?;
-        send(target, model, &progress, stride).await?;
+        send(target, model, &progress).await?;
     }
     Ok(())
 }
 
 /// Sends what became of a range to the target.
-async fn send(
-    target: &Session,
-    model: &EntityModel,
-    progress: &Progress,
-    stride: usize,
-) -> Result<()> {
+async fn send(target: &Session, model: &EntityModel, progress: &Progress) -> Result<()> {
     let random = matches!(model.key_rule, KeyRule::V4);
     let mut sink = Sink::new(target, regraft_ledger::proven_copy_statement());
-    let prints = progress.fingerprints.chunks(stride.max(1));
-    // An entity of a key alone has no columns to take fingerprints of.
-    let prints = prints.chain(std::iter::repeat(&[][..]));
-    for (row, columns) in progress.written.iter().zip(prints) {
+    let width = model.print_width();
+    for (number, row) in progress.written.iter().enumerate() {
+        let columns = &progress.fingerprints[number * width..][..width];
         let key = (!random).then_some(row.key);
         let id = row.id.to_string();
         encode_proven(sink.block(), &id, key, row.fingerprint, columns, None);
@@ -158,9 +145,7 @@ impl<'a> Held<'a> {
             .entity(&model.name)
             .and_then(|entity| entity.target.legacy.as_ref());
         let legacy = column.map(|column| format!("t.{}::text collate \"C\"", ident(&column.value)));
-        let shared = all.entities.values().any(|other| {
-            other.name != model.name && other.table.sql_name() == model.table.sql_name()
-        });
+        let shared = all.shares_table(model);
         if matches!(model.key_rule, KeyRule::V4) && (legacy.is_none() || shared) {
             let why = if shared {
                 "several entities fill its table"

@@ -10,14 +10,14 @@ use regraft_pg::Session;
 use regraft_project::EntityStep;
 
 use super::prepare::refuse_without_index;
-use super::{Engine, ModeChoice, load_keys, workers};
+use super::{Engine, ModeChoice, parent_keys, workers};
 use crate::bulk::{self, Dropped};
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::keys::{Deriver, LegacyId};
 use crate::load::{
-    BatchRange, Classifier, Doubles, EntityLoad, PlannedRange, Reason, duplicates,
-    foreign_conditions, merged, order_decides, parse_id, partition, write_merged,
+    BatchRange, Classifier, Doubles, EntityLoad, Reason, duplicates, foreign_conditions, merged,
+    order_decides, partition, planned_ranges, write_merged,
 };
 use crate::model::{EntityModel, Model};
 use crate::transaction;
@@ -44,7 +44,9 @@ pub(crate) async fn load(
     if before.as_ref().is_some_and(|c| c.phase == Phase::Done) {
         return Ok(None);
     }
-    let planned = planned(engine, model).await.map_err(in_entity)?;
+    let planned = planned_ranges(&engine.target, engine.run.run_no, model)
+        .await
+        .map_err(in_entity)?;
     let ranges = partition(
         &engine.source,
         model,
@@ -87,23 +89,6 @@ pub(crate) async fn load(
         seconds: started.elapsed().as_secs_f64(),
     });
     Ok(Some(load))
-}
-
-/// The ranges that an earlier process of this run cut the entity into.
-async fn planned(engine: &Engine<'_>, model: &EntityModel) -> Result<Vec<PlannedRange>> {
-    let rows =
-        regraft_ledger::planned_batches(&**engine.target, engine.run.run_no, &model.name).await?;
-    let mut planned = Vec::with_capacity(rows.len());
-    for (number, low, high, done) in rows {
-        planned.push(PlannedRange {
-            number,
-            low: parse_id(model, low)?,
-            high: parse_id(model, high)?,
-            done,
-        });
-    }
-    planned.sort_by(|a, b| a.low.cmp(&b.low));
-    Ok(planned)
 }
 
 /// Makes everything ready for the batches: mode, mapping table, checkpoint, parents' keys.
@@ -170,7 +155,7 @@ async fn open(
         )
     })
     .await?;
-    let parents = parents(engine, model).await?;
+    let parents = parent_keys(engine.context, target, engine.model, model).await?;
     let merged = Arc::new(merged(&engine.source, model).await?);
     let losers = if mode == Mode::InPlace {
         let deriver = engine
@@ -280,13 +265,9 @@ pub(crate) async fn choose_mode(
         )
         .await?
         .get(0);
-    let shared = all
-        .entities
-        .values()
-        .any(|other| other.name != model.name && other.table.sql_name() == table.sql_name());
     // Such a table is loaded in place whatever was asked for: what was asked for is meant for all
     // that is selected, and the plan says which way each entity goes.
-    if shared || table.kind == "p" {
+    if all.shares_table(model) || table.kind == "p" {
         return Ok(Mode::InPlace);
     }
     match choice {
@@ -312,27 +293,6 @@ pub(crate) async fn choose_mode(
         ModeChoice::Auto if rows >= BULK_FROM => Ok(Mode::Bulk),
         ModeChoice::Auto => Ok(Mode::InPlace),
     }
-}
-
-async fn parents(
-    engine: &Engine<'_>,
-    model: &EntityModel,
-) -> Result<HashMap<String, Arc<crate::keys::KeyMap>>> {
-    let mut parents = HashMap::new();
-    for parent in model.parents() {
-        let Some(parent_model) = engine.model.entities.get(parent) else {
-            continue;
-        };
-        let keys = load_keys(
-            &engine.target,
-            parent,
-            parent_model.numeric,
-            engine.context.settings.key_memory,
-        )
-        .await?;
-        parents.insert(parent.to_owned(), Arc::new(keys));
-    }
-    Ok(parents)
 }
 
 /// Brings back what a bulk load took off.

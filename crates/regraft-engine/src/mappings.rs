@@ -101,7 +101,7 @@ pub async fn rebuild_mappings(
     // Nothing is known of mappings that were lost, and a join row by row is what the server would
     // take for the cheapest. Compiling the statements costs more than running them.
     target
-        .batch_execute("set work_mem = '64MB'; set enable_nestloop = off; set jit = off")
+        .batch_execute("set work_mem = '64MB'; set enable_nestloop = off")
         .await?;
     if dry_run {
         target.batch_execute("begin").await?;

@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio::sync::RwLock;
 use uuid::Uuid;
 
-pub(crate) use entity::choose_mode;
+pub(crate) use entity::{choose_mode, is_empty};
 pub use options::{MigrateOptions, ModeChoice};
 pub(crate) use prepare::{check_same_secret, check_secret, install_ledger, lock, resolved};
 pub use redrive::retry_quarantine;

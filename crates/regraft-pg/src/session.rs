@@ -431,6 +431,7 @@ fn set_up_statement(endpoint: &Endpoint, options: &SessionOptions) -> String {
              ('extra_float_digits', '3'),
              ('bytea_output', 'hex'),
              ('client_min_messages', 'warning'),
+             ('jit', 'off'),
              ('statement_timeout', '0'),
              ('transaction_timeout', '0'),
              ('idle_in_transaction_session_timeout', '0'),

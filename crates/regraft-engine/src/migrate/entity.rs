@@ -8,13 +8,14 @@ use std::time::Instant;
 use regraft_ledger::{Checkpoint, MappingIndex, Mode, Phase};
 use regraft_pg::Session;
 use regraft_project::EntityStep;
+use tokio::try_join;
 
 use super::prepare::refuse_without_index;
 use super::{Engine, ModeChoice, parent_keys, workers};
 use crate::bulk::{self, Dropped};
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
-use crate::keys::{Deriver, LegacyId};
+use crate::keys::{Deriver, KeyMap, LegacyId};
 use crate::load::{
     BatchRange, Classifier, Doubles, EntityLoad, Reason, duplicates, foreign_conditions, merged,
     order_decides, partition, planned_ranges, write_merged,
@@ -23,7 +24,7 @@ use crate::model::{EntityModel, Model};
 use crate::transaction;
 
 /// From so many rows on, bringing indexes back costs less than keeping them up to date.
-const BULK_FROM: i64 = 5_000;
+const BULK_FROM: i64 = 1_000;
 
 /// Loads an entity up to the point where only its cycle has to be linked. `None` where an earlier process of this run has done all of it.
 pub(crate) async fn load(
@@ -37,16 +38,14 @@ pub(crate) async fn load(
         })?;
     let started = Instant::now();
     let in_entity = |error: Error| error.in_entity(name);
-    let before = regraft_ledger::checkpoints(&**engine.target, engine.run.run_no)
-        .await?
-        .into_iter()
-        .find(|c| c.entity == name);
+    let (before, planned) = try_join!(
+        checkpoint(engine, name),
+        planned_ranges(&engine.target, engine.run.run_no, model),
+    )
+    .map_err(in_entity)?;
     if before.as_ref().is_some_and(|c| c.phase == Phase::Done) {
         return Ok(None);
     }
-    let planned = planned_ranges(&engine.target, engine.run.run_no, model)
-        .await
-        .map_err(in_entity)?;
     let ranges = partition(
         &engine.source,
         model,
@@ -100,26 +99,18 @@ async fn open(
 ) -> Result<Arc<EntityLoad>> {
     let target = &engine.target;
     let rows: i64 = ranges.iter().map(|r| r.rows).sum();
-    let index = regraft_ledger::mapping_index(&***target, &model.name).await?;
+    let standing = Standing::read(engine, model).await?;
     let loading_in_bulk = before.as_ref().is_some_and(|c| c.mode == Mode::Bulk);
     if !loading_in_bulk {
-        refuse_without_index(model, index)?;
+        refuse_without_index(model, standing.index)?;
     }
-    let has_existing = index == MappingIndex::Present && earlier_rows(engine, model).await?;
+    let has_existing = standing.index == MappingIndex::Present && standing.has_rows;
     let mode = match &before {
         Some(checkpoint) => checkpoint.mode,
         None => {
-            let options = engine.options;
-            choose_mode(
-                target,
-                engine.model,
-                model,
-                options.mode,
-                options.dry_run,
-                has_existing,
-                rows,
-            )
-            .await?
+            let (options, table) = (engine.options, (standing.table_is_empty, has_existing));
+            let (choice, dry_run) = (options.mode, options.dry_run);
+            choose_mode(engine.model, model, choice, dry_run, table, rows)?
         }
     };
     let run = &engine.run;
@@ -155,7 +146,7 @@ async fn open(
         )
     })
     .await?;
-    let parents = parent_keys(engine.context, target, engine.model, model).await?;
+    let parents = standing.parents;
     let merged = Arc::new(merged(&engine.source, model).await?);
     let losers = if mode == Mode::InPlace {
         let deriver = engine
@@ -177,11 +168,6 @@ async fn open(
     } else {
         HashMap::<LegacyId, Vec<Reason>>::new()
     };
-    let quarantined: HashSet<String> = regraft_ledger::open_ids(&***target, &model.name)
-        .await?
-        .into_iter()
-        .collect();
-    let first_quarantine = !regraft_ledger::any_quarantine(&***target, &model.name).await?;
     let mut model = model.clone();
     let off: Vec<Dropped> =
         serde_json::from_value(checkpoint.dropped.clone()).map_err(|_| unreadable_record())?;
@@ -208,8 +194,8 @@ async fn open(
         gate: Arc::clone(&engine.gate),
         serial,
         has_existing,
-        first_quarantine,
-        quarantined,
+        first_quarantine: !standing.any_quarantine,
+        quarantined: standing.quarantined,
         nested: engine.options.dry_run,
         refused: AtomicU32::new(0),
         checkpoint,
@@ -231,6 +217,55 @@ fn unreadable_record() -> Error {
     )
 }
 
+/// Where an earlier process of this run left an entity.
+async fn checkpoint(engine: &Engine<'_>, name: &str) -> Result<Option<Checkpoint>> {
+    let all = regraft_ledger::checkpoints(&**engine.target, engine.run.run_no).await?;
+    Ok(all.into_iter().find(|c| c.entity == name))
+}
+
+/// What the target has of an entity before its first batch.
+struct Standing {
+    index: MappingIndex,
+    /// Whether earlier runs moved rows of it.
+    has_rows: bool,
+    table_is_empty: bool,
+    /// Its rows that are in quarantine.
+    quarantined: HashSet<String>,
+    /// Whether any of its rows has ever been there.
+    any_quarantine: bool,
+    parents: HashMap<String, Arc<KeyMap>>,
+}
+
+impl Standing {
+    /// Asks for all of it at once: for a small entity waiting for answers is most of the work.
+    async fn read(engine: &Engine<'_>, model: &EntityModel) -> Result<Self> {
+        let (target, name) = (&engine.target, model.name.as_str());
+        let (index, has_rows, table_is_empty, quarantined, any_quarantine, parents) = try_join!(
+            async { Ok(regraft_ledger::mapping_index(&***target, name).await?) },
+            earlier_rows(engine, model),
+            is_empty(target, model),
+            async { Ok(regraft_ledger::open_ids(&***target, name).await?) },
+            async { Ok(regraft_ledger::any_quarantine(&***target, name).await?) },
+            parent_keys(engine.context, target, engine.model, model),
+        )?;
+        Ok(Self {
+            index,
+            has_rows,
+            table_is_empty,
+            quarantined: quarantined.into_iter().collect(),
+            any_quarantine,
+            parents,
+        })
+    }
+}
+
+/// Whether a table has no rows at all.
+pub(crate) async fn is_empty(target: &Session, model: &EntityModel) -> Result<bool> {
+    let table = model.table.sql_name();
+    let query = format!("select not exists (select 1 from {table})");
+    Ok(target.query_one(&query, &[]).await?.get(0))
+}
+
 /// Whether earlier runs moved rows of this entity.
 async fn earlier_rows(engine: &Engine<'_>, model: &EntityModel) -> Result<bool> {
     let row = engine
@@ -243,28 +278,21 @@ async fn earlier_rows(engine: &Engine<'_>, model: &EntityModel) -> Result<bool> 
     Ok(row.get(0))
 }
 
-/// The mode an entity is loaded in.
+/// The mode an entity of so many source rows is loaded in, given whether its table is empty and
+/// whether earlier runs moved rows of it.
 ///
 /// # Errors
 /// Bulk mode asked for a table that holds rows; a table that holds rows of others, unless in-place
 /// was asked for.
-pub(crate) async fn choose_mode(
-    target: &Session,
+pub(crate) fn choose_mode(
     all: &Model,
     model: &EntityModel,
     choice: ModeChoice,
     dry_run: bool,
-    has_existing: bool,
+    (empty, has_existing): (bool, bool),
     rows: i64,
 ) -> Result<Mode> {
     let table = &model.table;
-    let empty: bool = target
-        .query_one(
-            &format!("select not exists (select 1 from {})", table.sql_name()),
-            &[],
-        )
-        .await?
-        .get(0);
     // Such a table is loaded in place whatever was asked for: what was asked for is meant for all
     // that is selected, and the plan says which way each entity goes.
     if all.shares_table(model) || table.kind == "p" {
@@ -300,11 +328,8 @@ async fn settle(engine: &Engine<'_>, load: &Arc<EntityLoad>) -> Result<()> {
     if load.checkpoint.mode != Mode::Bulk {
         return Ok(());
     }
-    let row = regraft_ledger::checkpoints(&**engine.target, engine.run.run_no)
+    let dropped: Vec<Dropped> = checkpoint(engine, &load.model.name)
         .await?
-        .into_iter()
-        .find(|c| c.entity == load.model.name);
-    let dropped: Vec<Dropped> = row
         .and_then(|c| serde_json::from_value(c.dropped).ok())
         .ok_or_else(unreadable_record)?;
     // This entity's batches are done: whoever is idle helps to build indexes.

@@ -7,7 +7,7 @@ use regraft_pg::Session;
 use regraft_project::Selection;
 use serde_json::json;
 
-use super::{MigrateOptions, Task, choose_mode, run_detail};
+use super::{MigrateOptions, Task, choose_mode, is_empty, run_detail};
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
@@ -257,16 +257,8 @@ pub(crate) async fn check_ready(
             refuse_without_index(entity, index)?;
             let has_existing =
                 index == MappingIndex::Present && has_mappings(target, entity).await?;
-            choose_mode(
-                target,
-                model,
-                entity,
-                options.mode,
-                options.dry_run,
-                has_existing,
-                0,
-            )
-            .await
+            let table = (is_empty(target, entity).await?, has_existing);
+            choose_mode(model, entity, options.mode, options.dry_run, table, 0)
         };
         ready.await.map_err(|error| error.in_entity(&step.entity))?;
     }

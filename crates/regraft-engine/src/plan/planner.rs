@@ -22,7 +22,7 @@ use crate::load::{
     BatchRange, Classifier, EXAMPLES, Merged, Reason, Rows, duplicates, filter_examples,
     foreign_conditions, merged, partition, read_rows,
 };
-use crate::migrate::{ModeChoice, choose_mode, load_keys};
+use crate::migrate::{ModeChoice, choose_mode, is_empty, load_keys};
 use crate::model::{EntityModel, Model};
 use crate::snapshot::Snapshot;
 
@@ -80,16 +80,8 @@ impl<'a> Planner<'a> {
             phase: format!("reading {kept} rows"),
         });
         let has_existing = self.has_existing(name).await?;
-        let mode = choose_mode(
-            &self.target,
-            self.model,
-            model,
-            self.mode,
-            false,
-            has_existing,
-            rows,
-        )
-        .await?;
+        let table = (is_empty(&self.target, model).await?, has_existing);
+        let mode = choose_mode(self.model, model, self.mode, false, table, rows)?;
         let mut keys = self.is_wanted(name, selection).then(|| {
             self.fates.insert(name.to_owned(), Fates::default());
             KeyMapBuilder::new(model.numeric, self.context.settings.key_memory)

@@ -54,10 +54,8 @@ impl<'a> Databases<'a> {
         lookup.batch_execute(&join).await?;
         for session in [&target, &lookup] {
             // The mappings are joined by hash; with the usual 4 MB a million of them would go
-            // through files. Compiling the statements costs more than it saves.
-            session
-                .batch_execute("set local work_mem = '64MB'; set local jit = off")
-                .await?;
+            // through files.
+            session.batch_execute("set local work_mem = '64MB'").await?;
         }
         let catalog = Catalog::read(&*target_beside, &[]).await?;
         let spare = Mutex::default();
@@ -78,9 +76,7 @@ impl<'a> Databases<'a> {
         if let Some(session) = self.spare().take() {
             return Ok(session);
         }
-        let session = self.source_view.join(self.context).await?;
-        session.batch_execute("set local jit = off").await?;
-        Ok(session)
+        self.source_view.join(self.context).await
     }
 
     /// Keeps a session for the next one who asks. One that ran into an error is of no more use.

@@ -1,11 +1,15 @@
 //! The command line as clap reads it: types and help, nothing else.
 
+mod values;
+
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::style;
+use values::{dirt, examples, limit, records, rows, sampling_rate, scale, time_limit, workers};
 
 /// Moves a living PostgreSQL database onto a new schema, and accounts for every row
 ///
@@ -250,8 +254,38 @@ pub(crate) struct ValidateArguments {
     #[command(flatten)]
     pub(crate) entities: EntityNames,
     /// The whole migration: every entity, every run, what is left behind, the target's catalog
-    #[arg(long = "final", conflicts_with_all = ["names", "entities"])]
+    #[arg(long = "final", conflicts_with_all = ["names", "entities", "types"])]
     pub(crate) whole: bool,
+    /// Only this kind of proof; may be given several times, or as a list with commas
+    #[arg(long = "type", value_enum, value_name = "TYPE", value_delimiter = ',')]
+    pub(crate) types: Vec<ProofType>,
+    /// Look at the references and columns of this part of the rows (0.01 to 1)
+    #[arg(long, default_value_t = 1.0, value_parser = sampling_rate, value_name = "RATE")]
+    pub(crate) sampling_rate: f64,
+    /// Look at the references and columns of about so many rows of each entity at most
+    #[arg(long, value_name = "N", value_parser = records)]
+    pub(crate) max_records: Option<u64>,
+    /// How long it may take: `30s`, `10m`; a number alone is milliseconds
+    #[arg(long, value_name = "TIME", value_parser = time_limit)]
+    pub(crate) timeout: Option<Duration>,
+    /// How many legacy ids each finding shows
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = examples)]
+    pub(crate) examples: u64,
+    /// Write the result to a file instead of standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// The kinds of proof as they are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum ProofType {
+    /// Each source row is where the ledger says, and all accounts balance
+    CompletenessCheck,
+    /// Every reference goes between the mapped ends
+    RelationshipIntegrity,
+    /// Every column holds what recomputing it from the source gives
+    DataIntegrity,
 }
 
 /// Arguments of `rollback`.
@@ -429,43 +463,6 @@ pub(crate) struct QuarantineShowArguments {
     /// Show the row's values too; they may be personal data
     #[arg(long)]
     pub(crate) values: bool,
-}
-
-fn scale(text: &str) -> Result<f64, String> {
-    factor(text, 0.001, 100.0)
-}
-
-fn dirt(text: &str) -> Result<f64, String> {
-    factor(text, 0.0, 50.0)
-}
-
-fn rows(text: &str) -> Result<u32, String> {
-    whole(text, 1, 1_000_000)
-}
-
-fn workers(text: &str) -> Result<u16, String> {
-    whole(text, 1, 64)
-}
-
-fn limit(text: &str) -> Result<i64, String> {
-    whole(text, 1, 1_000_000)
-}
-
-fn whole<N>(text: &str, low: N, high: N) -> Result<N, String>
-where
-    N: std::str::FromStr + PartialOrd + std::fmt::Display,
-{
-    match text.parse::<N>() {
-        Ok(number) if (&low..=&high).contains(&&number) => Ok(number),
-        _ => Err(format!("a whole number from {low} to {high} is needed")),
-    }
-}
-
-fn factor(text: &str, low: f64, high: f64) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if (low..=high).contains(&number) => Ok(number),
-        _ => Err(format!("a number from {low} to {high} is needed")),
-    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use regraft_engine::{Error, Kind};
 use serde::Serialize;
 
 use crate::arguments::{Color, Format, GlobalOptions};
+use crate::diagnostics;
 use crate::exit::ExitStatus;
 use crate::figures;
 use crate::style::{self, paint};
@@ -64,6 +65,45 @@ impl Printer {
             Format::Json => self.document(value),
             Format::Human | Format::Markdown | Format::Html => self.data(&human(self.width())),
         }
+    }
+
+    /// Writes a result to a file, or prints it as [`Self::report`] does.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub(crate) fn deliver<T: Serialize>(
+        &self,
+        output: Option<&Path>,
+        value: &T,
+        human: impl FnOnce(usize) -> String,
+    ) -> Result<(), Error> {
+        let Some(path) = output else {
+            self.report(value, human);
+            return Ok(());
+        };
+        let text = if self.is_json() {
+            serde_json::to_string_pretty(value).map_err(|error| {
+                Error::new(
+                    Kind::Internal,
+                    format!("the result can't be written: {error}"),
+                )
+            })?
+        } else {
+            human(WIDEST)
+        };
+        self.save(path, &text)
+    }
+
+    /// Writes a text to a file, without colours.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub(crate) fn save(&self, path: &Path, text: &str) -> Result<(), Error> {
+        let plain = anstream::adapter::strip_str(text).to_string();
+        std::fs::write(path, format!("{}\n", plain.trim_end()))
+            .map_err(|error| diagnostics::file("writing", path, &error))?;
+        self.note(format!("it is in {}", path.display()));
+        Ok(())
     }
 
     /// Prints a result for people. `text` may hold colours.

@@ -45,4 +45,7 @@ pub use rollback::{
     RollbackDone, RollbackPreview, RollbackStep, RollbackTarget, preview_rollback, rollback,
 };
 pub use schema::{SchemaApplied, SchemaDiff, SchemaDifference, apply_schema, diff_schema};
-pub use validate::{Check, EntityValidation, Finding, Validation, validate, validate_final};
+pub use validate::{
+    Check, EntityValidation, Finding, Validation, ValidationOptions, ValidationType, validate,
+    validate_final,
+};

@@ -13,47 +13,55 @@ mod compare;
 mod databases;
 mod determinism;
 mod edge;
+mod examination;
 mod expectation;
+mod extent;
 mod json;
 mod mapping;
 mod merges;
+mod options;
 mod parents;
+mod pass;
 mod references;
 mod report;
 mod rows;
 mod subject;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use regraft_project::Selection;
 use uuid::Uuid;
 
+pub use options::{ValidationOptions, ValidationType};
 pub use report::{Check, EntityValidation, Finding, Validation};
 
 use account::History;
-use census::Census;
 use databases::{Databases, nothing_migrated};
+use examination::Examination;
 use report::{Timed, Whole};
 use subject::{IdSpaces, Subject};
 
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
-use crate::events::Event;
 
 /// Validates the selected entities against both databases as they are now, and stores the results
 /// in the ledger. What is found is in the result, not an error.
 ///
-/// The source is read in one snapshot, the target in another; while somebody writes to either, the
-/// result is about those moments.
+/// The source is read in one snapshot, the target in another; what differs is looked at again in
+/// later ones before it is reported, so that a change on its way is no finding.
 ///
 /// # Errors
 /// [`Kind::Usage`] when none of the entities was migrated; a server that can't be reached;
 /// [`Kind::Interrupted`] when a stop was asked for, and then nothing is stored.
-pub async fn validate(context: &Context, selection: &Selection) -> Result<Validation> {
+pub async fn validate(
+    context: &Context,
+    selection: &Selection,
+    options: &ValidationOptions,
+) -> Result<Validation> {
     tokio::select! {
         biased;
         () = context.cancel.cancelled() => Err(stopped()),
-        validation = run(context, selection, Scope::Selection) => validation,
+        validation = run(context, selection, options, Scope::Selection) => validation,
     }
 }
 
@@ -64,7 +72,7 @@ pub async fn validate(context: &Context, selection: &Selection) -> Result<Valida
 ///
 /// # Errors
 /// As of [`validate`].
-pub async fn validate_final(context: &Context) -> Result<Validation> {
+pub async fn validate_final(context: &Context, options: &ValidationOptions) -> Result<Validation> {
     let all = context
         .project
         .select(&[], false)
@@ -72,7 +80,7 @@ pub async fn validate_final(context: &Context) -> Result<Validation> {
     tokio::select! {
         biased;
         () = context.cancel.cancelled() => Err(stopped()),
-        validation = run(context, &all, Scope::Migration) => validation,
+        validation = run(context, &all, options, Scope::Migration) => validation,
     }
 }
 
@@ -93,84 +101,174 @@ fn stopped() -> Error {
     .hint("run the same command again")
 }
 
-async fn run(context: &Context, selection: &Selection, scope: Scope) -> Result<Validation> {
+async fn run(
+    context: &Context,
+    selection: &Selection,
+    options: &ValidationOptions,
+    scope: Scope,
+) -> Result<Validation> {
     let started = Instant::now();
-    let databases = Databases::open(context).await?;
+    let mut databases = Databases::open(context, options.timeout).await?;
+    let catalog = databases.catalog.clone();
     let spaces = IdSpaces::read(&context.project, &databases).await?;
-    let (mut subjects, mut not_checked) = (Vec::new(), Vec::new());
+    let mut done = Done::default();
+    let mut subjects = Vec::new();
     for step in selection.entities() {
         let Some(entity) = context.project.entity(&step.entity) else {
             continue;
         };
         let history = History::read(&databases.target, &entity.name).await?;
         if history.is_empty() && !has_rows(&databases, &entity.name).await? {
-            not_checked.push(format!("{}: it was not migrated", entity.name));
+            done.not_checked
+                .push(format!("{}: it was not migrated", entity.name));
             continue;
         }
-        subjects.push((
-            Subject::new(&context.project, entity, &databases.catalog, &spaces)?,
-            history,
-        ));
+        let subject = Subject::new(&context.project, entity, &catalog, &spaces)?;
+        subjects.push((subject, history));
     }
     if subjects.is_empty() {
         return Err(nothing_migrated());
     }
-    let mut entities: Vec<Timed> = Vec::new();
     for (subject, history) in &subjects {
         // Where several entities fill a table, one of them answers for rows that nobody migrated.
         let first = subjects
             .iter()
             .find(|(other, _)| other.table_name == subject.table_name);
-        let answers_for_table = first.is_some_and(|(other, _)| other.name() == subject.name());
-        let timed = entity(
+        let examination = Examination {
             context,
-            &databases,
+            options,
             subject,
             history,
-            answers_for_table,
-            &mut not_checked,
-        );
-        entities.push(
-            timed
-                .await
-                .map_err(|error| error.in_entity(subject.name()))?,
-        );
+            answers_for_table: first.is_some_and(|(other, _)| other.name() == subject.name()),
+        };
+        let left = options
+            .timeout
+            .map(|limit| limit.saturating_sub(started.elapsed()));
+        done.examine(&examination, &mut databases, left)
+            .await
+            .map_err(|error| error.in_entity(subject.name()))?;
     }
-    conclude(context, &databases, entities, not_checked, scope, started).await
+    conclude(context, &databases, done, options, scope, started).await
+}
+
+/// What a validation has come to.
+#[derive(Default)]
+struct Done {
+    entities: Vec<Timed>,
+    not_checked: Vec<String>,
+    /// Entities that could not be examined to the end.
+    unfinished: usize,
+    /// The time is over: the connections are in the middle of something.
+    late: bool,
+}
+
+impl Done {
+    /// Examines an entity; what the time or a privilege doesn't allow is noted.
+    async fn examine<'c>(
+        &mut self,
+        examination: &Examination<'_, 'c>,
+        databases: &mut Databases<'c>,
+        left: Option<Duration>,
+    ) -> Result<()> {
+        let name = examination.subject.name();
+        if self.late || left.is_some_and(|left| left.is_zero()) {
+            self.late = true;
+            self.unfinished += 1;
+            self.not_checked
+                .push(format!("{name}: the time limit was reached before it"));
+            return Ok(());
+        }
+        databases.mark().await?;
+        let mut remarks = Vec::new();
+        let work = examination.run(databases, &mut remarks);
+        let examined = match left {
+            Some(left) => tokio::time::timeout(left, work).await.ok(),
+            None => Some(work.await),
+        };
+        match examined {
+            Some(Ok(timed)) => {
+                self.entities.push(timed);
+                self.not_checked.extend(remarks);
+            }
+            Some(Err(error)) if error.kind() == Kind::Permission => {
+                self.unfinished += 1;
+                self.not_checked
+                    .push(format!("{name}: {}", error.message()));
+                databases.recover().await?;
+            }
+            Some(Err(error)) if !is_late(&error, left) => return Err(error),
+            _ => {
+                self.late = true;
+                self.unfinished += 1;
+                self.not_checked
+                    .push(format!("{name}: the time limit was reached within it"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a server gave up because of the time limit that it was given.
+fn is_late(error: &Error, left: Option<Duration>) -> bool {
+    let cancelled = error.database().and_then(|e| e.sqlstate()) == Some("57014");
+    left.is_some() && cancelled
 }
 
 /// Adds what is about the migration as a whole, stores it all, and comes to the verdict.
 async fn conclude(
     context: &Context,
     databases: &Databases<'_>,
-    entities: Vec<Timed>,
-    not_checked: Vec<String>,
+    done: Done,
+    options: &ValidationOptions,
     scope: Scope,
     started: Instant,
 ) -> Result<Validation> {
-    let validation_id = Uuid::new_v4();
+    let Done {
+        mut entities,
+        mut not_checked,
+        unfinished,
+        late,
+    } = done;
     let closing = Instant::now();
+    for finding in entities
+        .iter_mut()
+        .flat_map(|timed| &mut timed.validation.checks)
+        .flat_map(|check| &mut check.findings)
+    {
+        finding.examples.truncate(options.examples);
+    }
     let validated: Vec<EntityValidation> = entities
         .iter()
         .map(|timed| timed.validation.clone())
         .collect();
     let migration = match scope {
-        Scope::Selection => Vec::new(),
+        Scope::Migration if late => {
+            not_checked.push("migration: the time limit was reached before it".to_owned());
+            Vec::new()
+        }
         Scope::Migration => closing::check(&context.project, databases, &validated).await?,
+        Scope::Selection => Vec::new(),
     };
     let whole = Whole {
         checks: &migration,
         took: closing.elapsed(),
     };
+    let validation_id = Uuid::new_v4();
     let target = context.connect_target().await?;
-    report::record(&target, validation_id, &entities, &whole).await?;
+    match report::record(&target, validation_id, &entities, &whole).await {
+        Err(error) if error.kind() == Kind::Permission => not_checked
+            .push("ledger: this role may not write to it, so the result is not stored".to_owned()),
+        recorded => recorded?,
+    }
+    let complete = unfinished == 0;
+    let mut checks = validated
+        .iter()
+        .flat_map(|entity| &entity.checks)
+        .chain(&migration);
     Ok(Validation {
         validation_id: validation_id.to_string(),
-        passed: validated
-            .iter()
-            .flat_map(|entity| &entity.checks)
-            .chain(&migration)
-            .all(|check| check.passed),
+        complete,
+        passed: complete && checks.all(|check| check.passed),
         entities: validated,
         migration,
         not_checked,
@@ -189,47 +287,4 @@ async fn has_rows(databases: &Databases<'_>, entity: &str) -> Result<bool> {
         )
         .await?;
     Ok(row.get(0))
-}
-
-/// All checks of one entity.
-async fn entity(
-    context: &Context,
-    databases: &Databases<'_>,
-    subject: &Subject<'_>,
-    history: &History,
-    answers_for_table: bool,
-    not_checked: &mut Vec<String>,
-) -> Result<Timed> {
-    let phase = |phase: &str| {
-        let (entity, phase) = (subject.name().to_owned(), format!("validating {phase}"));
-        context.events.send(Event::PhaseStarted { entity, phase });
-    };
-    let target = &databases.target;
-    let started = Instant::now();
-    phase("completeness");
-    let census = Census::take(databases, subject).await?;
-    let account = account::check(target, subject, &census, history).await?;
-    not_checked.extend(history.not_checked(subject.name()));
-    let (counts, mapping) = mapping::check(target, subject, &census, answers_for_table).await?;
-    let mapping = mapping.with(merges::check(databases, subject).await?);
-    let completeness = started.elapsed();
-    phase("references");
-    let (references, unseen) = references::check(databases, subject).await?;
-    not_checked.extend(unseen);
-    let relationships = started.elapsed() - completeness;
-    phase("columns");
-    let (columns, unseen) = columns::check(databases, subject).await?;
-    not_checked.extend(unseen);
-    let took = started.elapsed();
-    Ok(Timed {
-        validation: EntityValidation {
-            entity: subject.name().to_owned(),
-            rows: census.source_rows,
-            checks: vec![account, counts, mapping, references, columns],
-            seconds: took.as_secs_f64(),
-        },
-        completeness,
-        relationships,
-        integrity: took - completeness - relationships,
-    })
 }

@@ -9,7 +9,7 @@ mod ledger;
 mod odd;
 
 use fixture::{Pair, assert_found, findings};
-use regraft_engine::{Kind, MigrateOptions, migrate, validate};
+use regraft_engine::{Kind, MigrateOptions, ValidationOptions, migrate, validate};
 
 /// One corruption: statements for the target and what must be found.
 type Mutation = (&'static str, &'static [&'static str]);
@@ -395,7 +395,9 @@ async fn entities_that_were_not_migrated_are_named_or_refused() {
         .await;
     pair.target(include_str!("validate/project/target.sql"))
         .await;
-    let error = validate(&pair.context, &all).await.unwrap_err();
+    let error = validate(&pair.context, &all, &ValidationOptions::default())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), Kind::Usage, "{error}");
     let shops = pair
         .context
@@ -405,7 +407,9 @@ async fn entities_that_were_not_migrated_are_named_or_refused() {
     migrate(&pair.context, &shops, &MigrateOptions::default())
         .await
         .unwrap();
-    let validation = validate(&pair.context, &all).await.unwrap();
+    let validation = validate(&pair.context, &all, &ValidationOptions::default())
+        .await
+        .unwrap();
     assert!(validation.passed);
     assert_eq!(validation.entities.len(), 1);
     assert!(
@@ -422,7 +426,10 @@ async fn entities_that_were_not_migrated_are_named_or_refused() {
         .select(&["people".to_owned()], false)
         .unwrap();
     assert_eq!(
-        validate(&pair.context, &people).await.unwrap_err().kind(),
+        validate(&pair.context, &people, &ValidationOptions::default())
+            .await
+            .unwrap_err()
+            .kind(),
         Kind::Usage
     );
 }
@@ -442,7 +449,9 @@ async fn a_stop_is_honoured_and_stores_nothing() {
         cancel.cancel();
     });
     let all = pair.context.project.select(&[], false).unwrap();
-    let error = validate(&pair.context, &all).await.unwrap_err();
+    let error = validate(&pair.context, &all, &ValidationOptions::default())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), Kind::Interrupted, "{error}");
     blocker.batch_execute("rollback").await.unwrap();
     let row = blocker

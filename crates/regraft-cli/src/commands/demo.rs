@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use regraft_engine::{
     Context, Error, GenerateOptions, Kind, MigrateOptions, ModeChoice, Outcome, Result, Settings,
-    Validation, apply_schema, check, generate_source, migrate, plan, validate,
+    Validation, ValidationOptions, apply_schema, check, generate_source, migrate, plan, validate,
 };
 use regraft_pg::catalog::Catalog;
 use regraft_pg::managed::Installation;
@@ -114,7 +114,7 @@ async fn show(
         events: step.events(),
         ..context.clone()
     };
-    let validation = validate(&watched, &selection).await?;
+    let validation = validate(&watched, &selection, &ValidationOptions::default()).await?;
     drop(step);
     printer.note("");
     let document = Document {

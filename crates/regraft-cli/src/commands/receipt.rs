@@ -1,14 +1,12 @@
 //! `regraft receipt`
 
-use std::fs;
-
 use regraft_engine::{Error, Explanation, Kind, Receipt, Result, explain, receipt};
 use serde::Serialize;
 
 use crate::arguments::{Format, ReceiptArguments};
 use crate::exit::ExitStatus;
 use crate::invocation::{Invocation, Needs};
-use crate::{diagnostics, views};
+use crate::views;
 
 /// A file has no terminal's width.
 const FILE_WIDTH: usize = 100;
@@ -37,15 +35,7 @@ pub(super) async fn run(
     };
     let text = text(arguments.format, &receipt, explanations.as_deref(), width)?;
     match &arguments.output {
-        Some(path) => {
-            let plain = match arguments.format {
-                Format::Human => anstream::adapter::strip_str(&text).to_string(),
-                Format::Json | Format::Markdown | Format::Html => text,
-            };
-            fs::write(path, format!("{}\n", plain.trim_end()))
-                .map_err(|error| diagnostics::file("writing", path, &error))?;
-            printer.note(format!("the receipt is in {}", path.display()));
-        }
+        Some(path) => printer.save(path, &text)?,
         None => printer.data(&text),
     }
     if arguments.format == Format::Human {

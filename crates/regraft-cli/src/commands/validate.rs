@@ -1,8 +1,8 @@
 //! `regraft validate`
 
-use regraft_engine::{Result, validate, validate_final};
+use regraft_engine::{Result, ValidationOptions, ValidationType, validate, validate_final};
 
-use crate::arguments::ValidateArguments;
+use crate::arguments::{ProofType, ValidateArguments};
 use crate::exit::ExitStatus;
 use crate::invocation::{Invocation, Needs, select};
 use crate::progress::Step;
@@ -18,18 +18,35 @@ pub(super) async fn run(
     let mut context = invocation.context(&opened, Needs::Both)?;
     let step = Step::begin(&invocation.printer, "comparing both databases");
     context.events = step.events();
+    let options = options(arguments);
     let found = if arguments.whole {
-        validate_final(&context).await?
+        validate_final(&context, &options).await?
     } else {
-        validate(&context, &selection).await?
+        validate(&context, &selection, &options).await?
     };
     drop(step);
+    let output = arguments.output.as_deref();
     invocation
         .printer
-        .report(&found, |width| validation::render(&found, width));
+        .deliver(output, &found, |width| validation::render(&found, width))?;
     Ok(if found.passed {
         ExitStatus::Done
     } else {
         ExitStatus::Findings
     })
+}
+
+fn options(arguments: &ValidateArguments) -> ValidationOptions {
+    let proof = |of: &ProofType| match of {
+        ProofType::CompletenessCheck => ValidationType::CompletenessCheck,
+        ProofType::RelationshipIntegrity => ValidationType::RelationshipIntegrity,
+        ProofType::DataIntegrity => ValidationType::DataIntegrity,
+    };
+    ValidationOptions {
+        types: arguments.types.iter().map(proof).collect(),
+        sampling_rate: arguments.sampling_rate,
+        max_records: arguments.max_records,
+        timeout: arguments.timeout,
+        examples: usize::try_from(arguments.examples).unwrap_or(usize::MAX),
+    }
 }

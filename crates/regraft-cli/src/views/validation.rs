@@ -73,7 +73,9 @@ fn verdict(validation: &Validation) -> String {
     let failed = checks(validation)
         .filter(|(_, check)| !check.passed)
         .count();
-    let (good, bad) = if validation.migration.is_empty() {
+    let (good, bad) = if !validation.complete {
+        ("valid", "NOT FINISHED")
+    } else if validation.migration.is_empty() {
         ("valid", "NOT VALID")
     } else {
         ("the migration is complete and valid", "NOT COMPLETE")

@@ -236,11 +236,7 @@ pub(crate) async fn remove(
 }
 
 /// Deletes rows by their keys, with their mappings, inside the caller's transaction.
-async fn delete_rows(
-    target: &Session,
-    model: &EntityModel,
-    keys: &[Uuid],
-) -> Result<()> {
+async fn delete_rows(target: &Session, model: &EntityModel, keys: &[Uuid]) -> Result<()> {
     for keys in keys.chunks(20_000) {
         target
             .execute(

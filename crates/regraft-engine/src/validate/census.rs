@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use regraft_pg::{Session, quote};
 
 use super::databases::Databases;
+use super::extent::Extent;
 use super::report::{Finding, Tally};
 use super::rows::{Meeting, Merge, Parts, Rows, id_text};
 use super::subject::Subject;
@@ -60,9 +61,13 @@ struct Case {
 
 impl Census {
     /// Takes the census of an entity.
-    pub(super) async fn take(databases: &Databases<'_>, subject: &Subject<'_>) -> Result<Self> {
+    pub(super) async fn take(
+        databases: &Databases<'_>,
+        subject: &Subject<'_>,
+        extent: &Extent,
+    ) -> Result<Self> {
         let source = databases.source().await?;
-        let census = Self::count(databases, &source, subject).await?;
+        let census = Self::count(databases, &source, subject, extent).await?;
         databases.give_back(source);
         Ok(census)
     }
@@ -71,6 +76,7 @@ impl Census {
         databases: &Databases<'_>,
         source: &Session,
         subject: &Subject<'_>,
+        extent: &Extent,
     ) -> Result<Self> {
         let filters = subject.entity.source.filters.len();
         let mut census = Self {
@@ -79,8 +85,9 @@ impl Census {
             quarantined_and_filtered: vec![Tally::default(); filters],
             ..Self::default()
         };
-        let rows = Rows::new(source, Parts::One(Some(subject.census_query())), 2);
-        let known = Rows::new(&databases.target, Parts::One(Some(known_query(subject))), 6);
+        let rows = Rows::new(source, Parts::One(Some(subject.census_query(extent))), 2);
+        let query = known_query(subject, extent);
+        let known = Rows::new(&databases.target, Parts::One(Some(query)), 6);
         let mut merge = Merge::new(rows, known, subject.numeric);
         let mut case: Option<Case> = None;
         while let Some(meeting) = merge.next().await? {
@@ -176,6 +183,35 @@ impl Census {
         }
     }
 
+    /// Every tally of legacy ids, always in the same order.
+    fn tallies(&mut self) -> impl Iterator<Item = &mut Tally> {
+        let own = [
+            &mut self.without_row,
+            &mut self.disowned,
+            &mut self.mapped_twice,
+            &mut self.mapped_and_quarantined,
+            &mut self.unaccounted,
+            &mut self.repeated,
+            &mut self.vanished,
+            &mut self.vanished_from_quarantine,
+        ];
+        own.into_iter()
+            .chain(&mut self.mapped_and_filtered)
+            .chain(&mut self.quarantined_and_filtered)
+    }
+
+    /// The legacy ids of all that is out of order; none where there are too many to look at again.
+    pub(super) fn suspects(&mut self) -> Vec<String> {
+        let ids: Option<Vec<&[String]>> = self.tallies().map(|tally| tally.ids()).collect();
+        ids.unwrap_or_default().concat()
+    }
+
+    /// Leaves out what a later look at the same legacy ids did not find; how much that is.
+    pub(super) fn confirm(&mut self, later: &mut Self) -> u64 {
+        let pairs = self.tallies().zip(later.tallies());
+        pairs.map(|(first, later)| first.confirm(Some(later))).sum()
+    }
+
     /// Kept rows that the ledger lacks.
     pub(super) fn missing(&self) -> u64 {
         self.unaccounted.rows
@@ -234,7 +270,7 @@ impl Census {
 /// Every mapping and every open entry of the quarantine, in the order of the legacy ids: the run
 /// and batch that wrote it, whether its row is there and agrees on the legacy id, and whether it
 /// is the quarantine's.
-fn known_query(subject: &Subject<'_>) -> String {
+fn known_query(subject: &Subject<'_>, extent: &Extent) -> String {
     let (mapping, quarantine) = (subject.ledger_id("m"), subject.ledger_id("q"));
     let order = if subject.numeric {
         "regraft_id"
@@ -245,12 +281,14 @@ fn known_query(subject: &Subject<'_>) -> String {
     format!(
         "select regraft_id, run_no, batch, there, agrees, quarantined from (
            select {mapping} as regraft_id, m.run_no, m.batch, {there} as there, {agrees} as agrees, false as quarantined
-           from {mappings} m{join}
+           from {mappings} m{join} where true{mapped}
            union all
            select {quarantine}, 0, 0, false, true, true
-           from regraft.migration_quarantine q where q.entity = {} and q.state = 'open') known
+           from regraft.migration_quarantine q where q.entity = {} and q.state = 'open'{stopped}) known
          order by {order}",
         subject.literal(),
+        mapped = extent.and(subject.numeric, &mapping),
+        stopped = extent.and(subject.numeric, &quarantine),
         mappings = subject.mappings_of(subject.name()),
     )
 }

@@ -67,16 +67,13 @@ async fn entities(
         if standing.finished.contains(&entity.name) {
             continue;
         }
-        let source = databases.source().await?;
-        let query = format!("select count(*) from {}\n", entity.source.from.text);
-        let rows: i64 = source.query_one(&query, &[]).await?.get(0);
-        databases.give_back(source);
+        let rows = databases.count_source(entity).await?;
         let name = &entity.name;
         findings.push(finding(
             format!(
                 "{name}: no run has finished it, and its source query gives {rows} rows; see `regraft migrate {name}`"
             ),
-            rows.unsigned_abs(),
+            rows,
         ));
     }
     for (name, (mapped, open)) in &standing.rows {

@@ -3,44 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use regraft_pg::{Session, Side, quote};
+use regraft_pg::{Side, quote};
 use regraft_project::Rule;
 use tokio_postgres::types::Type;
 
 use super::databases::Databases;
 use super::expectation::{Expectation, Verdict, expectation, key_expectation};
 use super::report::{Check, Finding, Tally};
-use super::rows::{Meeting, Merge, Parts, Rows};
-use super::subject::{KeptRows, Subject};
+use super::rows::Merge;
+use super::subject::Subject;
 use crate::error::{Error, Kind, Result};
-
-/// The check, and what it could not look at.
-pub(super) async fn check(
-    databases: &Databases<'_>,
-    subject: &Subject<'_>,
-) -> Result<(Check, Vec<String>)> {
-    let mut plan = Plan::default();
-    if subject.table.is_none() {
-        plan.not_checked.push(format!(
-            "{}: its columns, because the table or its key is not there",
-            subject.name()
-        ));
-        return Ok((Check::new("columns", 0, Vec::new()), plan.not_checked));
-    }
-    plan.fill(databases, subject).await?;
-    let mut findings = plan.findings;
-    let looked_at = match compare(databases, subject, &plan.expectations).await {
-        Ok(compared) => {
-            findings.extend(compared.findings(&plan.expectations));
-            compared.rows
-        }
-        Err(error) => {
-            findings.extend(refused(&error).ok_or(error)?);
-            0
-        }
-    };
-    Ok((Check::new("columns", looked_at, findings), plan.not_checked))
-}
 
 /// The finding for a source that can't compute its expressions any more. A row that made an
 /// expression fail when it was migrated is in quarantine and isn't asked for, so this is another.
@@ -59,13 +31,27 @@ pub(super) fn refused(error: &Error) -> Option<Option<Finding>> {
 
 /// What is compared of an entity, and what isn't.
 #[derive(Default)]
-struct Plan<'a> {
-    expectations: Vec<Expectation<'a>>,
+pub(super) struct Plan<'a> {
+    pub(super) expectations: Vec<Expectation<'a>>,
     findings: Vec<Finding>,
-    not_checked: Vec<String>,
+    pub(super) not_checked: Vec<String>,
 }
 
 impl<'a> Plan<'a> {
+    /// Works out what every mapped column should hold.
+    pub(super) async fn new(databases: &Databases<'_>, subject: &Subject<'a>) -> Result<Self> {
+        let mut plan = Self::default();
+        if subject.table.is_some() {
+            plan.fill(databases, subject).await?;
+        } else {
+            plan.not_checked.push(format!(
+                "{}: its columns, because the table or its key is not there",
+                subject.name()
+            ));
+        }
+        Ok(plan)
+    }
+
     async fn fill(&mut self, databases: &Databases<'_>, subject: &Subject<'a>) -> Result<()> {
         self.expectations.extend(key_expectation(subject));
         let types = column_types(databases, subject).await?;
@@ -89,6 +75,22 @@ impl<'a> Plan<'a> {
         }
         self.not_checked.extend(unmapped(subject));
         Ok(())
+    }
+
+    /// The check, with what a pass found or why the source could not be read.
+    pub(super) fn check(&self, compared: &Result<Compared, Option<Finding>>) -> Check {
+        let mut findings = self.findings.clone();
+        let looked_at = match compared {
+            Ok(compared) => {
+                findings.extend(compared.findings(&self.expectations));
+                compared.rows
+            }
+            Err(finding) => {
+                findings.extend(finding.clone());
+                0
+            }
+        };
+        Check::new("columns", looked_at, findings)
     }
 }
 
@@ -157,12 +159,48 @@ fn unmapped(subject: &Subject<'_>) -> Option<String> {
 
 /// What comparing came to.
 #[derive(Default)]
-struct Compared {
+pub(super) struct Compared {
     rows: u64,
     tallies: BTreeMap<(usize, Verdict), Tally>,
 }
 
 impl Compared {
+    /// Compares the row that both streams stand at, from the given fields on.
+    pub(super) fn row(
+        &mut self,
+        merge: &Merge<'_>,
+        expectations: &[Expectation<'_>],
+        (mut at_source, at_target): (usize, usize),
+    ) {
+        self.rows += 1;
+        for (i, expectation) in expectations.iter().enumerate() {
+            let mut value = None;
+            if expectation.source.is_some() {
+                value = merge.source.field(at_source);
+                at_source += 1;
+            }
+            let verdict = expectation.judge(value, merge.target.field(at_target + i));
+            if verdict != Verdict::Right {
+                let tally = self.tallies.entry((i, verdict)).or_default();
+                tally.add(|| merge.id());
+            }
+        }
+    }
+
+    /// The legacy ids of all differences; `None` where there are too many to look at again.
+    pub(super) fn suspects(&self) -> Option<Vec<String>> {
+        let ids: Option<Vec<&[String]>> = self.tallies.values().map(Tally::ids).collect();
+        Some(ids?.concat())
+    }
+
+    /// Leaves out what a later look at the same legacy ids did not find; how much that is.
+    pub(super) fn confirm(&mut self, later: &Self) -> u64 {
+        let tallies = self.tallies.iter_mut();
+        tallies
+            .map(|(key, tally)| tally.confirm(later.tallies.get(key)))
+            .sum()
+    }
+
     fn findings(&self, expectations: &[Expectation<'_>]) -> Vec<Finding> {
         self.tallies
             .iter()
@@ -177,84 +215,4 @@ impl Compared {
             })
             .collect()
     }
-}
-
-/// Compares all rows that both databases have; those that only one has are the account's business.
-async fn compare(
-    databases: &Databases<'_>,
-    subject: &Subject<'_>,
-    expectations: &[Expectation<'_>],
-) -> Result<Compared> {
-    if expectations.is_empty() {
-        return Ok(Compared::default());
-    }
-    let session = databases.source().await?;
-    let compared = compare_over(databases, &session, subject, expectations).await?;
-    databases.give_back(session);
-    Ok(compared)
-}
-
-async fn compare_over(
-    databases: &Databases<'_>,
-    session: &Session,
-    subject: &Subject<'_>,
-    expectations: &[Expectation<'_>],
-) -> Result<Compared> {
-    let list: Vec<String> = expectations
-        .iter()
-        .filter_map(|e| e.source.clone())
-        .collect();
-    let fields = list.len() + 1;
-    let parts = Parts::Kept(KeptRows::new(subject, list, &databases.lookup));
-    let source = Rows::new(session, parts, fields);
-    let query = target_query(subject, expectations);
-    let target = Rows::new(
-        &databases.target,
-        Parts::One(Some(query)),
-        expectations.len() + 1,
-    );
-    let mut merge = Merge::new(source, target, subject.numeric);
-    let mut compared = Compared::default();
-    while let Some(meeting) = merge.next().await? {
-        if meeting == Meeting::Both {
-            compared.rows += 1;
-            compare_row(&mut compared, &merge, expectations);
-        }
-    }
-    Ok(compared)
-}
-
-fn compare_row(compared: &mut Compared, merge: &Merge<'_>, expectations: &[Expectation<'_>]) {
-    let mut next = 1;
-    for (i, expectation) in expectations.iter().enumerate() {
-        let mut value = None;
-        if expectation.source.is_some() {
-            value = merge.source.field(next);
-            next += 1;
-        }
-        let verdict = expectation.judge(value, merge.target.field(i + 1));
-        if verdict != Verdict::Right {
-            compared
-                .tallies
-                .entry((i, verdict))
-                .or_default()
-                .add(|| merge.id());
-        }
-    }
-}
-
-/// The mapped rows of the target under their legacy ids.
-fn target_query(subject: &Subject<'_>, expectations: &[Expectation<'_>]) -> String {
-    let id = subject.ledger_id("m");
-    let mut list = id.clone();
-    for expectation in expectations {
-        list.push_str(", ");
-        list.push_str(&expectation.target);
-    }
-    format!(
-        "select {list} from {} m join {} t on t.{} = m.new_id order by {id}",
-        subject.mappings(),
-        subject.table_name,
-        subject.key_column()
-    )
 }

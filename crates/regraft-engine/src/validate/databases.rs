@@ -1,9 +1,11 @@
 //! One unchanging view of each database, for as long as a validation takes.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use regraft_pg::catalog::Catalog;
 use regraft_pg::{Session, SessionOptions, quote};
+use regraft_project::Entity;
 use tokio_postgres::Statement;
 
 use crate::context::Context;
@@ -14,6 +16,7 @@ use crate::snapshot::Snapshot;
 /// about types, where a refusal must not end a view.
 pub(super) struct Databases<'a> {
     context: &'a Context,
+    limit: Option<Duration>,
     /// Holds the view of the source and runs nothing in it: an expression that the source refuses
     /// ends only the session that asked.
     source_view: Snapshot,
@@ -29,11 +32,11 @@ pub(super) struct Databases<'a> {
 }
 
 impl<'a> Databases<'a> {
-    /// Connects to both and fixes the views.
+    /// Connects to both and fixes the views. No statement in them takes longer than `limit`.
     ///
     /// # Errors
     /// A server that can't be reached; a target without a ledger ([`Kind::Usage`]).
-    pub(super) async fn open(context: &'a Context) -> Result<Self> {
+    pub(super) async fn open(context: &'a Context, limit: Option<Duration>) -> Result<Self> {
         let target = read_target(context).await?;
         let lookup = read_target(context).await?;
         let target_beside = read_target(context).await?;
@@ -56,11 +59,13 @@ impl<'a> Databases<'a> {
             // The mappings are joined by hash; with the usual 4 MB a million of them would go
             // through files.
             session.batch_execute("set local work_mem = '64MB'").await?;
+            session.batch_execute(&time_limit(limit)).await?;
         }
         let catalog = Catalog::read(&*target_beside, &[]).await?;
         let spare = Mutex::default();
         Ok(Self {
             context,
+            limit,
             source_view,
             target,
             lookup,
@@ -76,7 +81,36 @@ impl<'a> Databases<'a> {
         if let Some(session) = self.spare().take() {
             return Ok(session);
         }
-        self.source_view.join(self.context).await
+        let session = self.source_view.join(self.context).await?;
+        session.batch_execute(&time_limit(self.limit)).await?;
+        Ok(session)
+    }
+
+    /// How many rows an entity's source query gives, before filters.
+    pub(super) async fn count_source(&self, entity: &Entity) -> Result<u64> {
+        let source = self.source().await?;
+        let query = format!("select count(*) from {}\n", entity.source.from.text);
+        let rows: i64 = source.query_one(&query, &[]).await?.get(0);
+        self.give_back(source);
+        Ok(rows.unsigned_abs())
+    }
+
+    /// Marks the place in the view of the target to which [`Self::recover`] goes back.
+    pub(super) async fn mark(&self) -> Result<()> {
+        for session in [&self.target, &self.lookup] {
+            session.batch_execute("savepoint regraft_entity").await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the view of the target usable again after a statement in it was refused.
+    pub(super) async fn recover(&self) -> Result<()> {
+        for session in [&self.target, &self.lookup] {
+            session
+                .batch_execute("rollback to savepoint regraft_entity")
+                .await?;
+        }
+        Ok(())
     }
 
     /// Keeps a session for the next one who asks. One that ran into an error is of no more use.
@@ -102,6 +136,13 @@ impl<'a> Databases<'a> {
     pub(super) fn beside_target(&self) -> &Session {
         &self.target_beside
     }
+}
+
+/// The statement that keeps every later one of the transaction within a limit; none for none.
+fn time_limit(limit: Option<Duration>) -> String {
+    limit.map_or_else(String::new, |limit| {
+        format!("set local statement_timeout = {}", limit.as_millis().max(1))
+    })
 }
 
 async fn read_target(context: &Context) -> Result<Session> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use regraft_pg::quote;
 use regraft_project::{KeyStrategy, Missing, Rule, Spanned, Sql};
 use uuid::Uuid;
 
@@ -227,6 +228,30 @@ impl Reference<'_> {
     /// How many fields are selected from the source.
     pub(super) fn source_width(&self) -> usize {
         1 + usize::from(self.by.is_some())
+    }
+
+    /// What is selected from the target for the reference of this number, and the joins it needs:
+    /// the key it holds, and for each entity that the key may be of, the legacy id behind it and
+    /// whether the row is there.
+    pub(super) fn target_list(&self, subject: &Subject<'_>, number: usize) -> (String, String) {
+        let column = format!("t.{}", quote::ident(self.column));
+        let (mut list, mut joins) = (format!(", {column}"), String::new());
+        for (j, parent) in self.parents.iter().enumerate() {
+            let exists = match subject.parent_place(parent) {
+                Some((table, key)) => {
+                    format!("exists (select from {table} parent where parent.{key} = {column})")
+                }
+                None => "false".to_owned(),
+            };
+            let back = format!("back_{number}_{j}");
+            list.push_str(&format!(", {back}.legacy_id, {exists}"));
+            joins.push_str(&format!(
+                "\nleft join (select new_id, min(legacy_id) as legacy_id from {} all_back group by new_id) {back}
+                   on {back}.new_id = {column}",
+                subject.mappings_of(parent)
+            ));
+        }
+        (list, joins)
     }
 
     /// How many fields are selected from the target.

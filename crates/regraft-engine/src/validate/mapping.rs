@@ -4,7 +4,7 @@
 use regraft_pg::Session;
 
 use super::census::Census;
-use super::report::{Check, EXAMPLES, Finding, Tally};
+use super::report::{Check, Finding, KEPT, Tally};
 use super::subject::Subject;
 use crate::error::Result;
 
@@ -199,7 +199,7 @@ async fn count(target: &Session, from: &str, id: &str, order: &str) -> Result<Ta
     if rows == 0 {
         return Ok(Tally::default());
     }
-    let query = format!("select {id} from {from} order by {order} limit {EXAMPLES}");
+    let query = format!("select {id} from {from} order by {order} limit {KEPT}");
     let examples = target
         .query(&query, &[])
         .await?

@@ -3,61 +3,69 @@
 
 use std::collections::BTreeMap;
 
-use regraft_pg::{Session, quote};
-
-use super::columns::refused;
 use super::databases::Databases;
 use super::edge::{Edge, Fault, Judged, Reference, references};
 use super::parents::Known;
 use super::report::{Check, Finding, Tally};
-use super::rows::{Meeting, Merge, Parts, Rows};
-use super::subject::{KeptRows, Subject};
-use crate::error::Result;
+use super::rows::Merge;
+use super::subject::Subject;
 
 /// Edges that are looked up together.
 const LOOKUP: usize = 5_000;
 
-/// The check, and what it could not look at.
-pub(super) async fn check(
-    databases: &Databases<'_>,
-    subject: &Subject<'_>,
-) -> Result<(Check, Vec<String>)> {
-    let (mut list, mut findings, mut not_checked) = (Vec::new(), Vec::new(), Vec::new());
-    for reference in references(subject) {
-        match reference {
-            Err(why) => not_checked.push(why),
-            Ok(reference) => match column_type(subject, &reference) {
-                Some("uuid") => list.push(reference),
-                Some(other) => not_checked.push(format!(
-                    "{}.{}: a reference of type {other} can't be turned back into a legacy id",
-                    subject.name(),
-                    reference.column
-                )),
-                None if subject.table.is_none() => {
-                    not_checked.push(format!(
-                        "{}.{}: the table or its key is not there",
-                        subject.name(),
-                        reference.column
-                    ));
-                }
-                None => {
-                    let what = format!("the table has no column `{}`", reference.column);
-                    findings.extend(Tally::of(1, Vec::new()).finding(what));
-                }
-            },
-        }
-    }
-    let mut looked_at = 0;
-    if !list.is_empty() {
-        match follow(databases, subject, &list).await {
-            Ok(followed) => {
-                looked_at = followed.edges;
-                findings.extend(followed.findings(&list));
+/// The references of an entity that can be followed, and what is to be said of the others.
+#[derive(Default)]
+pub(super) struct Plan<'a> {
+    pub(super) references: Vec<Reference<'a>>,
+    findings: Vec<Finding>,
+    pub(super) not_checked: Vec<String>,
+}
+
+impl<'a> Plan<'a> {
+    /// Looks at every reference of the project, whether the target declares it or not.
+    pub(super) fn new(subject: &Subject<'a>) -> Self {
+        let mut plan = Self::default();
+        for reference in references(subject) {
+            match reference {
+                Err(why) => plan.not_checked.push(why),
+                Ok(reference) => plan.add(subject, reference),
             }
-            Err(error) => findings.extend(refused(&error).ok_or(error)?),
+        }
+        plan
+    }
+
+    fn add(&mut self, subject: &Subject<'a>, reference: Reference<'a>) {
+        let place = format!("{}.{}", subject.name(), reference.column);
+        match column_type(subject, &reference) {
+            Some("uuid") => self.references.push(reference),
+            Some(other) => self.not_checked.push(format!(
+                "{place}: a reference of type {other} can't be turned back into a legacy id"
+            )),
+            None if subject.table.is_none() => self
+                .not_checked
+                .push(format!("{place}: the table or its key is not there")),
+            None => {
+                let what = format!("the table has no column `{}`", reference.column);
+                self.findings.extend(Tally::of(1, Vec::new()).finding(what));
+            }
         }
     }
-    Ok((Check::new("references", looked_at, findings), not_checked))
+
+    /// The check, with what a pass found or why the source could not be read.
+    pub(super) fn check(&self, followed: &Result<Followed, Option<Finding>>) -> Check {
+        let mut findings = self.findings.clone();
+        let looked_at = match followed {
+            Ok(followed) => {
+                findings.extend(followed.findings(&self.references));
+                followed.edges
+            }
+            Err(finding) => {
+                findings.extend(finding.clone());
+                0
+            }
+        };
+        Check::new("references", looked_at, findings)
+    }
 }
 
 fn column_type<'a>(subject: &Subject<'a>, reference: &Reference<'_>) -> Option<&'a str> {
@@ -65,12 +73,70 @@ fn column_type<'a>(subject: &Subject<'a>, reference: &Reference<'_>) -> Option<&
 }
 
 /// What following the edges came to.
-struct Followed {
+#[derive(Default)]
+pub(super) struct Followed {
     edges: u64,
     tallies: BTreeMap<(usize, usize, Fault), Tally>,
+    waiting: Vec<Waiting>,
 }
 
 impl Followed {
+    /// Follows the references of the row that both streams stand at; the first fields after them.
+    pub(super) fn row(
+        &mut self,
+        merge: &Merge<'_>,
+        references: &[Reference<'_>],
+    ) -> (usize, usize) {
+        let (mut at_source, mut at_target) = (1, 1);
+        for (i, reference) in references.iter().enumerate() {
+            let read = reference.read(&merge.source, at_source, &merge.target, at_target);
+            at_source += reference.source_width();
+            at_target += reference.target_width();
+            self.edges += u64::from(read.has_edge());
+            match read.judge(reference) {
+                Judged::Right => {}
+                Judged::Wrong(parent, fault) => self.add(i, parent, fault, || merge.id()),
+                Judged::Unknown(edge) => self.waiting.push(Waiting {
+                    id: merge.id(),
+                    reference: i,
+                    edge,
+                }),
+            }
+        }
+        (at_source, at_target)
+    }
+
+    /// Whether enough edges wait for their parents to be looked up.
+    pub(super) fn must_look_up(&self) -> bool {
+        self.waiting.len() >= LOOKUP
+    }
+
+    /// Looks up the parents of all waiting edges, and judges them.
+    pub(super) async fn settle(
+        &mut self,
+        databases: &Databases<'_>,
+        subject: &Subject<'_>,
+        references: &[Reference<'_>],
+    ) -> crate::error::Result<()> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let known = look_up(databases, subject, references, &waiting).await?;
+        for Waiting {
+            id,
+            reference: i,
+            edge,
+        } in waiting
+        {
+            let reference = &references[i];
+            let Some(known) = known.get(reference.parents[edge.parent]) else {
+                continue;
+            };
+            if let Some(fault) = edge.settle(reference, known) {
+                self.add(i, Some(edge.parent), fault, || id.clone());
+            }
+        }
+        Ok(())
+    }
+
     fn add(
         &mut self,
         reference: usize,
@@ -83,6 +149,20 @@ impl Followed {
             .entry((reference, parent.unwrap_or(0), fault))
             .or_default()
             .add(id);
+    }
+
+    /// The legacy ids of all differences; `None` where there are too many to look at again.
+    pub(super) fn suspects(&self) -> Option<Vec<String>> {
+        let ids: Option<Vec<&[String]>> = self.tallies.values().map(Tally::ids).collect();
+        Some(ids?.concat())
+    }
+
+    /// Leaves out what a later look at the same legacy ids did not find; how much that is.
+    pub(super) fn confirm(&mut self, later: &Self) -> u64 {
+        let tallies = self.tallies.iter_mut();
+        tallies
+            .map(|(key, tally)| tally.confirm(later.tallies.get(key)))
+            .sum()
     }
 
     fn findings(&self, references: &[Reference<'_>]) -> Vec<Finding> {
@@ -104,146 +184,27 @@ struct Waiting {
     edge: Edge,
 }
 
-async fn follow(
+/// What the ledger knows of the parents that edges wait for, by entity.
+async fn look_up(
     databases: &Databases<'_>,
     subject: &Subject<'_>,
     references: &[Reference<'_>],
-) -> Result<Followed> {
-    let session = databases.source().await?;
-    let followed = follow_over(databases, &session, subject, references).await?;
-    databases.give_back(session);
-    Ok(followed)
-}
-
-async fn follow_over(
-    databases: &Databases<'_>,
-    session: &Session,
-    subject: &Subject<'_>,
-    references: &[Reference<'_>],
-) -> Result<Followed> {
-    let list: Vec<String> = references.iter().flat_map(Reference::source_list).collect();
-    let fields = list.len() + 1;
-    let parts = Parts::Kept(KeptRows::new(subject, list, &databases.lookup));
-    let source = Rows::new(session, parts, fields);
-    let width = 1 + references
-        .iter()
-        .map(Reference::target_width)
-        .sum::<usize>();
-    let query = target_query(subject, references);
-    let target = Rows::new(&databases.target, Parts::One(Some(query)), width);
-    let mut merge = Merge::new(source, target, subject.numeric);
-    let mut followed = Followed {
-        edges: 0,
-        tallies: BTreeMap::new(),
-    };
-    let mut waiting = Vec::new();
-    while let Some(meeting) = merge.next().await? {
-        if meeting == Meeting::Both {
-            follow_row(&mut followed, &merge, references, &mut waiting);
-            if waiting.len() >= LOOKUP {
-                settle(databases, subject, references, &mut followed, &mut waiting).await?;
-            }
-        }
-    }
-    settle(databases, subject, references, &mut followed, &mut waiting).await?;
-    Ok(followed)
-}
-
-fn follow_row(
-    followed: &mut Followed,
-    merge: &Merge<'_>,
-    references: &[Reference<'_>],
-    waiting: &mut Vec<Waiting>,
-) {
-    let (mut at_source, mut at_target) = (1, 1);
-    for (i, reference) in references.iter().enumerate() {
-        let read = reference.read(&merge.source, at_source, &merge.target, at_target);
-        at_source += reference.source_width();
-        at_target += reference.target_width();
-        followed.edges += u64::from(read.has_edge());
-        match read.judge(reference) {
-            Judged::Right => {}
-            Judged::Wrong(parent, fault) => followed.add(i, parent, fault, || merge.id()),
-            Judged::Unknown(edge) => waiting.push(Waiting {
-                id: merge.id(),
-                reference: i,
-                edge,
-            }),
-        }
-    }
-}
-
-/// Looks up the parents of all waiting edges, and judges them.
-async fn settle(
-    databases: &Databases<'_>,
-    subject: &Subject<'_>,
-    references: &[Reference<'_>],
-    followed: &mut Followed,
-    waiting: &mut Vec<Waiting>,
-) -> Result<()> {
+    waiting: &[Waiting],
+) -> crate::error::Result<BTreeMap<String, Known>> {
     let mut wanted: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for Waiting {
         reference, edge, ..
-    } in waiting.iter()
+    } in waiting
     {
-        wanted
-            .entry(references[*reference].parents[edge.parent])
-            .or_default()
-            .push(&edge.wanted);
+        let parent = references[*reference].parents[edge.parent];
+        wanted.entry(parent).or_default().push(&edge.wanted);
     }
-    let mut known: BTreeMap<String, Known> = BTreeMap::new();
+    let mut known = BTreeMap::new();
     for (parent, mut ids) in wanted {
         ids.sort_unstable();
         ids.dedup();
-        known.insert(
-            parent.to_owned(),
-            Known::look_up(&databases.lookup, subject, parent, &ids).await?,
-        );
+        let found = Known::look_up(&databases.lookup, subject, parent, &ids).await?;
+        known.insert(parent.to_owned(), found);
     }
-    for Waiting {
-        id,
-        reference: i,
-        edge,
-    } in waiting.drain(..)
-    {
-        let reference = &references[i];
-        let Some(known) = known.get(reference.parents[edge.parent]) else {
-            continue;
-        };
-        if let Some(fault) = edge.settle(reference, known) {
-            followed.add(i, Some(edge.parent), fault, || id.clone());
-        }
-    }
-    Ok(())
-}
-
-/// The mapped rows of the target under their legacy ids; for each reference the key it holds, and
-/// for each entity that the key may be of, the legacy id behind it and whether the row is there.
-fn target_query(subject: &Subject<'_>, references: &[Reference<'_>]) -> String {
-    let id = subject.ledger_id("m");
-    let (mut list, mut joins) = (id.clone(), String::new());
-    for (i, reference) in references.iter().enumerate() {
-        let column = format!("t.{}", quote::ident(reference.column));
-        list.push_str(&format!(", {column}"));
-        for (j, parent) in reference.parents.iter().enumerate() {
-            let exists = match subject.parent_place(parent) {
-                Some((table, key)) => {
-                    format!("exists (select from {table} parent where parent.{key} = {column})")
-                }
-                None => "false".to_owned(),
-            };
-            list.push_str(&format!(", back_{i}_{j}.legacy_id, {exists}"));
-            joins.push_str(&format!(
-                "\nleft join (select new_id, min(legacy_id) as legacy_id from {} all_back group by new_id) back_{i}_{j}
-                   on back_{i}_{j}.new_id = {column}",
-                subject.mappings_of(parent)
-            ));
-        }
-    }
-    format!(
-        "select {list} from {} m join {} t on t.{} = m.new_id{joins}\norder by {id}",
-        subject.mappings(),
-        subject.table_name,
-        subject.key_column()
-    )
+    Ok(known)
 }

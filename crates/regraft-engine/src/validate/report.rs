@@ -1,5 +1,6 @@
 //! What a validation found, and its record in the ledger.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use regraft_ledger::ValidationRecord;
@@ -8,10 +9,11 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::options::ValidationType;
 use crate::error::Result;
 
-/// How many legacy ids a finding shows.
-pub(super) const EXAMPLES: usize = 5;
+/// How many legacy ids are kept of a finding: as many can be looked at again.
+pub(super) const KEPT: usize = 10_000;
 
 /// The outcome of a validation: what was proven, what was found, and what could not be checked.
 #[derive(Debug, Clone, Serialize)]
@@ -26,7 +28,9 @@ pub struct Validation {
     pub migration: Vec<Check>,
     /// What nobody looked at, by name and with the reason.
     pub not_checked: Vec<String>,
-    /// Whether every check of every entity passed.
+    /// Whether it came to its end: false when the time was over, or a privilege missing.
+    pub complete: bool,
+    /// Whether it is complete and every check of every entity passed.
     pub passed: bool,
     /// Seconds it took.
     pub seconds: f64,
@@ -39,8 +43,12 @@ pub struct EntityValidation {
     pub entity: String,
     /// Rows of its source query as it is now, before filters.
     pub rows: u64,
-    /// `account`, `counts`, `mapping`, `references` and `columns`, in this order.
+    /// `account`, `counts`, `mapping`, `references` and `columns`, in this order, as far as they
+    /// were asked for.
     pub checks: Vec<Check>,
+    /// Differences that were gone when their rows were looked at again in later views of both
+    /// databases: somebody was writing.
+    pub transient: u64,
     /// Seconds they took.
     pub seconds: f64,
 }
@@ -78,7 +86,8 @@ pub struct Finding {
     pub what: String,
     /// How many rows.
     pub rows: u64,
-    /// Up to five legacy ids; a key of the target, marked as such, where there is none.
+    /// The first legacy ids, as many as were asked for; a key of the target, marked as such, where
+    /// there is none.
     pub examples: Vec<String>,
 }
 
@@ -121,9 +130,26 @@ impl Tally {
     /// Counts one more row.
     pub(super) fn add(&mut self, id: impl FnOnce() -> String) {
         self.rows += 1;
-        if self.examples.len() < EXAMPLES {
+        if self.examples.len() < KEPT {
             self.examples.push(id());
         }
+    }
+
+    /// The legacy ids of all of them; `None` when there are too many to look at again.
+    pub(super) fn ids(&self) -> Option<&[String]> {
+        (self.rows == self.examples.len() as u64).then_some(&self.examples)
+    }
+
+    /// Leaves out the rows that a later look did not count; how many these are.
+    pub(super) fn confirm(&mut self, later: Option<&Self>) -> u64 {
+        if self.ids().is_none() {
+            return 0;
+        }
+        let still: HashSet<&String> = later.iter().flat_map(|tally| &tally.examples).collect();
+        self.examples.retain(|id| still.contains(id));
+        let gone = self.rows - self.examples.len() as u64;
+        self.rows -= gone;
+        gone
     }
 
     /// The finding, unless nothing was counted.
@@ -136,29 +162,29 @@ impl Tally {
     }
 }
 
-/// A validated entity with the time that each type of record took.
+/// A validated entity with the time that its proofs took.
 pub(super) struct Timed {
     pub(super) validation: EntityValidation,
     pub(super) completeness: Duration,
-    pub(super) relationships: Duration,
-    pub(super) integrity: Duration,
+    /// References and columns are looked at in one pass.
+    pub(super) pass: Duration,
 }
 
 impl Timed {
     /// The records of this entity: type, checks that belong to it, time.
-    fn records(&self) -> [(&'static str, &'static [&'static str], Duration); 3] {
+    fn records(&self) -> [(ValidationType, &'static [&'static str], Duration); 3] {
         [
             (
-                "completeness_check",
+                ValidationType::CompletenessCheck,
                 &["account", "counts", "mapping"],
                 self.completeness,
             ),
             (
-                "relationship_integrity",
+                ValidationType::RelationshipIntegrity,
                 &["references"],
-                self.relationships,
+                self.pass,
             ),
-            ("data_integrity", &["columns"], self.integrity),
+            (ValidationType::DataIntegrity, &["columns"], self.pass),
         ]
     }
 }
@@ -197,11 +223,14 @@ pub(super) async fn record(
                 .iter()
                 .filter(|check| names.contains(&check.name))
                 .collect();
+            if checks.is_empty() {
+                continue;
+            }
             record_one(
                 target,
                 validation_id,
                 &entity.entity,
-                validation_type,
+                validation_type.as_str(),
                 &checks,
                 took,
             )

@@ -8,6 +8,7 @@ use regraft_project::{Entity, Project};
 use tokio_postgres::types::{Kind as TypeKind, Type};
 
 use super::databases::Databases;
+use super::extent::Extent;
 use crate::error::{Error, Kind, Result};
 
 /// Ids of the quarantine that one query leaves out.
@@ -278,13 +279,14 @@ impl<'a> Subject<'a> {
     }
 
     /// Every row of the source in key order: legacy id, and which filter drops it.
-    pub(super) fn census_query(&self) -> String {
+    pub(super) fn census_query(&self, extent: &Extent) -> String {
+        let order = self.source_order();
         format!(
-            "select {}, ({})::int8 from {}\norder by {}",
+            "select {}, ({})::int8 from {}\nwhere true{}\norder by {order}",
             self.source_id(),
             self.filter_number(),
             self.entity.source.from.text,
-            self.source_order()
+            extent.and(self.numeric, &order),
         )
     }
 
@@ -292,6 +294,7 @@ impl<'a> Subject<'a> {
     fn kept_query(
         &self,
         list: &[String],
+        extent: &Extent,
         after: Option<&str>,
         upto: Option<&str>,
         without: &[String],
@@ -303,6 +306,7 @@ impl<'a> Subject<'a> {
             format!("({}) = 0", self.filter_number()),
             format!("{order} is not null"),
         ];
+        conditions.extend(extent.conditions(self.numeric, &order));
         conditions.extend(after.map(|text| format!("{order} > {}", bound(text))));
         conditions.extend(upto.map(|text| format!("{order} <= {}", bound(text))));
         if !without.is_empty() {
@@ -331,6 +335,7 @@ impl<'a> Subject<'a> {
 pub(super) struct KeptRows<'a> {
     subject: &'a Subject<'a>,
     list: Vec<String>,
+    extent: &'a Extent,
     ledger: &'a Session,
     after: Option<String>,
     done: bool,
@@ -338,10 +343,16 @@ pub(super) struct KeptRows<'a> {
 
 impl<'a> KeptRows<'a> {
     /// The rows of `subject`; `ledger` is a session in the target's view.
-    pub(super) fn new(subject: &'a Subject<'a>, list: Vec<String>, ledger: &'a Session) -> Self {
+    pub(super) fn new(
+        subject: &'a Subject<'a>,
+        list: Vec<String>,
+        extent: &'a Extent,
+        ledger: &'a Session,
+    ) -> Self {
         Self {
             subject,
             list,
+            extent,
             ledger,
             after: None,
             done: false,
@@ -356,9 +367,13 @@ impl<'a> KeptRows<'a> {
         let without = self.quarantined().await?;
         let full = without.len() as i64 == PART;
         let upto = if full { without.last().cloned() } else { None };
-        let query =
-            self.subject
-                .kept_query(&self.list, self.after.as_deref(), upto.as_deref(), &without);
+        let query = self.subject.kept_query(
+            &self.list,
+            self.extent,
+            self.after.as_deref(),
+            upto.as_deref(),
+            &without,
+        );
         self.done = !full;
         self.after = upto;
         Ok(Some(query))

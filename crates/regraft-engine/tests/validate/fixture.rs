@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use regraft_engine::{
-    Context, Events, KeySecret, MigrateOptions, Outcome, Settings, Validation, migrate, validate,
+    Context, Events, KeySecret, MigrateOptions, Outcome, Settings, Validation, ValidationOptions,
+    migrate, validate,
 };
 use regraft_pg::managed::{Installation, Server, ServerOptions};
 use regraft_pg::{Environment, Session, SessionOptions, Side};
@@ -179,7 +180,7 @@ impl Pair {
             .project
             .select(&[name.to_owned()], false)
             .unwrap();
-        validate(&self.context, &selection)
+        validate(&self.context, &selection, &ValidationOptions::default())
             .await
             .unwrap_or_else(|error| panic!("{error}"))
     }

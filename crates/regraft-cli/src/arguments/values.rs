@@ -1,0 +1,69 @@
+//! Values of options, with their bounds.
+
+use std::time::Duration;
+
+pub(super) fn scale(text: &str) -> Result<f64, String> {
+    factor(text, 0.001, 100.0)
+}
+
+pub(super) fn dirt(text: &str) -> Result<f64, String> {
+    factor(text, 0.0, 50.0)
+}
+
+pub(super) fn rows(text: &str) -> Result<u32, String> {
+    whole(text, 1, 1_000_000)
+}
+
+pub(super) fn workers(text: &str) -> Result<u16, String> {
+    whole(text, 1, 64)
+}
+
+pub(super) fn sampling_rate(text: &str) -> Result<f64, String> {
+    factor(text, 0.01, 1.0)
+}
+
+pub(super) fn records(text: &str) -> Result<u64, String> {
+    whole(text, 1, 1_000_000_000_000)
+}
+
+pub(super) fn examples(text: &str) -> Result<u64, String> {
+    whole(text, 0, 10_000)
+}
+
+pub(super) fn time_limit(text: &str) -> Result<Duration, String> {
+    let limit = match text.parse::<u64>() {
+        Ok(milliseconds) => Ok(Duration::from_millis(milliseconds)),
+        Err(_) => text
+            .parse::<jiff::SignedDuration>()
+            .map_err(|_| ())
+            .and_then(|time| Duration::try_from(time).map_err(|_| ())),
+    };
+    match limit {
+        Ok(limit) if limit >= Duration::from_secs(1) => Ok(limit),
+        _ => Err(
+            "not a time of a second or more, such as `30s`, `10m`, `1h30m`, or milliseconds"
+                .to_owned(),
+        ),
+    }
+}
+
+pub(super) fn limit(text: &str) -> Result<i64, String> {
+    whole(text, 1, 1_000_000)
+}
+
+fn whole<N>(text: &str, low: N, high: N) -> Result<N, String>
+where
+    N: std::str::FromStr + PartialOrd + std::fmt::Display,
+{
+    match text.parse::<N>() {
+        Ok(number) if (&low..=&high).contains(&&number) => Ok(number),
+        _ => Err(format!("a whole number from {low} to {high} is needed")),
+    }
+}
+
+fn factor(text: &str, low: f64, high: f64) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if (low..=high).contains(&number) => Ok(number),
+        _ => Err(format!("a number from {low} to {high} is needed")),
+    }
+}

@@ -1,0 +1,240 @@
+//! One entity under examination: all proofs that were asked for, and a second look at what they
+//! found before it is reported.
+
+use std::time::{Duration, Instant};
+
+use super::account::{self, History};
+use super::census::Census;
+use super::columns;
+use super::databases::Databases;
+use super::extent::Extent;
+use super::options::{ValidationOptions, ValidationType};
+use super::pass::{Pass, Passed};
+use super::report::{Check, EntityValidation, Finding, Timed};
+use super::subject::Subject;
+use super::{mapping, merges, references};
+use crate::context::Context;
+use crate::error::Result;
+use crate::events::Event;
+
+/// How often the census is taken anew because somebody wrote meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// An entity, and what is wanted of it.
+pub(super) struct Examination<'a, 'c> {
+    pub(super) context: &'c Context,
+    pub(super) options: &'a ValidationOptions,
+    pub(super) subject: &'a Subject<'a>,
+    pub(super) history: &'a History,
+    /// Whether it answers for rows of its table that nobody migrated.
+    pub(super) answers_for_table: bool,
+}
+
+/// What was found of an entity so far.
+#[derive(Default)]
+struct Found {
+    rows: u64,
+    checks: Vec<Check>,
+    transient: u64,
+    completeness: Duration,
+    pass: Duration,
+}
+
+impl<'c> Examination<'_, 'c> {
+    /// Carries it out. `databases` is replaced by later views when somebody wrote meanwhile.
+    pub(super) async fn run(
+        &self,
+        databases: &mut Databases<'c>,
+        not_checked: &mut Vec<String>,
+    ) -> Result<Timed> {
+        let started = Instant::now();
+        let mut found = Found::default();
+        if self.options.wants(ValidationType::CompletenessCheck) {
+            self.completeness(databases, &mut found).await?;
+            not_checked.extend(self.history.not_checked(self.subject.name()));
+            found.completeness = started.elapsed();
+        }
+        self.rows(databases, &mut found, not_checked).await?;
+        found.pass = started.elapsed() - found.completeness;
+        Ok(Timed {
+            validation: EntityValidation {
+                entity: self.subject.name().to_owned(),
+                rows: found.rows,
+                checks: found.checks,
+                transient: found.transient,
+                seconds: started.elapsed().as_secs_f64(),
+            },
+            completeness: found.completeness,
+            pass: found.pass,
+        })
+    }
+
+    fn phase(&self, phase: &str) {
+        self.context.events.send(Event::PhaseStarted {
+            entity: self.subject.name().to_owned(),
+            phase: format!("validating {phase}"),
+        });
+    }
+
+    /// Later views of both databases.
+    async fn later(&self) -> Result<Databases<'c>> {
+        Databases::open(self.context, self.options.timeout).await
+    }
+
+    async fn completeness(&self, databases: &mut Databases<'c>, found: &mut Found) -> Result<()> {
+        self.phase("completeness");
+        let mut census = Census::take(databases, self.subject, &Extent::default()).await?;
+        for _ in 1..ATTEMPTS {
+            let suspects = census.suspects();
+            if suspects.is_empty() {
+                break;
+            }
+            let later = self.later().await?;
+            later.mark().await?;
+            let extent = Extent::only(suspects);
+            let mut again = Census::take(&later, self.subject, &extent).await?;
+            let gone = census.confirm(&mut again);
+            if gone == 0 {
+                break;
+            }
+            // The figures of the account belong to one view: all of it is counted again.
+            found.transient += gone;
+            *databases = later;
+            census = Census::take(databases, self.subject, &Extent::default()).await?;
+        }
+        let (target, subject) = (&databases.target, self.subject);
+        let account = account::check(target, subject, &census, self.history).await?;
+        let (counts, mapping) =
+            mapping::check(target, subject, &census, self.answers_for_table).await?;
+        let mapping = mapping.with(merges::check(databases, subject).await?);
+        found.rows = census.source_rows;
+        found.checks.extend([account, counts, mapping]);
+        Ok(())
+    }
+
+    /// References and columns, in one pass over the rows.
+    async fn rows(
+        &self,
+        databases: &Databases<'_>,
+        found: &mut Found,
+        not_checked: &mut Vec<String>,
+    ) -> Result<()> {
+        let wants_references = self.options.wants(ValidationType::RelationshipIntegrity);
+        let wants_columns = self.options.wants(ValidationType::DataIntegrity);
+        if !wants_references && !wants_columns {
+            return Ok(());
+        }
+        let references = match wants_references {
+            true => references::Plan::new(self.subject),
+            false => references::Plan::default(),
+        };
+        let columns = match wants_columns {
+            true => columns::Plan::new(databases, self.subject).await?,
+            false => columns::Plan::default(),
+        };
+        not_checked.extend(references.not_checked.iter().cloned());
+        not_checked.extend(columns.not_checked.iter().cloned());
+        let extent = self.extent(databases, found, not_checked).await?;
+        let pass = Pass {
+            subject: self.subject,
+            references: &references.references,
+            columns: &columns.expectations,
+            extent: &extent,
+        };
+        self.phase("rows");
+        let (mut followed, mut compared) = self.both(&pass, databases).await?;
+        found.transient += self.look_again(&pass, &mut followed, &mut compared).await?;
+        if wants_references {
+            found.checks.push(references.check(&followed));
+        }
+        if wants_columns {
+            found.checks.push(columns.check(&compared));
+        }
+        Ok(())
+    }
+
+    /// The rows whose references and columns are looked at.
+    async fn extent(
+        &self,
+        databases: &Databases<'_>,
+        found: &mut Found,
+        not_checked: &mut Vec<String>,
+    ) -> Result<Extent> {
+        if found.checks.is_empty() {
+            found.rows = databases.count_source(self.subject.entity).await?;
+        }
+        let rate = self.options.rate(found.rows);
+        if rate < 1.0 {
+            not_checked.push(format!(
+                "{}: references and columns of all but {:.3} % of its {} rows: a sample was asked for",
+                self.subject.name(),
+                rate * 100.0,
+                found.rows
+            ));
+        }
+        Ok(Extent::sample(rate))
+    }
+
+    /// What a pass finds; where the source can't compute a row, each of the two by itself.
+    async fn both(&self, pass: &Pass<'_>, databases: &Databases<'_>) -> Result<Both> {
+        match refusable(pass.run(databases).await)? {
+            Ok(Passed { followed, compared }) => Ok((Ok(followed), Ok(compared))),
+            Err(finding) if pass.references.is_empty() => {
+                Ok((Ok(references::Followed::default()), Err(finding)))
+            }
+            Err(finding) if pass.columns.is_empty() => {
+                Ok((Err(finding), Ok(columns::Compared::default())))
+            }
+            Err(_) => {
+                let (references, columns) = (pass.without_columns(), pass.without_references());
+                let followed = refusable(references.run(databases).await)?;
+                let compared = refusable(columns.run(databases).await)?;
+                Ok((followed.map(|p| p.followed), compared.map(|p| p.compared)))
+            }
+        }
+    }
+
+    /// Looks at the rows that differ once more, in later views; how many differences were gone.
+    async fn look_again(
+        &self,
+        pass: &Pass<'_>,
+        followed: &mut Result<references::Followed, Option<Finding>>,
+        compared: &mut Result<columns::Compared, Option<Finding>>,
+    ) -> Result<u64> {
+        let (Ok(followed), Ok(compared)) = (followed, compared) else {
+            return Ok(0);
+        };
+        let (Some(mut ids), Some(more)) = (followed.suspects(), compared.suspects()) else {
+            return Ok(0);
+        };
+        ids.extend(more);
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        let extent = Extent::only(ids);
+        let later = self.later().await?;
+        let pass = Pass {
+            extent: &extent,
+            ..*pass
+        };
+        match refusable(pass.run(&later).await)? {
+            Ok(again) => Ok(followed.confirm(&again.followed) + compared.confirm(&again.compared)),
+            Err(_) => Ok(0),
+        }
+    }
+}
+
+type Both = (
+    Result<references::Followed, Option<Finding>>,
+    Result<columns::Compared, Option<Finding>>,
+);
+
+/// A source that can't compute a row any more is a finding, not an error.
+fn refusable(passed: Result<Passed>) -> Result<Result<Passed, Option<Finding>>> {
+    match passed {
+        Ok(passed) => Ok(Ok(passed)),
+        Err(error) => Ok(Err(columns::refused(&error).ok_or(error)?)),
+    }
+}

@@ -1,0 +1,81 @@
+//! What a validation is asked to do.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// The kinds of proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValidationType {
+    /// Each source row is where the ledger says, and the accounts of all runs balance.
+    CompletenessCheck,
+    /// Every reference goes between the mapped ends.
+    RelationshipIntegrity,
+    /// Every column holds what recomputing it from the source gives.
+    DataIntegrity,
+}
+
+impl ValidationType {
+    /// All of them, in the order in which they are carried out.
+    pub const ALL: [Self; 3] = [
+        Self::CompletenessCheck,
+        Self::RelationshipIntegrity,
+        Self::DataIntegrity,
+    ];
+
+    /// As it is written and stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CompletenessCheck => "completeness_check",
+            Self::RelationshipIntegrity => "relationship_integrity",
+            Self::DataIntegrity => "data_integrity",
+        }
+    }
+}
+
+/// What a validation looks at, how closely, and for how long.
+#[derive(Debug, Clone)]
+pub struct ValidationOptions {
+    /// The kinds of proof; all when there is none.
+    pub types: Vec<ValidationType>,
+    /// The part of the rows whose references and columns are looked at, above 0 and up to 1. Which
+    /// rows these are depends on their legacy ids alone. Completeness is always about all rows.
+    pub sampling_rate: f64,
+    /// At most about so many rows of each entity, where the references and columns of rows are
+    /// looked at.
+    pub max_records: Option<u64>,
+    /// How long it may take.
+    pub timeout: Option<Duration>,
+    /// How many legacy ids a finding shows.
+    pub examples: usize,
+}
+
+impl Default for ValidationOptions {
+    fn default() -> Self {
+        Self {
+            types: Vec::new(),
+            sampling_rate: 1.0,
+            max_records: None,
+            timeout: None,
+            examples: 5,
+        }
+    }
+}
+
+impl ValidationOptions {
+    /// Whether a kind of proof is asked for.
+    pub(super) fn wants(&self, of: ValidationType) -> bool {
+        self.types.is_empty() || self.types.contains(&of)
+    }
+
+    /// The part of an entity's rows that is looked at.
+    #[expect(clippy::cast_precision_loss, reason = "a part of a count of rows")]
+    pub(super) fn rate(&self, rows: u64) -> f64 {
+        let most = self.max_records.unwrap_or(u64::MAX);
+        if most >= rows {
+            return self.sampling_rate;
+        }
+        self.sampling_rate.min(most as f64 / rows as f64)
+    }
+}

@@ -271,9 +271,24 @@ pub(crate) struct ValidateArguments {
     /// How many legacy ids each finding shows
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = examples)]
     pub(crate) examples: u64,
+    /// How the rows of both databases are compared
+    #[arg(long, value_enum, default_value_t, value_name = "METHOD")]
+    pub(crate) method: CompareMethod,
     /// Write the result to a file instead of standard output
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+}
+
+/// How rows are compared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CompareMethod {
+    /// By whichever suits the link to the servers, which is measured
+    #[default]
+    Auto,
+    /// Fetch all rows, in key order
+    Stream,
+    /// Let both servers add up hashes of their rows, and fetch only ranges that differ
+    Sums,
 }
 
 /// The kinds of proof as they are written.

@@ -6,6 +6,7 @@
 //! with the tables. What can't be compared is named, never passed over.
 
 mod account;
+mod canonical;
 mod census;
 mod closing;
 mod columns;
@@ -26,13 +27,14 @@ mod references;
 mod report;
 mod rows;
 mod subject;
+mod sums;
 
 use std::time::{Duration, Instant};
 
 use regraft_project::Selection;
 use uuid::Uuid;
 
-pub use options::{ValidationOptions, ValidationType};
+pub use options::{Method, ValidationOptions, ValidationType};
 pub use report::{Check, EntityValidation, Finding, Validation};
 
 use account::History;
@@ -129,6 +131,11 @@ async fn run(
     if subjects.is_empty() {
         return Err(nothing_migrated());
     }
+    let far = match options.method {
+        Method::Auto => sums::is_far(&databases).await?,
+        Method::Stream => false,
+        Method::Sums => true,
+    };
     for (subject, history) in &subjects {
         // Where several entities fill a table, one of them answers for rows that nobody migrated.
         let first = subjects
@@ -139,6 +146,7 @@ async fn run(
             options,
             subject,
             history,
+            far,
             answers_for_table: first.is_some_and(|(other, _)| other.name() == subject.name()),
         };
         let left = options

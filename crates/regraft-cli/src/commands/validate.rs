@@ -1,8 +1,8 @@
 //! `regraft validate`
 
-use regraft_engine::{Result, ValidationOptions, ValidationType, validate, validate_final};
+use regraft_engine::{Method, Result, ValidationOptions, ValidationType, validate, validate_final};
 
-use crate::arguments::{ProofType, ValidateArguments};
+use crate::arguments::{CompareMethod, ProofType, ValidateArguments};
 use crate::exit::ExitStatus;
 use crate::invocation::{Invocation, Needs, select};
 use crate::progress::Step;
@@ -47,6 +47,11 @@ fn options(arguments: &ValidateArguments) -> ValidationOptions {
         sampling_rate: arguments.sampling_rate,
         max_records: arguments.max_records,
         timeout: arguments.timeout,
+        method: match arguments.method {
+            CompareMethod::Auto => Method::Auto,
+            CompareMethod::Stream => Method::Stream,
+            CompareMethod::Sums => Method::Sums,
+        },
         examples: usize::try_from(arguments.examples).unwrap_or(usize::MAX),
     }
 }

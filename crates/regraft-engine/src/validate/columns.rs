@@ -165,6 +165,11 @@ pub(super) struct Compared {
 }
 
 impl Compared {
+    /// Counts rows that were found right by other means.
+    pub(super) fn add_rows(&mut self, rows: u64) {
+        self.rows += rows;
+    }
+
     /// Compares the row that both streams stand at, from the given fields on.
     pub(super) fn row(
         &mut self,

@@ -95,6 +95,17 @@ impl<'a> Databases<'a> {
         Ok(rows.unsigned_abs())
     }
 
+    /// The version of the older of both servers, as a number: 150018 is 15.18.
+    pub(super) fn oldest_version(&self) -> u32 {
+        let versions = self.beside().map(Session::server_version_num);
+        versions[0].min(versions[1])
+    }
+
+    /// The sessions outside the views, source first.
+    pub(super) fn beside(&self) -> [&Session; 2] {
+        [&self.source_beside, &self.target_beside]
+    }
+
     /// Marks the place in the view of the target to which [`Self::recover`] goes back.
     pub(super) async fn mark(&self) -> Result<()> {
         for session in [&self.target, &self.lookup] {

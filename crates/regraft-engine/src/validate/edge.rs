@@ -6,6 +6,7 @@ use regraft_pg::quote;
 use regraft_project::{KeyStrategy, Missing, Rule, Spanned, Sql};
 use uuid::Uuid;
 
+use super::canonical::Sides;
 use super::parents::Known;
 use super::rows::Rows;
 use super::subject::Subject;
@@ -223,6 +224,63 @@ impl Reference<'_> {
         by.into_iter()
             .chain([format!("({}\n)::text", self.from.text)])
             .collect()
+    }
+
+    /// What is hashed for the reference of this number, and the joins that the target needs: whether
+    /// there is an edge at all, and for each entity it may go to, the legacy id over there.
+    pub(super) fn sums(&self, subject: &Subject<'_>, number: usize) -> (Vec<Sides>, String) {
+        let (_, joins) = self.target_list(subject, number);
+        let column = format!("t.{}", quote::ident(self.column));
+        let wanted = format!("({}\n)::text collate \"C\"", self.from.text);
+        let mut sides = vec![Sides {
+            source: self.has_edge(),
+            target: format!("{column} is not null"),
+        }];
+        for (j, parent) in self.parents.iter().enumerate() {
+            let chosen = match &self.by {
+                None => wanted.clone(),
+                Some((by, cases)) => {
+                    let values = cases.iter().filter(|(_, parent)| **parent == j);
+                    let values = quote::array(values.map(|(value, _)| *value), "text");
+                    format!(
+                        "case when ({}\n)::text = any ({values}) then {wanted} end",
+                        by.text
+                    )
+                }
+            };
+            let there = subject.parent_place(parent).map_or_else(
+                || "false".to_owned(),
+                |(table, key)| {
+                    format!("exists (select from {table} parent where parent.{key} = {column})")
+                },
+            );
+            let back = format!("back_{number}_{j}.legacy_id collate \"C\"");
+            sides.push(Sides {
+                source: chosen,
+                target: format!("case when {there} then {back} end"),
+            });
+        }
+        (sides, joins)
+    }
+
+    /// SQL for whether the source has an edge that goes to some entity.
+    fn has_edge(&self) -> String {
+        let wanted = format!("({}\n) is not null", self.from.text);
+        match &self.by {
+            None => wanted,
+            Some((by, cases)) => {
+                let values = quote::array(cases.keys().copied(), "text");
+                format!(
+                    "({wanted} and coalesce(({}\n)::text = any ({values}), false))",
+                    by.text
+                )
+            }
+        }
+    }
+
+    /// SQL for how many edges the source's row has: one or none.
+    pub(super) fn counted(&self) -> String {
+        format!("(({}\n) is not null)::int", self.from.text)
     }
 
     /// How many fields are selected from the source.

@@ -8,11 +8,11 @@ use super::census::Census;
 use super::columns;
 use super::databases::Databases;
 use super::extent::Extent;
-use super::options::{ValidationOptions, ValidationType};
+use super::options::{Method, ValidationOptions, ValidationType};
 use super::pass::{Pass, Passed};
 use super::report::{Check, EntityValidation, Finding, Timed};
 use super::subject::Subject;
-use super::{mapping, merges, references};
+use super::{mapping, merges, references, sums};
 use crate::context::Context;
 use crate::error::Result;
 use crate::events::Event;
@@ -26,6 +26,8 @@ pub(super) struct Examination<'a, 'c> {
     pub(super) options: &'a ValidationOptions,
     pub(super) subject: &'a Subject<'a>,
     pub(super) history: &'a History,
+    /// Whether a server is so far away that rows are compared by sums where that is possible.
+    pub(super) far: bool,
     /// Whether it answers for rows of its table that nobody migrated.
     pub(super) answers_for_table: bool,
 }
@@ -35,6 +37,7 @@ pub(super) struct Examination<'a, 'c> {
 struct Found {
     rows: u64,
     checks: Vec<Check>,
+    method: Option<Method>,
     transient: u64,
     completeness: Duration,
     pass: Duration,
@@ -61,6 +64,7 @@ impl<'c> Examination<'_, 'c> {
                 entity: self.subject.name().to_owned(),
                 rows: found.rows,
                 checks: found.checks,
+                method: found.method,
                 transient: found.transient,
                 seconds: started.elapsed().as_secs_f64(),
             },
@@ -142,7 +146,16 @@ impl<'c> Examination<'_, 'c> {
             extent: &extent,
         };
         self.phase("rows");
-        let (mut followed, mut compared) = self.both(&pass, databases).await?;
+        let summed = self.by_sums(&pass, databases).await?;
+        found.method = Some(if summed.is_some() {
+            Method::Sums
+        } else {
+            Method::Stream
+        });
+        let (mut followed, mut compared) = match summed {
+            Some(passed) => (Ok(passed.followed), Ok(passed.compared)),
+            None => self.both(&pass, databases).await?,
+        };
         found.transient += self.look_again(&pass, &mut followed, &mut compared).await?;
         if wants_references {
             found.checks.push(references.check(&followed));
@@ -173,6 +186,15 @@ impl<'c> Examination<'_, 'c> {
             ));
         }
         Ok(Extent::sample(rate))
+    }
+
+    /// What sums tell, where they are wanted and possible. A source that refuses to compute them
+    /// says more when the rows are fetched.
+    async fn by_sums(&self, pass: &Pass<'_>, databases: &Databases<'_>) -> Result<Option<Passed>> {
+        if !self.far || !sums::can_be_used(pass, databases) {
+            return Ok(None);
+        }
+        Ok(refusable(sums::run(pass, databases).await)?.unwrap_or_default())
     }
 
     /// What a pass finds; where the source can't compute a row, each of the two by itself.
@@ -232,7 +254,7 @@ type Both = (
 );
 
 /// A source that can't compute a row any more is a finding, not an error.
-fn refusable(passed: Result<Passed>) -> Result<Result<Passed, Option<Finding>>> {
+fn refusable<T>(passed: Result<T>) -> Result<Result<T, Option<Finding>>> {
     match passed {
         Ok(passed) => Ok(Ok(passed)),
         Err(error) => Ok(Err(columns::refused(&error).ok_or(error)?)),

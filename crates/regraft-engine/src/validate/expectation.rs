@@ -8,7 +8,8 @@ use regraft_project::{
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::compare::{Comparison, Shape, base, comparison, is_label};
+use super::canonical::{self, Sides};
+use super::compare::{Comparison, Shape, base, comparison};
 use super::databases::Databases;
 use super::determinism::depends_on_more_than_the_row;
 use super::json::{self, Strings};
@@ -24,6 +25,8 @@ pub(super) struct Expectation<'a> {
     pub(super) target: String,
     /// What is selected from the source, where anything is.
     pub(super) source: Option<String>,
+    /// What is hashed to compare sums; `None` where only the values themselves tell.
+    pub(super) sums: Option<Sides>,
     shape: Shape,
     expected: Expected,
 }
@@ -67,6 +70,12 @@ pub(super) enum Verdict {
 pub(super) type Checkable<T> = std::result::Result<T, String>;
 
 impl Expectation<'_> {
+    /// The same with what is hashed; json has no equality, so that only its values tell.
+    fn with_sums(mut self, of: &Type, sums: Sides) -> Self {
+        self.sums = (*base(of) != Type::JSON).then_some(sums);
+        self
+    }
+
     /// Holds a row's values against each other.
     pub(super) fn judge(&self, source: Option<&[u8]>, target: Option<&[u8]>) -> Verdict {
         let same = match &self.expected {
@@ -201,7 +210,11 @@ pub(super) async fn expectation<'a>(
         }
         Rule::Json(object) => Ok(value(name, &json_object(object), &Type::JSONB, of)),
         Rule::Value(constant) => Ok(match encode(databases, &constant.value, of).await? {
-            Ok(bytes) => prepared(name, of, None, Expected::Constant(bytes)),
+            Ok(bytes) => prepared(name, of, None, Expected::Constant(bytes)).map(|expectation| {
+                let literal = canonical::literal(&constant.value, &type_name(of));
+                let column = format!("t.{}", quote::ident(name));
+                expectation.with_sums(of, canonical::constant(&column, &literal))
+            }),
             Err(why) => Err(why),
         }),
         Rule::Map {
@@ -255,6 +268,7 @@ pub(super) fn key_expectation<'a>(subject: &Subject<'a>) -> Option<Expectation<'
         column: &key.column.value,
         target: format!("t.{}::uuid", quote::ident(&key.column.value)),
         source: Some(format!("({}\n)::text", from.text)),
+        sums: None,
         shape: Shape::Bytes,
         expected: Expected::UuidText,
     })
@@ -298,10 +312,19 @@ fn value<'a>(column: &'a str, sql: &str, source: &Type, of: &Type) -> Checkable<
             of.name()
         ));
     };
+    let target = cast(&format!("t.{}", quote::ident(column)), target_cast);
+    let source_value = cast(&format!("({sql}\n)"), source_cast);
+    // A cast makes both the same type; without one they are.
+    let sums = match (source_cast, target_cast) {
+        (Some("int8"), _) => canonical::value(&source_value, &target, &Type::INT8, &shape),
+        (None, None) => canonical::value(&source_value, &target, of, &shape),
+        _ => canonical::value(&source_value, &target, &Type::TEXT, &shape),
+    };
     Ok(Expectation {
         column,
-        target: cast(&format!("t.{}", quote::ident(column)), target_cast),
-        source: Some(cast(&format!("({sql}\n)"), source_cast)),
+        target,
+        source: Some(source_value),
+        sums: Some(sums),
         shape,
         expected: Expected::Value,
     })
@@ -328,6 +351,7 @@ fn prepared<'a>(
         column,
         target: cast(&format!("t.{}", quote::ident(column)), target_cast),
         source,
+        sums: None,
         shape,
         expected,
     })
@@ -349,9 +373,12 @@ async fn case<'a>(
 ) -> Result<Checkable<Expectation<'a>>> {
     let text = format!("({}\n)::text", from.text);
     let mut outcomes = Vec::with_capacity(map.len() + 2);
+    let mut literals = Vec::with_capacity(map.len() + 2);
+    let literal = |text: &Spanned<String>| canonical::literal(&text.value, &type_name(of));
     let mut arms = String::new();
     for (i, (key, becomes)) in map.iter().enumerate() {
         arms.push_str(&format!("when {} then {i} ", quote::literal(&key.value)));
+        literals.push(Some(literal(becomes)));
         match encode(databases, &becomes.value, of).await? {
             Ok(bytes) => outcomes.push(Outcome::Becomes(bytes)),
             Err(why) => return Ok(Err(why)),
@@ -361,6 +388,11 @@ async fn case<'a>(
         (otherwise, Outcome::StaysBehind),
         (null, Outcome::Becomes(None)),
     ] {
+        let no_value = match absent {
+            Outcome::Becomes(_) => Some("null".to_owned()),
+            Outcome::StaysBehind => None,
+        };
+        literals.push(value.map_or(no_value, |value| Some(literal(value))));
         outcomes.push(match value {
             None => absent,
             Some(value) => match encode(databases, &value.value, of).await? {
@@ -376,7 +408,9 @@ async fn case<'a>(
         format!("case {text} {arms}else {otherwise} end")
     };
     let number = format!("(case when {text} is null then {null} else {whole} end)::int4");
-    Ok(prepared(column, of, Some(number), Expected::Case(outcomes)))
+    let sums = canonical::case(&number, &format!("t.{}", quote::ident(column)), &literals);
+    Ok(prepared(column, of, Some(number), Expected::Case(outcomes))
+        .map(|expectation| expectation.with_sums(of, sums)))
 }
 
 /// A constant of the project as the target reads it, in the form that the column is compared in.
@@ -388,12 +422,7 @@ async fn encode(
     let Some(Comparison { target_cast, .. }) = comparison(of, of) else {
         return Ok(Err(incomparable(of)));
     };
-    // character(n) would be cut without its length; as text it is what was written.
-    let name = if is_label(base(of)) && *base(of) == Type::BPCHAR {
-        "text".to_owned()
-    } else {
-        quote::qualified(of.schema(), of.name())
-    };
+    let name = type_name(of);
     let query = format!(
         "select {}",
         cast(&format!("{}::{name}", quote::literal(text)), target_cast)
@@ -411,6 +440,16 @@ async fn encode(
             of.name()
         ))),
         Err(error) => Err(error),
+    }
+}
+
+/// The type that a constant is written with: character(n) would be cut without its length, and as
+/// text is what was written.
+fn type_name(of: &Type) -> String {
+    if *base(of) == Type::BPCHAR {
+        "text".to_owned()
+    } else {
+        quote::qualified(of.schema(), of.name())
     }
 }
 

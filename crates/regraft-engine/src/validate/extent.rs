@@ -23,6 +23,14 @@ impl Extent {
         }
     }
 
+    /// Of its rows only those with these legacy ids.
+    pub(super) fn within(&self, ids: Vec<String>) -> Self {
+        Self {
+            ids: Some(ids),
+            sample: self.sample,
+        }
+    }
+
     /// About this part of all rows, always the same ones; all of them from 1 on.
     #[expect(
         clippy::cast_possible_truncation,

@@ -34,6 +34,20 @@ impl ValidationType {
     }
 }
 
+/// How the rows of both databases are compared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// By whichever suits the link to the servers, which is measured.
+    #[default]
+    Auto,
+    /// All rows are fetched and met in key order.
+    Stream,
+    /// Both servers add up hashes of their rows, and only rows of ranges that differ are fetched.
+    /// Entities whose columns the servers can't hash alike are streamed all the same.
+    Sums,
+}
+
 /// What a validation looks at, how closely, and for how long.
 #[derive(Debug, Clone)]
 pub struct ValidationOptions {
@@ -49,6 +63,8 @@ pub struct ValidationOptions {
     pub timeout: Option<Duration>,
     /// How many legacy ids a finding shows.
     pub examples: usize,
+    /// How rows are compared.
+    pub method: Method,
 }
 
 impl Default for ValidationOptions {
@@ -59,6 +75,7 @@ impl Default for ValidationOptions {
             max_records: None,
             timeout: None,
             examples: 5,
+            method: Method::Auto,
         }
     }
 }

@@ -106,6 +106,11 @@ impl Followed {
         (at_source, at_target)
     }
 
+    /// Counts edges that were found right by other means.
+    pub(super) fn add_edges(&mut self, edges: u64) {
+        self.edges += edges;
+    }
+
     /// Whether enough edges wait for their parents to be looked up.
     pub(super) fn must_look_up(&self) -> bool {
         self.waiting.len() >= LOOKUP

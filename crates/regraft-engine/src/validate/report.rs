@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::options::ValidationType;
+use super::options::{Method, ValidationType};
 use crate::error::Result;
 
 /// How many legacy ids are kept of a finding: as many can be looked at again.
@@ -46,6 +46,8 @@ pub struct EntityValidation {
     /// `account`, `counts`, `mapping`, `references` and `columns`, in this order, as far as they
     /// were asked for.
     pub checks: Vec<Check>,
+    /// How its rows were compared: [`Method::Stream`] or [`Method::Sums`]; `None` where they were not.
+    pub method: Option<Method>,
     /// Differences that were gone when their rows were looked at again in later views of both
     /// databases: somebody was writing.
     pub transient: u64,

@@ -235,7 +235,7 @@ impl<'a> Subject<'a> {
     }
 
     /// The legacy id as it is selected from the source.
-    fn source_id(&self) -> String {
+    pub(super) fn source_id(&self) -> String {
         let key = &self.entity.source.key.text;
         if self.numeric {
             format!("({key}\n)::int8")
@@ -316,13 +316,13 @@ impl<'a> Subject<'a> {
                 quote::array(without.iter().map(String::as_str), of)
             ));
         }
-        let mut selected = id.clone();
+        let mut selected = format!("{id} as id");
         for expression in list {
             selected.push_str(",\n  ");
             selected.push_str(expression);
         }
         format!(
-            "select {selected}\nfrom {}\nwhere {}\norder by {order}",
+            "select {selected}\nfrom {}\nwhere {}",
             self.entity.source.from.text,
             conditions.join("\n  and ")
         )
@@ -335,6 +335,8 @@ impl<'a> Subject<'a> {
 pub(super) struct KeptRows<'a> {
     subject: &'a Subject<'a>,
     list: Vec<String>,
+    /// What is selected from the rows instead of themselves, by ranges of them.
+    sums: Option<&'static str>,
     extent: &'a Extent,
     ledger: &'a Session,
     after: Option<String>,
@@ -352,10 +354,20 @@ impl<'a> KeptRows<'a> {
         Self {
             subject,
             list,
+            sums: None,
             extent,
             ledger,
             after: None,
             done: false,
+        }
+    }
+
+    /// Sums over ranges of the rows in place of the rows: `sums` is selected, grouped and sorted by
+    /// its first expression, from the rows with their legacy id as `id`.
+    pub(super) fn summed(self, sums: &'static str) -> Self {
+        Self {
+            sums: Some(sums),
+            ..self
         }
     }
 
@@ -376,7 +388,11 @@ impl<'a> KeptRows<'a> {
         );
         self.done = !full;
         self.after = upto;
-        Ok(Some(query))
+        Ok(Some(match self.sums {
+            None => format!("{query}\norder by {}", self.subject.source_order()),
+            // Without an OFFSET the rows would be worked out once for every mention.
+            Some(sums) => format!("select {sums} from ({query}\noffset 0) s group by 1 order by 1"),
+        }))
     }
 
     /// The next legacy ids in quarantine, in key order.

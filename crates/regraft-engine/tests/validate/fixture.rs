@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use regraft_engine::{
-    Context, Events, KeySecret, MigrateOptions, Outcome, Settings, Validation, ValidationOptions,
-    migrate, validate,
+    Context, EntityValidation, Events, KeySecret, Method, MigrateOptions, Outcome, Settings,
+    Validation, ValidationOptions, migrate, validate,
 };
 use regraft_pg::managed::{Installation, Server, ServerOptions};
 use regraft_pg::{Environment, Session, SessionOptions, Side};
@@ -180,9 +180,20 @@ impl Pair {
             .project
             .select(&[name.to_owned()], false)
             .unwrap();
-        validate(&self.context, &selection, &ValidationOptions::default())
-            .await
-            .unwrap_or_else(|error| panic!("{error}"))
+        let by = async |method| {
+            let options = ValidationOptions {
+                method,
+                ..ValidationOptions::default()
+            };
+            validate(&self.context, &selection, &options)
+                .await
+                .unwrap_or_else(|error| panic!("{error}"))
+        };
+        let (streamed, summed) = (by(Method::Stream).await, by(Method::Sums).await);
+        assert_eq!(findings(&streamed), findings(&summed), "stream and sums");
+        assert_eq!(looked_at(&streamed), looked_at(&summed), "stream and sums");
+        assert_eq!(streamed.not_checked, summed.not_checked, "stream and sums");
+        streamed
     }
 }
 
@@ -241,4 +252,15 @@ pub(crate) fn assert_found(validation: &Validation, expected: &[&str], about: &s
         found.remove(at);
     }
     assert!(found.is_empty(), "{about}: found besides: {found:#?}");
+}
+
+/// What every check looked at.
+fn looked_at(validation: &Validation) -> Vec<(String, &'static str, u64)> {
+    let checks = |entity: &EntityValidation| -> Vec<_> {
+        let checks = entity.checks.iter();
+        checks
+            .map(|check| (entity.entity.clone(), check.name, check.looked_at))
+            .collect()
+    };
+    validation.entities.iter().flat_map(checks).collect()
 }

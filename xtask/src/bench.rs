@@ -5,6 +5,7 @@
 mod baseline;
 mod old_way;
 mod process;
+mod proofs;
 mod whole;
 mod world;
 
@@ -37,7 +38,9 @@ struct Options {
     parts: Vec<String>,
 }
 
-const PARTS: [&str; 6] = ["bulk", "in-place", "dirt", "memory", "old-way", "dispatch"];
+const PARTS: [&str; 7] = [
+    "bulk", "in-place", "dirt", "memory", "old-way", "proofs", "dispatch",
+];
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -63,7 +66,7 @@ fn measure(options: &Options) -> Result<()> {
         None => process::build_regraft()?,
     };
     let wanted = |part: &str| options.parts.is_empty() || options.parts.iter().any(|p| p == part);
-    if ["bulk", "in-place", "dirt", "old-way"]
+    if ["bulk", "in-place", "dirt", "old-way", "proofs"]
         .into_iter()
         .any(wanted)
     {
@@ -93,6 +96,9 @@ fn beside_others(options: &Options, regraft: &Path, wanted: impl Fn(&str) -> boo
     }
     if wanted("old-way") {
         old_way::compare(&world, options.rounds.min(3))?;
+    }
+    if wanted("proofs") {
+        proofs::compare(&world, options.rounds)?;
     }
     Ok(())
 }

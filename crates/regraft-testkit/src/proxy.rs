@@ -31,6 +31,8 @@ struct State {
     cuts: AtomicU64,
     refuse: AtomicBool,
     delay_ms: AtomicU64,
+    /// Bytes a second each way of each connection; 0 for no limit.
+    rate: AtomicU64,
     cut: Notify,
 }
 
@@ -43,6 +45,7 @@ impl Proxy {
             cuts: AtomicU64::new(0),
             refuse: AtomicBool::new(false),
             delay_ms: AtomicU64::new(0),
+            rate: AtomicU64::new(0),
             cut: Notify::new(),
         });
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
@@ -112,6 +115,11 @@ impl Proxy {
     pub fn delay(&self, delay: Duration) {
         let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         self.state.delay_ms.store(delay, Ordering::Relaxed);
+    }
+
+    /// Lets so many bytes a second pass, each way of each connection.
+    pub fn throttle(&self, bytes_per_second: u64) {
+        self.state.rate.store(bytes_per_second, Ordering::Relaxed);
     }
 }
 
@@ -187,6 +195,7 @@ async fn connect(client: TcpStream, upstream: SocketAddr, state: Arc<State>) {
 
 async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: &State) {
     let mut block = vec![0; 1 << 16];
+    let mut due = tokio::time::Instant::now();
     loop {
         let Ok(read @ 1..) = from.read(&mut block).await else {
             return;
@@ -194,6 +203,12 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: &State) {
         let delay = state.delay_ms.load(Ordering::Relaxed);
         if delay > 0 {
             tokio::time::sleep(Duration::from_millis(delay)).await;
+        }
+        let rate = state.rate.load(Ordering::Relaxed);
+        let nanoseconds = (read as u64).saturating_mul(1_000_000_000);
+        if let Some(nanoseconds) = nanoseconds.checked_div(rate) {
+            due = due.max(tokio::time::Instant::now()) + Duration::from_nanos(nanoseconds);
+            tokio::time::sleep_until(due).await;
         }
         if !state.pass(read) || to.write_all(&block[..read]).await.is_err() {
             return;

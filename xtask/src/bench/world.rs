@@ -79,29 +79,39 @@ impl World {
 
     /// Migrates with the program itself.
     pub(super) fn migrate(&self, target: &str, entity: &str, options: &[&str]) -> Result<Figure> {
-        let environment = [
-            (
-                "SOURCE_DATABASE_URL".to_owned(),
-                self.source.endpoint(Side::Source, "legacy").url(),
-            ),
-            (
-                "TARGET_DATABASE_URL".to_owned(),
-                self.target.endpoint(Side::Target, target).url(),
-            ),
-            (
-                "REGRAFT_KEY_SECRET".to_owned(),
-                "the secret of the benchmark".to_owned(),
-            ),
-        ];
         let mut arguments = vec!["migrate", entity];
         arguments.extend(options);
-        process::run(
-            &self.regraft,
-            &arguments,
-            &environment,
-            self.folder.path(),
-            &[0],
-        )
+        self.run(&arguments, &self.urls(target), &[0])
+    }
+
+    /// Where the program finds the source and a target.
+    pub(super) fn urls(&self, target: &str) -> [String; 2] {
+        [
+            self.source.endpoint(Side::Source, "legacy").url(),
+            self.target.endpoint(Side::Target, target).url(),
+        ]
+    }
+
+    /// Runs the program between two databases. `expected` are the exit codes that count as done.
+    pub(super) fn run(
+        &self,
+        arguments: &[&str],
+        [source, target]: &[String; 2],
+        expected: &[i32],
+    ) -> Result<Figure> {
+        let environment = [
+            ("SOURCE_DATABASE_URL", source.as_str()),
+            ("TARGET_DATABASE_URL", target),
+            ("REGRAFT_KEY_SECRET", "the secret of the benchmark"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let folder = self.folder.path();
+        process::run(&self.regraft, arguments, &environment, folder, expected)
+    }
+
+    /// The document that the program printed last.
+    pub(super) fn printed(&self) -> Result<serde_json::Value> {
+        process::printed_json(self.folder.path())
     }
 
     /// The program that is measured.

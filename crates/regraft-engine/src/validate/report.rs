@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::invariants::{Checked, InvariantOutcome};
 use super::options::{Method, ValidationType};
 use crate::error::Result;
 
@@ -22,10 +23,13 @@ pub struct Validation {
     pub validation_id: String,
     /// Entity by entity, parents first.
     pub entities: Vec<EntityValidation>,
-    /// The checks of the migration as a whole: `entities`, `runs`, `quarantine` and `catalog`;
-    /// empty unless it was the final validation.
+    /// The checks of the migration as a whole: `entities`, `runs`, `quarantine` and `catalog` in
+    /// the final validation, and `invariants` where the selection has any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub migration: Vec<Check>,
+    /// The invariants that were checked, in the order of their files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub invariants: Vec<InvariantOutcome>,
     /// What nobody looked at, by name and with the reason.
     pub not_checked: Vec<String>,
     /// Whether it came to its end: false when the time was over, or a privilege missing.
@@ -69,13 +73,14 @@ pub struct Check {
     /// - `entities`: every entity of the project was migrated by a run that finished;
     /// - `runs`: no run is unfinished, and every account of every run balances;
     /// - `quarantine`: what is left behind is within the project's limit;
-    /// - `catalog`: the target declares what it did when the latest migration finished.
+    /// - `catalog`: the target declares what it did when the latest migration finished;
+    /// - `invariants`: the project's own figures are the same in both databases.
     pub name: &'static str,
     /// Whether nothing was found.
     pub passed: bool,
     /// What was looked at: source rows (`account`), rows of the table (`counts`), mappings
     /// (`mapping`), references that are not NULL (`references`), rows compared (`columns`);
-    /// entities, runs, rows in quarantine and tables for those of the migration.
+    /// entities, runs, rows in quarantine, tables and groups for those of the migration.
     pub looked_at: u64,
     /// What was found.
     pub findings: Vec<Finding>,
@@ -195,6 +200,7 @@ impl Timed {
 pub(super) struct Whole<'a> {
     pub(super) checks: &'a [Check],
     pub(super) took: Duration,
+    pub(super) invariants: &'a Checked,
 }
 
 /// Stores the results, all of them or none.
@@ -216,6 +222,10 @@ pub(super) async fn record(
             whole.took,
         )
         .await?;
+    }
+    if let Some(check) = &whole.invariants.check {
+        let took = whole.invariants.took();
+        record_one(target, validation_id, "", "data_integrity", &[check], took).await?;
     }
     for timed in entities {
         for (validation_type, names, took) in timed.records() {

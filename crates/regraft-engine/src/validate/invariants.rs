@@ -220,7 +220,8 @@ fn refused(invariant: &Invariant, error: Error) -> Result<Compared> {
         // The server gave up because of the time limit.
         Some("57014") => Err(error),
         Some(state) if matches!(error.kind(), Kind::Data | Kind::Permission) => {
-            let why = format!("the {side} says {state} {}", error.message());
+            let message = error.database().map_or("", regraft_pg::Error::message);
+            let why = format!("the {side} says {state} {message}");
             Ok(Compared::not_computed(invariant, &why))
         }
         _ => Err(error),

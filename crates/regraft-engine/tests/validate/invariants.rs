@@ -124,8 +124,9 @@ async fn a_figure_that_differs_is_named_with_its_group_and_both_figures() {
             &[
                 "people-by-grade: grade low: count(*) is ",
                 "people-by-grade: grade none: count(*) is ",
-                "by-hand: level 0: sum is ",
-                "by-hand: level 1: sum is ",
+                "by-hand: case 0: sum is ",
+                "by-hand: case 1: sum is ",
+                "low-wages: ",
             ],
         ),
         (

@@ -44,7 +44,7 @@ use account::History;
 use databases::{Databases, nothing_migrated};
 use examination::Examination;
 use invariants::Checked;
-use report::{Timed, Whole};
+use report::{Summary, Timed, Whole};
 use subject::{IdSpaces, Subject};
 
 use crate::context::Context;
@@ -307,28 +307,51 @@ async fn conclude(
         took: closing.elapsed(),
         invariants: &invariants,
     };
-    let validation_id = Uuid::new_v4();
-    let target = context.connect_target().await?;
-    match report::record(&target, validation_id, &entities, &whole).await {
-        Err(error) if error.kind() == Kind::Permission => not_checked
-            .push("ledger: this role may not write to it, so the result is not stored".to_owned()),
-        recorded => recorded?,
-    }
-    migration.extend(invariants.check);
     let complete = unfinished == 0;
+    migration.extend(invariants.check.clone());
     let mut checks = validated
         .iter()
         .flat_map(|entity| &entity.checks)
         .chain(&migration);
-    Ok(Validation {
+    let validation_id = Uuid::new_v4();
+    let passed = complete && checks.all(|check| check.passed);
+    let mut validation = Validation {
         validation_id: validation_id.to_string(),
         complete,
-        passed: complete && checks.all(|check| check.passed),
+        passed,
         entities: validated,
         migration,
-        invariants: invariants.outcomes,
+        invariants: invariants.outcomes.clone(),
         not_checked,
         seconds: started.elapsed().as_secs_f64(),
+    };
+    let summary = Summary {
+        validation: &validation,
+        unfinished: unfinished as u64,
+        context: asked_for(context, options, scope),
+        keep_days: context.project.manifest().validation.keep_days,
+    };
+    let target = context.connect_target().await?;
+    match report::record(&target, validation_id, &entities, &whole, &summary).await {
+        Err(error) if error.kind() == Kind::Permission => validation
+            .not_checked
+            .push("ledger: this role may not write to it, so the result is not stored".to_owned()),
+        recorded => recorded?,
+    }
+    Ok(validation)
+}
+
+/// What a validation was: the project, the program, and what was asked for.
+fn asked_for(context: &Context, options: &ValidationOptions, scope: Scope) -> serde_json::Value {
+    serde_json::json!({
+        "project": context.project.manifest().name,
+        "project_hash": context.project.hash(),
+        "program_version": env!("CARGO_PKG_VERSION"),
+        "final": scope == Scope::Migration,
+        "types": options.types,
+        "sampling_rate": options.sampling_rate,
+        "max_records": options.max_records,
+        "timeout_seconds": options.timeout.map(|limit| limit.as_secs_f64()),
     })
 }
 

@@ -48,7 +48,10 @@ pub use rebuild::{
     MappingDrift, PROVEN, create_proven, encode_proven, mapping_drift, proven_copy_statement,
     rebuilding_runs, replace_mappings,
 };
-pub use report::{ValidationRecord, record_validation};
+pub use report::{
+    SUMMARY, StoredValidation, ValidationRecord, delete_validations_before, record_validation,
+    stored_validations,
+};
 pub use run::{
     NewRun, Run, RunStatus, begin_run, close_if_undone, entities_of_run, find_run, finish_run,
     layouts, list_runs, mark_entity_rolled_back, run_lock, runs_that_wrote, set_run_detail,

@@ -34,7 +34,9 @@ mod sql_check;
 pub use column::{BadJson, Column, EmptyJson, JsonField, JsonObject, Missing, Provenance, Rule};
 pub use entity::{Entity, EntitySource, EntityTarget, Filter, Key, KeyStrategy, Merge};
 pub use invariant::{Figure, Invariant, InvariantForm, InvariantQuery, Tolerance};
-pub use manifest::{Budget, Limits, Manifest, ManifestSource, ManifestTarget, RunSettings};
+pub use manifest::{
+    Budget, Limits, Manifest, ManifestSource, ManifestTarget, RunSettings, ValidationSettings,
+};
 pub use name::nearest;
 pub use problem::{Problem, ProblemRecord, Problems, Severity};
 pub use project::Project;

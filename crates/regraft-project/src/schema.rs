@@ -81,6 +81,7 @@ struct ManifestFile {
     target: Option<TargetTable>,
     limits: Option<LimitsTable>,
     run: Option<RunTable>,
+    validation: Option<ValidationTable>,
     /// Named lists of entities and other groups. `all` is built in: every entity.
     groups: Option<BTreeMap<String, Vec<String>>>,
 }
@@ -133,6 +134,16 @@ struct RunTable {
     /// Batches moved at the same time.
     #[schemars(range(min = 1, max = 64))]
     workers: Option<u32>,
+}
+
+/// What becomes of the results of validations.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct ValidationTable {
+    /// How long results are kept in the ledger; older ones are deleted when a validation is stored.
+    /// Default: "90 days".
+    #[schemars(regex(pattern = "^[0-9]+ days?$"))]
+    keep: Option<String>,
 }
 
 /// A mapping from a source query to one target table. Its name is the file's.
@@ -510,6 +521,7 @@ mod tests {
             ("target", manifest_reading::TARGET_KEYS),
             ("limits", manifest_reading::LIMITS_KEYS),
             ("run", manifest_reading::RUN_KEYS),
+            ("validation", manifest_reading::VALIDATION_KEYS),
         ] {
             assert_eq!(
                 keys(resolve(&schema, &schema["properties"][table])),

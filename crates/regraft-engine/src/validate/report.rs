@@ -6,7 +6,7 @@ use std::time::Duration;
 use regraft_ledger::ValidationRecord;
 use regraft_pg::Session;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::invariants::{Checked, InvariantOutcome};
@@ -203,14 +203,56 @@ pub(super) struct Whole<'a> {
     pub(super) invariants: &'a Checked,
 }
 
+/// The validation itself, as it is stored.
+pub(super) struct Summary<'a> {
+    pub(super) validation: &'a Validation,
+    /// Entities that could not be examined to the end.
+    pub(super) unfinished: u64,
+    /// What it was: project, program, what was asked for.
+    pub(super) context: Value,
+    /// Results older than this are deleted.
+    pub(super) keep_days: u32,
+}
+
+impl Summary<'_> {
+    /// Differences found; an entity that was not finished counts as one.
+    fn discrepancies(&self) -> u64 {
+        let of_entities = self.validation.entities.iter().flat_map(|e| &e.checks);
+        let checks = of_entities.chain(&self.validation.migration);
+        self.unfinished + checks.map(Check::rows_found).sum::<u64>()
+    }
+
+    async fn store(&self, target: &Session, validation_id: Uuid) -> Result<()> {
+        let rows: u64 = self.validation.entities.iter().map(|e| e.rows).sum();
+        let mut context = self.context.clone();
+        context["validation"] = json!(self.validation);
+        let record = ValidationRecord {
+            validation_id,
+            validation_type: regraft_ledger::SUMMARY,
+            entity: "",
+            records_validated: i64::try_from(rows).unwrap_or(i64::MAX),
+            discrepancies: i64::try_from(self.discrepancies()).unwrap_or(i64::MAX),
+            details: &json!([]),
+            #[expect(clippy::cast_possible_truncation, reason = "milliseconds for people")]
+            milliseconds: (self.validation.seconds * 1000.0) as i64,
+            context: &context,
+        };
+        regraft_ledger::record_validation(&**target, &record).await?;
+        regraft_ledger::delete_validations_before(&**target, self.keep_days).await?;
+        Ok(())
+    }
+}
+
 /// Stores the results, all of them or none.
 pub(super) async fn record(
     target: &Session,
     validation_id: Uuid,
     entities: &[Timed],
     whole: &Whole<'_>,
+    summary: &Summary<'_>,
 ) -> Result<()> {
     target.batch_execute("begin").await?;
+    summary.store(target, validation_id).await?;
     if !whole.checks.is_empty() {
         let checks: Vec<&Check> = whole.checks.iter().collect();
         record_one(
@@ -279,6 +321,7 @@ async fn record_one(
         discrepancies: i64::try_from(found).unwrap_or(i64::MAX),
         details: &json!(details),
         milliseconds: i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
+        context: &json!({}),
     };
     Ok(regraft_ledger::record_validation(&**target, &record).await?)
 }

@@ -91,6 +91,10 @@ fn pages() -> Result<Vec<Page>, String> {
             "docs/reference/entity.schema.json",
             json(&regraft_project::json_schema_entity())?,
         ),
+        Page::new(
+            "docs/reference/invariants.schema.json",
+            json(&regraft_project::json_schema_invariants())?,
+        ),
         Page::new("docs/reference/ledger.md", ledger::markdown(&tables)),
     ])
 }

@@ -46,6 +46,6 @@ pub use rollback::{
 };
 pub use schema::{SchemaApplied, SchemaDiff, SchemaDifference, apply_schema, diff_schema};
 pub use validate::{
-    Check, EntityValidation, Finding, Method, Validation, ValidationOptions, ValidationType,
-    validate, validate_final,
+    Check, EntityValidation, Finding, InvariantOutcome, Method, Validation, ValidationOptions,
+    ValidationType, validate, validate_final,
 };

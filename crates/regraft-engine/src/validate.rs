@@ -17,6 +17,7 @@ mod edge;
 mod examination;
 mod expectation;
 mod extent;
+mod invariants;
 mod json;
 mod mapping;
 mod merges;
@@ -34,13 +35,16 @@ use std::time::{Duration, Instant};
 use regraft_project::Selection;
 use uuid::Uuid;
 
+pub use invariants::InvariantOutcome;
+pub(crate) use invariants::problems as invariant_problems;
 pub use options::{Method, ValidationOptions, ValidationType};
 pub use report::{Check, EntityValidation, Finding, Validation};
 
 use account::History;
 use databases::{Databases, nothing_migrated};
 use examination::Examination;
-use report::{Timed, Whole};
+use invariants::Checked;
+use report::{Summary, Timed, Whole};
 use subject::{IdSpaces, Subject};
 
 use crate::context::Context;
@@ -156,6 +160,9 @@ async fn run(
             .await
             .map_err(|error| error.in_entity(subject.name()))?;
     }
+    let migrated: Vec<&str> = subjects.iter().map(|(subject, _)| subject.name()).collect();
+    done.hold_invariants(context, &databases, selection, &migrated, options)
+        .await?;
     conclude(context, &databases, done, options, scope, started).await
 }
 
@@ -168,6 +175,7 @@ struct Done {
     unfinished: usize,
     /// The time is over: the connections are in the middle of something.
     late: bool,
+    invariants: Checked,
 }
 
 impl Done {
@@ -216,6 +224,42 @@ impl Done {
     }
 }
 
+impl Done {
+    /// Checks the invariants of the selection, as far as the time allows.
+    async fn hold_invariants(
+        &mut self,
+        context: &Context,
+        databases: &Databases<'_>,
+        selection: &Selection,
+        migrated: &[&str],
+        options: &ValidationOptions,
+    ) -> Result<()> {
+        if !options.wants(ValidationType::DataIntegrity) || context.project.invariants().is_empty()
+        {
+            return Ok(());
+        }
+        if self.late {
+            self.unfinished += 1;
+            self.not_checked
+                .push("invariants: the time limit was reached before them".to_owned());
+            return Ok(());
+        }
+        let remarks = &mut self.not_checked;
+        let checked = invariants::check(context, databases, selection, migrated, remarks).await;
+        match checked {
+            Ok(checked) => self.invariants = checked,
+            Err(error) if is_late(&error, options.timeout) => {
+                self.unfinished += 1;
+                self.late = true;
+                self.not_checked
+                    .push("invariants: the time limit was reached within them".to_owned());
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
 /// Whether a server gave up because of the time limit that it was given.
 fn is_late(error: &Error, left: Option<Duration>) -> bool {
     let cancelled = error.database().and_then(|e| e.sqlstate()) == Some("57014");
@@ -236,6 +280,7 @@ async fn conclude(
         mut not_checked,
         unfinished,
         late,
+        invariants,
     } = done;
     let closing = Instant::now();
     for finding in entities
@@ -249,7 +294,7 @@ async fn conclude(
         .iter()
         .map(|timed| timed.validation.clone())
         .collect();
-    let migration = match scope {
+    let mut migration = match scope {
         Scope::Migration if late => {
             not_checked.push("migration: the time limit was reached before it".to_owned());
             Vec::new()
@@ -258,29 +303,55 @@ async fn conclude(
         Scope::Selection => Vec::new(),
     };
     let whole = Whole {
-        checks: &migration,
+        checks: &migration.clone(),
         took: closing.elapsed(),
+        invariants: &invariants,
     };
-    let validation_id = Uuid::new_v4();
-    let target = context.connect_target().await?;
-    match report::record(&target, validation_id, &entities, &whole).await {
-        Err(error) if error.kind() == Kind::Permission => not_checked
-            .push("ledger: this role may not write to it, so the result is not stored".to_owned()),
-        recorded => recorded?,
-    }
     let complete = unfinished == 0;
+    migration.extend(invariants.check.clone());
     let mut checks = validated
         .iter()
         .flat_map(|entity| &entity.checks)
         .chain(&migration);
-    Ok(Validation {
+    let validation_id = Uuid::new_v4();
+    let passed = complete && checks.all(|check| check.passed);
+    let mut validation = Validation {
         validation_id: validation_id.to_string(),
         complete,
-        passed: complete && checks.all(|check| check.passed),
+        passed,
         entities: validated,
         migration,
+        invariants: invariants.outcomes.clone(),
         not_checked,
         seconds: started.elapsed().as_secs_f64(),
+    };
+    let summary = Summary {
+        validation: &validation,
+        unfinished: unfinished as u64,
+        context: asked_for(context, options, scope),
+        keep_days: context.project.manifest().validation.keep_days,
+    };
+    let target = context.connect_target().await?;
+    match report::record(&target, validation_id, &entities, &whole, &summary).await {
+        Err(error) if error.kind() == Kind::Permission => validation
+            .not_checked
+            .push("ledger: this role may not write to it, so the result is not stored".to_owned()),
+        recorded => recorded?,
+    }
+    Ok(validation)
+}
+
+/// What a validation was: the project, the program, and what was asked for.
+fn asked_for(context: &Context, options: &ValidationOptions, scope: Scope) -> serde_json::Value {
+    serde_json::json!({
+        "project": context.project.manifest().name,
+        "project_hash": context.project.hash(),
+        "program_version": env!("CARGO_PKG_VERSION"),
+        "final": scope == Scope::Migration,
+        "types": options.types,
+        "sampling_rate": options.sampling_rate,
+        "max_records": options.max_records,
+        "timeout_seconds": options.timeout.map(|limit| limit.as_secs_f64()),
     })
 }
 

@@ -3,6 +3,8 @@
 
 #[path = "validate/fixture.rs"]
 mod fixture;
+#[path = "validate/invariants.rs"]
+mod invariants;
 #[path = "validate/ledger.rs"]
 mod ledger;
 #[path = "validate/odd.rs"]

@@ -10,6 +10,7 @@ mod checkpoint;
 mod closing;
 mod explain;
 mod mapping;
+mod moved;
 mod quarantine;
 mod rebuild;
 mod report;
@@ -35,6 +36,7 @@ pub use mapping::{
     key_index_statement, mapped_among, mapped_by_run, mapped_rows, mapping_index, mapping_select,
     merged_into_others, merged_rows, partition_exists, partition_name,
 };
+pub use moved::{left_behind, legacy_id_of, moved_rows, stand_for};
 pub use quarantine::{
     Bucket, QuarantineFilter, QuarantineRow, Quarantined, ReasonCount, RedriveFilter, RunReason,
     any as any_quarantine, delete_quarantine_of_run, list as list_quarantine, move_to_quarantine,
@@ -46,7 +48,10 @@ pub use rebuild::{
     MappingDrift, PROVEN, create_proven, encode_proven, mapping_drift, proven_copy_statement,
     rebuilding_runs, replace_mappings,
 };
-pub use report::{ValidationRecord, record_validation};
+pub use report::{
+    SUMMARY, StoredValidation, ValidationRecord, delete_validations_before, record_validation,
+    stored_validations,
+};
 pub use run::{
     NewRun, Run, RunStatus, begin_run, close_if_undone, entities_of_run, find_run, finish_run,
     layouts, list_runs, mark_entity_rolled_back, run_lock, runs_that_wrote, set_run_detail,

@@ -11,7 +11,7 @@ pub struct ValidationRecord<'a> {
     /// The validation it is part of.
     pub validation_id: Uuid,
     /// What was checked: `completeness_check`, `data_integrity`, `relationship_integrity`, or
-    /// `final_check` for the migration as a whole.
+    /// `final_check` for the migration as a whole; `summary` for the validation itself.
     pub validation_type: &'a str,
     /// The entity; empty for the migration as a whole.
     pub entity: &'a str,
@@ -23,6 +23,62 @@ pub struct ValidationRecord<'a> {
     pub details: &'a Value,
     /// Milliseconds it took.
     pub milliseconds: i64,
+    /// Of a summary: what the validation was, and its whole result.
+    pub context: &'a Value,
+}
+
+/// The type of the record of a validation as a whole.
+pub const SUMMARY: &str = "summary";
+
+/// A validation as it is stored.
+#[derive(Debug, Clone)]
+pub struct StoredValidation {
+    /// Its id.
+    pub validation_id: Uuid,
+    /// When it was stored; RFC 3339, UTC.
+    pub generated_at: String,
+    /// Whether it passed.
+    pub passed: bool,
+    /// Differences found; an entity that could not be examined counts as one.
+    pub discrepancies: i64,
+    /// The record's context.
+    pub context: Value,
+}
+
+/// The validations that are stored, latest first.
+pub async fn stored_validations(client: &impl GenericClient) -> Result<Vec<StoredValidation>> {
+    let rows = client
+        .query(
+            "select validation_id,
+                    to_char(generated_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'),
+                    validation_passed, discrepancies_found, context
+             from regraft.migration_validation_reports
+             where validation_type = $1 order by generated_at desc, id",
+            &[&SUMMARY],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| StoredValidation {
+            validation_id: row.get(0),
+            generated_at: row.get(1),
+            passed: row.get(2),
+            discrepancies: row.get(3),
+            context: row.get(4),
+        })
+        .collect())
+}
+
+/// Deletes the results of validations that are older than so many days; how many records these
+/// were.
+pub async fn delete_validations_before(client: &impl GenericClient, days: u32) -> Result<u64> {
+    Ok(client
+        .execute(
+            "delete from regraft.migration_validation_reports
+             where generated_at < now() - $1::int8 * interval '1 day'",
+            &[&i64::from(days)],
+        )
+        .await?)
 }
 
 /// Stores a result.
@@ -34,8 +90,8 @@ pub async fn record_validation(
         .execute(
             "insert into regraft.migration_validation_reports
                (validation_id, validation_type, entity, records_validated, validation_passed,
-                discrepancies_found, discrepancy_details, execution_time_ms)
-             values ($1, $2, $3, $4, $5, $6, $7, $8)",
+                discrepancies_found, discrepancy_details, execution_time_ms, context)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             &[
                 &record.validation_id,
                 &record.validation_type,
@@ -45,6 +101,7 @@ pub async fn record_validation(
                 &record.discrepancies,
                 record.details,
                 &record.milliseconds,
+                record.context,
             ],
         )
         .await?;

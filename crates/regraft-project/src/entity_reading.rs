@@ -50,6 +50,14 @@ impl Draft {
         self.target.as_ref()?.key.as_ref()?.strategy.as_ref()
     }
 
+    /// The names of the key column and of the column for the legacy id.
+    pub(crate) fn identity(&self) -> Option<(&str, Option<&str>)> {
+        let target = self.target.as_ref()?;
+        let key = target.key.as_ref()?.column.as_ref()?;
+        let legacy = target.legacy.as_ref().map(|legacy| legacy.value.as_str());
+        Some((&key.value, legacy))
+    }
+
     /// The entity, when nothing it needs is missing.
     pub(crate) fn finish(self) -> Option<Entity> {
         let target = self.target?;

@@ -6,11 +6,12 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use crate::entity_reading::FOLDER;
+use crate::invariant_reading::FOLDER as INVARIANTS;
 use crate::manifest_reading::{MANIFEST, is_inside};
 use crate::problem::Problem;
 use crate::source_files::SourceFiles;
 
-/// Reads the manifest, the entities and the SQL files the manifest names. What can't be read is
+/// Reads the manifest, the entities, the invariants and the SQL files the manifest names. What can't be read is
 /// reported; a file that isn't there is not (the check knows where it is named).
 pub(crate) fn read_folder(root: &Path) -> Folder<'_> {
     let mut folder = Folder {
@@ -20,7 +21,11 @@ pub(crate) fn read_folder(root: &Path) -> Folder<'_> {
         problems: Vec::new(),
     };
     folder.read_file(MANIFEST);
-    folder.read_entities();
+    folder.read_toml_files(FOLDER, "only files entities/NAME.toml describe entities");
+    folder.read_toml_files(
+        INVARIANTS,
+        "only files invariants/NAME.toml describe invariants",
+    );
     for path in folder.named_files() {
         folder.read_file(&path);
     }
@@ -65,11 +70,12 @@ impl Folder<'_> {
         });
     }
 
-    fn read_entities(&mut self) {
-        let entries = match std::fs::read_dir(self.root.join(FOLDER)) {
+    /// Reads `folder/*.toml`; `others` says of other files what they are not.
+    fn read_toml_files(&mut self, folder: &str, others: &str) {
+        let entries = match std::fs::read_dir(self.root.join(folder)) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
-            Err(error) => return self.unreadable(FOLDER, &error.to_string(), None),
+            Err(error) => return self.unreadable(folder, &error.to_string(), None),
         };
         let mut names = BTreeSet::new();
         for entry in entries {
@@ -78,14 +84,14 @@ impl Folder<'_> {
                     names.insert(name);
                 }
                 Ok(Err(name)) => {
-                    let path = format!("{FOLDER}{}", name.display());
+                    let path = format!("{folder}{}", name.display());
                     self.unreadable(&path, "its name is not UTF-8 text", Some("rename it"));
                 }
-                Err(error) => self.unreadable(FOLDER, &error.to_string(), None),
+                Err(error) => self.unreadable(folder, &error.to_string(), None),
             }
         }
         for name in names {
-            let path = format!("{FOLDER}{name}");
+            let path = format!("{folder}{name}");
             // Hidden files are editors' and file systems' own.
             if name.starts_with('.') {
             } else if name.ends_with(".toml") {
@@ -93,7 +99,7 @@ impl Folder<'_> {
             } else {
                 self.problems.push(
                     Problem::warning("project::ignored-file", format!("`{path}` is ignored"))
-                        .hint("only files entities/NAME.toml describe entities"),
+                        .hint(others),
                 );
             }
         }

@@ -1,7 +1,7 @@
 //! Project files → checked model.
 //!
-//! A project is a folder that describes a migration: `regraft.toml`, `entities/*.toml` and the
-//! SQL of both schemas. [`Project::load`] reads all of it and either returns a model in which
+//! A project is a folder that describes a migration: `regraft.toml`, `entities/*.toml`,
+//! `invariants/*.toml` and the SQL of both schemas. [`Project::load`] reads all of it and either returns a model in which
 //! every name resolves and every value has its type, or all [`Problems`] at once, each with
 //! file, line, caret and hint.
 //!
@@ -16,6 +16,8 @@ mod entity_reading;
 mod folder;
 mod graph;
 mod group_check;
+mod invariant;
+mod invariant_reading;
 mod manifest;
 mod manifest_reading;
 mod name;
@@ -31,11 +33,14 @@ mod sql_check;
 
 pub use column::{BadJson, Column, EmptyJson, JsonField, JsonObject, Missing, Provenance, Rule};
 pub use entity::{Entity, EntitySource, EntityTarget, Filter, Key, KeyStrategy, Merge};
-pub use manifest::{Budget, Limits, Manifest, ManifestSource, ManifestTarget, RunSettings};
+pub use invariant::{Figure, Invariant, InvariantForm, InvariantQuery, Tolerance};
+pub use manifest::{
+    Budget, Limits, Manifest, ManifestSource, ManifestTarget, RunSettings, ValidationSettings,
+};
 pub use name::nearest;
 pub use problem::{Problem, ProblemRecord, Problems, Severity};
 pub use project::Project;
-pub use schema::{json_schema_entity, json_schema_manifest};
+pub use schema::{json_schema_entity, json_schema_invariants, json_schema_manifest};
 pub use selection::{EntityStep, Selection, SelectionError, UnknownName};
 pub use source_files::{FileId, Position, SourceFiles, Span, Spanned};
 pub use sql::Sql;

@@ -21,6 +21,8 @@ pub struct Manifest {
     pub limits: Limits,
     /// Defaults for how a run works.
     pub run: RunSettings,
+    /// What becomes of the results of validations.
+    pub validation: ValidationSettings,
     /// Named lists of entities and other groups, in file order, as written (not expanded).
     pub groups: IndexMap<String, Vec<Spanned<String>>>,
 }
@@ -66,4 +68,17 @@ pub struct RunSettings {
     pub batch_size: Option<u32>,
     /// Batches moved at the same time.
     pub workers: Option<u32>,
+}
+
+/// The `[validation]` table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValidationSettings {
+    /// Days for which results are kept.
+    pub keep_days: u32,
+}
+
+impl Default for ValidationSettings {
+    fn default() -> Self {
+        ValidationSettings { keep_days: 90 }
+    }
 }

@@ -3,7 +3,9 @@
 use indexmap::IndexMap;
 
 use crate::document::{KeyName, Reading, Table, Value};
-use crate::manifest::{Budget, Limits, Manifest, ManifestSource, ManifestTarget, RunSettings};
+use crate::manifest::{
+    Budget, Limits, Manifest, ManifestSource, ManifestTarget, RunSettings, ValidationSettings,
+};
 use crate::name;
 use crate::problem::Problem;
 use crate::source_files::{FileId, Span, Spanned};
@@ -25,11 +27,13 @@ pub(crate) const ROOT_KEYS: &[&str] = &[
     "target",
     "limits",
     "run",
+    "validation",
     "groups",
 ];
 pub(crate) const SOURCE_KEYS: &[&str] = &["schema", "generator"];
 pub(crate) const TARGET_KEYS: &[&str] = &["schema", "namespace"];
 pub(crate) const LIMITS_KEYS: &[&str] = &["quarantine"];
+pub(crate) const VALIDATION_KEYS: &[&str] = &["keep"];
 pub(crate) const RUN_KEYS: &[&str] = &["batch_size", "workers"];
 
 /// Reads the manifest. Problems are reported; `None` when it can't be understood at all.
@@ -55,6 +59,7 @@ pub(crate) fn read_manifest(reading: &Reading<'_>, file: FileId, text: &str) -> 
         target: read_target(&root),
         limits: read_limits(&root),
         run: read_run(&root),
+        validation: read_validation(&root),
         groups: read_groups(&root),
     })
 }
@@ -240,6 +245,39 @@ fn read_run(root: &Table<'_>) -> RunSettings {
     }
 }
 
+fn read_validation(root: &Table<'_>) -> ValidationSettings {
+    let keep = root
+        .get("validation")
+        .and_then(|value| value.table("[validation]", VALIDATION_KEYS))
+        .and_then(|table| table.get("keep"));
+    let Some(value) = keep else {
+        return ValidationSettings::default();
+    };
+    let Some(text) = value.string() else {
+        return ValidationSettings::default();
+    };
+    let days = days(&text.value);
+    if days.is_none() {
+        value.reading.report(
+            Problem::error("project::bad-value", "this is no time to keep results for")
+                .at(value.span)
+                .hint("write a number of days: \"90 days\""),
+        );
+    }
+    days.map_or_else(ValidationSettings::default, |keep_days| {
+        ValidationSettings { keep_days }
+    })
+}
+
+/// "90 days" as 90; from 1 day to 100 years.
+fn days(text: &str) -> Option<u32> {
+    let (number, unit) = text.trim().split_once(' ')?;
+    let days: u32 = number.parse().ok()?;
+    let plain = number.chars().all(|c| c.is_ascii_digit());
+    let known = matches!(unit.trim(), "day" | "days");
+    (plain && known && (1..=36_525).contains(&days)).then_some(days)
+}
+
 /// An integer from 1 to `max`.
 fn read_range(value: Value<'_>, max: u32) -> Option<u32> {
     let found = value.integer()?;
@@ -328,6 +366,22 @@ mod tests {
             "5", "%", "-1%", "101%", "1e1%", "nan%", "inf%", "1.2.3%", "",
         ] {
             assert_eq!(percentage(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn results_are_kept_for_days() {
+        assert_eq!(days("90 days"), Some(90));
+        assert_eq!(days("1 day"), Some(1));
+        for bad in [
+            "90",
+            "0 days",
+            "-1 days",
+            "1.5 days",
+            "2 weeks",
+            "99999 days",
+        ] {
+            assert_eq!(days(bad), None, "{bad}");
         }
     }
 

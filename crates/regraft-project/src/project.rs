@@ -8,6 +8,8 @@ use sha2::{Digest as _, Sha256};
 use crate::document::Reading;
 use crate::entity::Entity;
 use crate::entity_reading::{self, Draft, FOLDER};
+use crate::invariant::Invariant;
+use crate::invariant_reading::{self, is_invariants_file};
 use crate::manifest::Manifest;
 use crate::manifest_reading::{self, ALL, MANIFEST};
 use crate::name;
@@ -22,6 +24,7 @@ pub struct Project {
     root: PathBuf,
     manifest: Manifest,
     entities: Vec<Entity>,
+    invariants: Vec<Invariant>,
     sources: SourceFiles,
     hash: String,
     warnings: Problems,
@@ -53,7 +56,9 @@ impl Project {
     ) -> Result<Project, Problems> {
         // The order problems are shown in: the manifest, the entities, the rest.
         files.sort_by_cached_key(|(path, _)| {
-            (path != MANIFEST, entity_stem(path).is_none(), path.clone())
+            let is_other = entity_stem(path).is_none();
+            let rank = (path != MANIFEST, is_other, !is_invariants_file(path));
+            (rank, path.clone())
         });
         let mut sources = SourceFiles::new(root_label);
         let mut problems = Vec::new();
@@ -91,6 +96,11 @@ impl Project {
         found.ok().and_then(|index| self.entities.get(index))
     }
 
+    /// All invariants, in the order of their files and within them.
+    pub fn invariants(&self) -> &[Invariant] {
+        &self.invariants
+    }
+
     /// The project's files.
     pub fn sources(&self) -> &SourceFiles {
         &self.sources
@@ -108,7 +118,7 @@ impl Project {
     }
 
     /// SHA-256 (lower-case hexadecimal) over the files that define the migration: manifest,
-    /// entities and target schema. It depends on their relative paths and texts only, neither
+    /// entities, invariants and target schema. It depends on their relative paths and texts only, neither
     /// on the folder nor on the kind of line ends.
     pub fn hash(&self) -> &str {
         &self.hash
@@ -176,6 +186,14 @@ fn check(
     let manifest = read_manifest(&reading);
     let drafts = read_entities(&reading, &entity_files);
     references::check_same_as(&reading, &drafts);
+    let mut invariants = Vec::new();
+    for file in sources
+        .ids()
+        .filter(|file| is_invariants_file(sources.path(*file)))
+    {
+        let text = sources.text(file);
+        invariant_reading::read_invariants(&reading, file, text, &drafts, &mut invariants);
+    }
     let hash = hash(&sources, &entity_files, manifest.as_ref());
 
     let problems = in_file_order(found, reading.into_problems());
@@ -188,6 +206,7 @@ fn check(
             root,
             manifest,
             entities,
+            invariants,
             sources,
             hash,
             warnings,
@@ -280,6 +299,12 @@ fn hash(
     let files: BTreeSet<&str> = entities
         .iter()
         .map(|(file, _)| sources.path(*file))
+        .chain(
+            sources
+                .ids()
+                .map(|file| sources.path(file))
+                .filter(|path| is_invariants_file(path)),
+        )
         .chain([MANIFEST])
         .chain(schema.iter().map(String::as_str))
         .collect();

@@ -22,6 +22,11 @@ pub fn json_schema_entity() -> Value {
     schema_of::<EntityFile>()
 }
 
+/// JSON schema (draft 2020-12) of `invariants/NAME.toml`.
+pub fn json_schema_invariants() -> Value {
+    schema_of::<InvariantsFile>()
+}
+
 fn schema_of<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(drop_null));
     settings
@@ -76,6 +81,7 @@ struct ManifestFile {
     target: Option<TargetTable>,
     limits: Option<LimitsTable>,
     run: Option<RunTable>,
+    validation: Option<ValidationTable>,
     /// Named lists of entities and other groups. `all` is built in: every entity.
     groups: Option<BTreeMap<String, Vec<String>>>,
 }
@@ -128,6 +134,16 @@ struct RunTable {
     /// Batches moved at the same time.
     #[schemars(range(min = 1, max = 64))]
     workers: Option<u32>,
+}
+
+/// What becomes of the results of validations.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct ValidationTable {
+    /// How long results are kept in the ledger; older ones are deleted when a validation is stored.
+    /// Default: "90 days".
+    #[schemars(regex(pattern = "^[0-9]+ days?$"))]
+    keep: Option<String>,
 }
 
 /// A mapping from a source query to one target table. Its name is the file's.
@@ -397,12 +413,76 @@ struct MissingDefault {
     default: String,
 }
 
+/// Figures that must be the same in both databases. Each table is one invariant; its name is the
+/// table's.
+#[derive(JsonSchema)]
+#[schemars(transparent, title = "invariants/NAME.toml")]
+struct InvariantsFile(BTreeMap<String, InvariantTable>);
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum InvariantTable {
+    Entity(EntityInvariant),
+    Queries(QueriesInvariant),
+}
+
+/// Figures over the rows of an entity that were moved, written once on the target's columns.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct EntityInvariant {
+    /// What it is about.
+    description: Option<String>,
+    /// The entity.
+    entity: String,
+    /// SQL expressions on the target's columns that rows are grouped by. A reference stands for the
+    /// legacy id it leads to. Default: one group of all rows.
+    by: Option<OneOrMore>,
+    /// SQL aggregates on the target's columns.
+    measure: OneOrMore,
+    tolerance: Option<ToleranceValue>,
+}
+
+/// A query for each side; `{moved:ENTITY}` stands for the rows of an entity that were moved.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct QueriesInvariant {
+    /// What it is about.
+    description: Option<String>,
+    /// The query of the legacy database.
+    source: String,
+    /// The query of the modern database, with as many columns.
+    target: String,
+    /// How many of the first columns are the group's key. Default: all but the last.
+    #[schemars(range(max = 100))]
+    keys: Option<u32>,
+    /// Entities it is about, besides those that the queries name.
+    entities: Option<Vec<String>>,
+    tolerance: Option<ToleranceValue>,
+}
+
+/// One SQL expression, or several.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum OneOrMore {
+    One(String),
+    Several(Vec<String>),
+}
+
+/// How far the figures may be apart: a number, or a percentage of the source's ("0.5%"). Default:
+/// not at all.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum ToleranceValue {
+    Number(f64),
+    Text(#[schemars(regex(pattern = "^[0-9]+(\\.[0-9]+)? *%?$"))] String),
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{column_reading, entity_reading, manifest_reading};
+    use crate::{column_reading, entity_reading, invariant_reading, manifest_reading};
 
     /// Follows `$ref`.
     fn resolve<'a>(root: &'a Value, mut node: &'a Value) -> &'a Value {
@@ -441,6 +521,7 @@ mod tests {
             ("target", manifest_reading::TARGET_KEYS),
             ("limits", manifest_reading::LIMITS_KEYS),
             ("run", manifest_reading::RUN_KEYS),
+            ("validation", manifest_reading::VALIDATION_KEYS),
         ] {
             assert_eq!(
                 keys(resolve(&schema, &schema["properties"][table])),
@@ -462,6 +543,21 @@ mod tests {
         assert_eq!(keys(merge), set(entity_reading::MERGE_KEYS));
         let target = resolve(&schema, &schema["properties"]["target"]);
         assert_eq!(keys(target), set(entity_reading::TARGET_KEYS));
+    }
+
+    #[test]
+    fn the_invariants_schema_has_the_keys_that_are_read() {
+        let schema = json_schema_invariants();
+        let table = resolve(&schema, &schema["additionalProperties"]);
+        let forms = table["anyOf"].as_array().expect("forms").iter();
+        let forms: Vec<_> = forms.map(|form| keys(resolve(&schema, form))).collect();
+        assert_eq!(
+            forms,
+            [
+                set(invariant_reading::ENTITY_KEYS),
+                set(invariant_reading::QUERIES_KEYS)
+            ]
+        );
     }
 
     #[test]
@@ -512,6 +608,7 @@ mod tests {
     fn nothing_can_be_null() {
         assert!(!allows_null(&json_schema_manifest()));
         assert!(!allows_null(&json_schema_entity()));
+        assert!(!allows_null(&json_schema_invariants()));
     }
 
     #[test]

@@ -45,11 +45,45 @@ pub(crate) fn from_list(value: Value<'_>) -> Option<Sql> {
     Some(sql)
 }
 
+/// A column that an expression uses, and where.
+pub(crate) struct Used {
+    pub(crate) name: String,
+    pub(crate) span: Span,
+    /// Whether it is a column; a word that may be one otherwise.
+    pub(crate) certain: bool,
+}
+
+/// Reads `value` as one SQL expression on the columns of one table, with the columns it uses.
+pub(crate) fn figure(value: Value<'_>) -> Option<(Sql, Vec<Used>)> {
+    let sql = value.sql_text()?;
+    let used = match Check::new(&sql, Kind::Expression) {
+        Err(problem) => {
+            value.reading.report(*problem);
+            Vec::new()
+        }
+        Ok(check) => check.check_figure().unwrap_or_else(|problem| {
+            value.reading.report(*problem);
+            check.words()
+        }),
+    };
+    Some((sql, used))
+}
+
+/// Checks a whole query. `plain` is `sql` with every placeholder replaced by a name of the same
+/// length.
+pub(crate) fn query(value: Value<'_>, sql: &Sql, plain: &str) {
+    let checked = Check::of(sql, plain, Kind::Query).and_then(|check| check.check_query());
+    if let Err(problem) = checked {
+        value.reading.report(*problem);
+    }
+}
+
 /// What a piece of SQL has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Expression,
     FromList,
+    Query,
 }
 
 /// The check of one piece of SQL. It ends with the first problem.
@@ -64,8 +98,13 @@ type Outcome<T> = Result<T, Box<Problem>>;
 
 impl<'a> Check<'a> {
     fn new(sql: &'a Sql, kind: Kind) -> Outcome<Self> {
-        let lines = Lines::new(&sql.text);
-        let tokens = Tokenizer::new(&PostgreSqlDialect {}, &sql.text).tokenize_with_location();
+        Self::of(sql, &sql.text, kind)
+    }
+
+    /// A check of `text`, in which every character stands where it does in `sql`.
+    fn of(sql: &'a Sql, text: &str, kind: Kind) -> Outcome<Self> {
+        let lines = Lines::new(text);
+        let tokens = Tokenizer::new(&PostgreSqlDialect {}, text).tokenize_with_location();
         match tokens {
             Ok(tokens) => Ok(Check {
                 sql,
@@ -112,6 +151,76 @@ impl<'a> Check<'a> {
         tree.map_or(Ok(()), |tree| self.check_reads_only(&tree))
     }
 
+    fn check_query(&self) -> Outcome<()> {
+        self.check_tokens()?;
+        let tree = self.parse(|parser| parser.parse_query())?;
+        tree.map_or(Ok(()), |tree| self.check_reads_only(&*tree))
+    }
+
+    /// The columns that the expression uses.
+    fn check_figure(&self) -> Outcome<Vec<Used>> {
+        self.check_tokens()?;
+        let Some(tree) = self.parse(|parser| parser.parse_expr())? else {
+            return Ok(self.words());
+        };
+        let mut finder = ColumnFinder::default();
+        if let ControlFlow::Break(word) = tree.visit(&mut finder) {
+            return Err(Box::new(self.not_a_figure(&word)));
+        }
+        let columns = finder.columns.into_iter();
+        Ok(columns
+            .map(|(name, at)| {
+                let token = self.tokens.iter().find(|token| token.span.start == at);
+                let span = token.map_or(self.sql.span, |token| self.span_of(token));
+                Used {
+                    name,
+                    span,
+                    certain: true,
+                }
+            })
+            .collect())
+    }
+
+    /// Every word of the SQL, for where the parser gives up: whoever asks knows which of them are
+    /// columns.
+    fn words(&self) -> Vec<Used> {
+        let words = self.significant().filter_map(|token| match &token.token {
+            Token::Word(word) => Some((token, word)),
+            _ => None,
+        });
+        words
+            .map(|(token, word)| Used {
+                name: match word.quote_style {
+                    None => word.value.to_lowercase(),
+                    Some(_) => word.value.clone(),
+                },
+                span: self.span_of(token),
+                certain: false,
+            })
+            .collect()
+    }
+
+    /// The problem of what can't stand in an expression that both databases compute.
+    fn not_a_figure(&self, found: &NoFigure) -> Problem {
+        let (message, hint, at) = match found {
+            NoFigure::Query => (
+                "a sub-select in a figure that both databases compute",
+                "write a pair of queries instead: `source` and `target`",
+                None,
+            ),
+            NoFigure::Qualified(at) => (
+                "a column with a table's name before it",
+                "name the column alone: the figure is about one table",
+                Some(at),
+            ),
+        };
+        let token = at.and_then(|at| self.tokens.iter().find(|token| token.span.start == *at));
+        Problem::error("project::sql", message)
+            .at(token.map_or(self.sql.span, |token| self.span_of(token)))
+            .label("not here")
+            .hint(hint)
+    }
+
     fn significant(&self) -> impl Iterator<Item = &TokenWithSpan> {
         let tokens = self.tokens.iter();
         tokens.filter(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF))
@@ -136,6 +245,7 @@ impl<'a> Check<'a> {
             let needed = match self.kind {
                 Kind::Expression => "an SQL expression is needed here",
                 Kind::FromList => "a FROM list is needed here",
+                Kind::Query => "an SQL query is needed here",
             };
             return Err(Box::new(
                 Problem::error("project::sql", needed)
@@ -143,7 +253,8 @@ impl<'a> Check<'a> {
                     .label("there is no SQL in this string"),
             ));
         };
-        if matches!(keyword(first), Keyword::SELECT | Keyword::WITH) {
+        let is_query = matches!(keyword(first), Keyword::SELECT | Keyword::WITH);
+        if is_query != (self.kind == Kind::Query) {
             return Err(Box::new(self.query_instead(first)));
         }
         let mut open = Vec::new();
@@ -182,6 +293,9 @@ impl<'a> Check<'a> {
             Kind::FromList => self
                 .fault(first, "a query where a FROM list is needed", label)
                 .hint("put it in parentheses and name it: \"(select ...) as q\""),
+            Kind::Query => self
+                .fault(first, "an SQL query is needed here", "no query begins here")
+                .hint("a query begins with `select` or `with`"),
         }
     }
 
@@ -297,6 +411,7 @@ impl<'a> Check<'a> {
                 let label = match self.kind {
                     Kind::Expression => "the expression ends before this",
                     Kind::FromList => "the FROM list ends before this",
+                    Kind::Query => "the query ends before this",
                 };
                 self.fault(rest, &format!("`{word}` does not belong here"), label)
                     .hint("put a sub-select in parentheses: \"(select ...)\"")
@@ -319,13 +434,17 @@ impl<'a> Check<'a> {
         let token = self
             .significant()
             .find(|token| words.contains(&keyword(token)));
-        Problem::error(
-            "project::sql-writes",
-            "this SQL would write to the source, or lock it",
-        )
-        .at(token.map_or(self.sql.span, |token| self.span_of(token)))
-        .label("not a plain read")
-        .hint("the source is only read; compute the value with a plain SELECT")
+        let message = match self.kind {
+            Kind::Query => "this SQL would write to the database, or lock rows of it",
+            _ => "this SQL would write to the source, or lock it",
+        };
+        Problem::error("project::sql-writes", message)
+            .at(token.map_or(self.sql.span, |token| self.span_of(token)))
+            .label("not a plain read")
+            .hint(match self.kind {
+                Kind::Query => "an invariant only reads: compute the figures with a plain SELECT",
+                _ => "the source is only read; compute the value with a plain SELECT",
+            })
     }
 }
 
@@ -401,6 +520,46 @@ impl Visitor for WriteFinder {
             Keyword::DELETE,
             Keyword::MERGE,
         ])
+    }
+}
+
+/// What can't stand in a figure.
+enum NoFigure {
+    Query,
+    /// Where its name begins.
+    Qualified(Location),
+}
+
+/// Collects the columns that an expression names.
+#[derive(Default)]
+struct ColumnFinder {
+    columns: Vec<(String, Location)>,
+}
+
+impl Visitor for ColumnFinder {
+    type Break = NoFigure;
+
+    fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<Self::Break> {
+        ControlFlow::Break(NoFigure::Query)
+    }
+
+    fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<Self::Break> {
+        match expression {
+            Expr::Identifier(name) => {
+                let text = match name.quote_style {
+                    None => name.value.to_lowercase(),
+                    Some(_) => name.value.clone(),
+                };
+                self.columns.push((text, name.span.start));
+                ControlFlow::Continue(())
+            }
+            Expr::CompoundIdentifier(names) => ControlFlow::Break(NoFigure::Qualified(
+                names
+                    .first()
+                    .map_or(Location { line: 1, column: 1 }, |name| name.span.start),
+            )),
+            _ => ControlFlow::Continue(()),
+        }
     }
 }
 

@@ -73,9 +73,13 @@ fn verdict(validation: &Validation) -> String {
     let failed = checks(validation)
         .filter(|(_, check)| !check.passed)
         .count();
+    let whole = validation
+        .migration
+        .iter()
+        .any(|check| check.name == "entities");
     let (good, bad) = if !validation.complete {
         ("valid", "NOT FINISHED")
-    } else if validation.migration.is_empty() {
+    } else if !whole {
         ("valid", "NOT VALID")
     } else {
         ("the migration is complete and valid", "NOT COMPLETE")

@@ -15,6 +15,7 @@ use super::fields::{Fields, cast};
 use super::transfer::{self, Limit, base, integer_width, is_text};
 use super::{EntityModel, KeyRule, MergeRule, Model, Output, OutputRule};
 use crate::error::Result;
+use crate::validate::invariant_problems;
 
 /// The model with all problems that were found; unusable when one of them is an error.
 #[derive(Debug)]
@@ -67,6 +68,10 @@ pub(crate) async fn resolve(
         if let Some(model) = resolver.run().await? {
             entities.insert(entity.name.clone(), model);
         }
+    }
+    // What is wrong with an entity would be told again of every invariant about it.
+    if !problems.has_errors() {
+        problems.extend(invariant_problems(project, source, target).await?);
     }
     Ok(Resolution {
         model: Model {

@@ -143,6 +143,11 @@ impl<'a> Databases<'a> {
         describe(&self.target_beside, query).await
     }
 
+    /// A session beside the view of the source, for questions about queries.
+    pub(super) fn beside_source(&self) -> &Session {
+        &self.source_beside
+    }
+
     /// A session for constants: the target reads them as it would read what is written to it.
     pub(super) fn beside_target(&self) -> &Session {
         &self.target_beside

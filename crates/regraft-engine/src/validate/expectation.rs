@@ -275,7 +275,7 @@ pub(super) fn key_expectation<'a>(subject: &Subject<'a>) -> Option<Expectation<'
 }
 
 /// The expressions that a rule is made of.
-fn expressions(rule: &Rule) -> Vec<&Sql> {
+pub(super) fn expressions(rule: &Rule) -> Vec<&Sql> {
     fn of_object(object: &JsonObject) -> Vec<&Sql> {
         object
             .fields
@@ -454,7 +454,7 @@ fn type_name(of: &Type) -> String {
 }
 
 /// The SQL that builds a JSON object.
-fn json_object(object: &JsonObject) -> String {
+pub(super) fn json_object(object: &JsonObject) -> String {
     // 100 arguments at most (FUNC_MAX_ARGS).
     let parts: Vec<String> = object.fields.chunks(50).map(json_part).collect();
     if parts.is_empty() {

@@ -6,9 +6,10 @@ use std::time::Duration;
 use regraft_ledger::ValidationRecord;
 use regraft_pg::Session;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::invariants::{Checked, InvariantOutcome};
 use super::options::{Method, ValidationType};
 use crate::error::Result;
 
@@ -22,10 +23,13 @@ pub struct Validation {
     pub validation_id: String,
     /// Entity by entity, parents first.
     pub entities: Vec<EntityValidation>,
-    /// The checks of the migration as a whole: `entities`, `runs`, `quarantine` and `catalog`;
-    /// empty unless it was the final validation.
+    /// The checks of the migration as a whole: `entities`, `runs`, `quarantine` and `catalog` in
+    /// the final validation, and `invariants` where the selection has any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub migration: Vec<Check>,
+    /// The invariants that were checked, in the order of their files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub invariants: Vec<InvariantOutcome>,
     /// What nobody looked at, by name and with the reason.
     pub not_checked: Vec<String>,
     /// Whether it came to its end: false when the time was over, or a privilege missing.
@@ -69,13 +73,14 @@ pub struct Check {
     /// - `entities`: every entity of the project was migrated by a run that finished;
     /// - `runs`: no run is unfinished, and every account of every run balances;
     /// - `quarantine`: what is left behind is within the project's limit;
-    /// - `catalog`: the target declares what it did when the latest migration finished.
+    /// - `catalog`: the target declares what it did when the latest migration finished;
+    /// - `invariants`: the project's own figures are the same in both databases.
     pub name: &'static str,
     /// Whether nothing was found.
     pub passed: bool,
     /// What was looked at: source rows (`account`), rows of the table (`counts`), mappings
     /// (`mapping`), references that are not NULL (`references`), rows compared (`columns`);
-    /// entities, runs, rows in quarantine and tables for those of the migration.
+    /// entities, runs, rows in quarantine, tables and groups for those of the migration.
     pub looked_at: u64,
     /// What was found.
     pub findings: Vec<Finding>,
@@ -195,6 +200,47 @@ impl Timed {
 pub(super) struct Whole<'a> {
     pub(super) checks: &'a [Check],
     pub(super) took: Duration,
+    pub(super) invariants: &'a Checked,
+}
+
+/// The validation itself, as it is stored.
+pub(super) struct Summary<'a> {
+    pub(super) validation: &'a Validation,
+    /// Entities that could not be examined to the end.
+    pub(super) unfinished: u64,
+    /// What it was: project, program, what was asked for.
+    pub(super) context: Value,
+    /// Results older than this are deleted.
+    pub(super) keep_days: u32,
+}
+
+impl Summary<'_> {
+    /// Differences found; an entity that was not finished counts as one.
+    fn discrepancies(&self) -> u64 {
+        let of_entities = self.validation.entities.iter().flat_map(|e| &e.checks);
+        let checks = of_entities.chain(&self.validation.migration);
+        self.unfinished + checks.map(Check::rows_found).sum::<u64>()
+    }
+
+    async fn store(&self, target: &Session, validation_id: Uuid) -> Result<()> {
+        let rows: u64 = self.validation.entities.iter().map(|e| e.rows).sum();
+        let mut context = self.context.clone();
+        context["validation"] = json!(self.validation);
+        let record = ValidationRecord {
+            validation_id,
+            validation_type: regraft_ledger::SUMMARY,
+            entity: "",
+            records_validated: i64::try_from(rows).unwrap_or(i64::MAX),
+            discrepancies: i64::try_from(self.discrepancies()).unwrap_or(i64::MAX),
+            details: &json!([]),
+            #[expect(clippy::cast_possible_truncation, reason = "milliseconds for people")]
+            milliseconds: (self.validation.seconds * 1000.0) as i64,
+            context: &context,
+        };
+        regraft_ledger::record_validation(&**target, &record).await?;
+        regraft_ledger::delete_validations_before(&**target, self.keep_days).await?;
+        Ok(())
+    }
 }
 
 /// Stores the results, all of them or none.
@@ -203,8 +249,10 @@ pub(super) async fn record(
     validation_id: Uuid,
     entities: &[Timed],
     whole: &Whole<'_>,
+    summary: &Summary<'_>,
 ) -> Result<()> {
     target.batch_execute("begin").await?;
+    summary.store(target, validation_id).await?;
     if !whole.checks.is_empty() {
         let checks: Vec<&Check> = whole.checks.iter().collect();
         record_one(
@@ -216,6 +264,10 @@ pub(super) async fn record(
             whole.took,
         )
         .await?;
+    }
+    if let Some(check) = &whole.invariants.check {
+        let took = whole.invariants.took();
+        record_one(target, validation_id, "", "data_integrity", &[check], took).await?;
     }
     for timed in entities {
         for (validation_type, names, took) in timed.records() {
@@ -269,6 +321,7 @@ async fn record_one(
         discrepancies: i64::try_from(found).unwrap_or(i64::MAX),
         details: &json!(details),
         milliseconds: i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
+        context: &json!({}),
     };
     Ok(regraft_ledger::record_validation(&**target, &record).await?)
 }

@@ -263,19 +263,8 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// The number of the filter that drops a row, from 1 in file order; 0 for a row that is kept.
-    /// CASE keeps the order, so that a later condition never sees what an earlier one drops.
     fn filter_number(&self) -> String {
-        let filters = &self.entity.source.filters;
-        if filters.is_empty() {
-            return "0".to_owned();
-        }
-        let arms: String = filters
-            .iter()
-            .enumerate()
-            .map(|(i, filter)| format!("when ({}\n) is not true then {} ", filter.keep.text, i + 1))
-            .collect();
-        format!("case {arms}else 0 end")
+        filter_number(self.entity)
     }
 
     /// Every row of the source in key order: legacy id, and which filter drops it.
@@ -327,6 +316,21 @@ impl<'a> Subject<'a> {
             conditions.join("\n  and ")
         )
     }
+}
+
+/// The number of the filter that drops a row, from 1 in file order; 0 for a row that is kept.
+/// CASE keeps the order, so that a later condition never sees what an earlier one drops.
+pub(super) fn filter_number(entity: &Entity) -> String {
+    let filters = &entity.source.filters;
+    if filters.is_empty() {
+        return "0".to_owned();
+    }
+    let arms: String = filters
+        .iter()
+        .enumerate()
+        .map(|(i, filter)| format!("when ({}\n) is not true then {} ", filter.keep.text, i + 1))
+        .collect();
+    format!("case {arms}else 0 end")
 }
 
 /// The kept rows of the source that are not in quarantine, with the expressions of `list`, in key
@@ -418,7 +422,7 @@ impl<'a> KeptRows<'a> {
 }
 
 /// Whether a type is an integer under any number of domains.
-fn is_integer(of: &Type) -> bool {
+pub(super) fn is_integer(of: &Type) -> bool {
     match of.kind() {
         TypeKind::Domain(inner) => is_integer(inner),
         _ => matches!(*of, Type::INT2 | Type::INT4 | Type::INT8),

@@ -126,6 +126,9 @@ create table regraft.migration_validation_reports (
   discrepancies_found bigint not null,
   discrepancy_details jsonb not null default '[]',
   execution_time_ms   bigint not null,
+  context             jsonb not null default '{}',
   generated_at        timestamptz not null default now(),
   constraint passed_means_no_discrepancy check (validation_passed = (discrepancies_found = 0))
 );
+comment on table regraft.migration_validation_reports is 'What validations found: a row per entity and type of proof, and one of type summary for each validation as a whole. They expire by the project''s setting';
+comment on column regraft.migration_validation_reports.context is 'Of a summary: the project and the program, what was asked for, and the whole result with what was not checked';

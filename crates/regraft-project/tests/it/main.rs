@@ -4,6 +4,7 @@ mod column_diagnostics;
 mod entity_diagnostics;
 mod fixture;
 mod folder;
+mod invariants;
 mod manifest_diagnostics;
 mod model;
 mod robustness;

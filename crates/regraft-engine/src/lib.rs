@@ -23,6 +23,7 @@ mod rollback;
 mod schema;
 mod snapshot;
 mod transaction;
+mod unfinished;
 mod validate;
 
 pub use backfill::{Backfilled, backfill};

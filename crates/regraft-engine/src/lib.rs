@@ -47,6 +47,7 @@ pub use rollback::{
 };
 pub use schema::{SchemaApplied, SchemaDiff, SchemaDifference, apply_schema, diff_schema};
 pub use validate::{
-    Check, EntityValidation, Finding, Method, Validation, ValidationOptions, ValidationType,
-    validate, validate_final,
+    Check, ChildExample, ChildRecord, ColumnRecord, ColumnValue, ColumnVerdict, EntityValidation,
+    Finding, Method, ParentRecord, Reading, Record, RecordId, RecordState, SourceRow, TargetRow,
+    Validation, ValidationOptions, ValidationType, check_record, validate, validate_final,
 };

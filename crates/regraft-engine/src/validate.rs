@@ -23,6 +23,7 @@ mod merges;
 mod options;
 mod parents;
 mod pass;
+mod record;
 mod references;
 mod report;
 mod rows;
@@ -35,6 +36,10 @@ use regraft_project::Selection;
 use uuid::Uuid;
 
 pub use options::{Method, ValidationOptions, ValidationType};
+pub use record::{
+    ChildExample, ChildRecord, ColumnRecord, ColumnValue, ColumnVerdict, ParentRecord, Reading,
+    Record, RecordId, RecordState, SourceRow, TargetRow, check_record,
+};
 pub use report::{Check, EntityValidation, Finding, Validation};
 
 use account::History;

@@ -12,6 +12,7 @@ mod explain;
 mod mapping;
 mod quarantine;
 mod rebuild;
+mod record;
 mod report;
 mod run;
 mod schema;
@@ -43,6 +44,10 @@ pub use quarantine::{
 pub use rebuild::{
     Candidate, MappingDrift, PROVEN, create_proven, encode_proven, mapping_drift, no_longer_merged,
     prove_merged, proven_copy_statement, rebuilding_runs, replace_mappings,
+};
+pub use record::{
+    RowBatch, RowChange, RowMapping, RowState, changes_of_row, entities_of_key, mappings_of_key,
+    mappings_of_row, row_batch, row_states,
 };
 pub use report::{ValidationRecord, record_validation};
 pub use run::{

@@ -454,7 +454,7 @@ fn type_name(of: &Type) -> String {
 }
 
 /// The SQL that builds a JSON object.
-fn json_object(object: &JsonObject) -> String {
+pub(super) fn json_object(object: &JsonObject) -> String {
     // 100 arguments at most (FUNC_MAX_ARGS).
     let parts: Vec<String> = object.fields.chunks(50).map(json_part).collect();
     if parts.is_empty() {

@@ -294,3 +294,44 @@ fn a_wrong_merge_is_found() {
         "{finished}"
     );
 }
+
+/// A row that is part of another is told with that one, and that one with it.
+#[test]
+fn a_merged_row_is_told_with_the_row_it_is_part_of() {
+    let town = town();
+    let rehearsal = Rehearsal::new(Servers::shared(), town.path(), LEGACY);
+    migrate(&rehearsal, "bulk");
+    let record = |code, id: &str| {
+        let arguments = ["check-record", "--entity", "shops", "--legacy-id", id];
+        program(&rehearsal).json(code, &arguments)
+    };
+    let (merged, survivor) = (record(0, "50"), record(0, "7"));
+    assert_eq!(
+        (merged["state"].as_str(), survivor["state"].as_str()),
+        (Some("merged"), Some("migrated"))
+    );
+    assert_eq!(merged["mappings"][0]["merged_into"], "7");
+    assert_eq!(merged["key"], survivor["key"]);
+    assert_eq!(survivor["merged"], serde_json::json!(["47", "50"]));
+    // By the key it is the survivor that is told.
+    let key = survivor["key"].as_str().expect("a key");
+    let by_key =
+        program(&rehearsal).json(0, &["check-record", "--entity", "shops", "--uuid-id", key]);
+    assert_eq!(by_key, survivor);
+    // Sales of all three are sales of the one row.
+    let sales = &survivor["children"][0];
+    assert_eq!(
+        (&sales["source_rows"], &sales["target_rows"]),
+        (&9.into(), &9.into()),
+        "{sales}"
+    );
+    assert_eq!(record(1, "43")["state"], "blocked");
+    rehearsal.modern("update regraft.migration_mappings set merged_into = '8' where entity = 'shops' and legacy_id = '50'");
+    let told = record(1, "50");
+    assert!(
+        told["problems"]
+            .to_string()
+            .contains("merged into another row than the merge rule says"),
+        "{told}"
+    );
+}

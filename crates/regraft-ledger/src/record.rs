@@ -25,7 +25,8 @@ pub struct RowMapping {
     pub batch: i32,
     /// The run that noted what both sides agree on, where that is a later one.
     pub agreed_run: Option<String>,
-    /// The transaction that wrote the mapping as it is now (`xmin`).
+    /// The transaction that wrote the mapping as it is now (`xmin`). What was written
+    /// after a savepoint has a number of its own, beside its transaction's.
     pub transaction: String,
 }
 

@@ -126,26 +126,46 @@ fn source(record: &Record, width: usize) -> String {
         }
         out.push_str(&table.render(width, 2));
     }
+    if !row.unread.is_empty() {
+        let line = format!("not read by the project: {}", row.unread.join(", "));
+        let _ = writeln!(
+            out,
+            "  {}",
+            figures::wrap(&line, width.saturating_sub(2), 4)
+        );
+    }
     out
 }
 
 fn columns(record: &Record, width: usize) -> String {
-    let any = record.target.is_some() || record.source.is_some();
-    if !any {
+    let (from, held) = (
+        record.with_values && record.source.is_some(),
+        record.target.is_some(),
+    );
+    if !(from || held) || record.columns.is_empty() {
         return String::new();
     }
     let mut table = Table::new().text("column");
-    if record.with_values {
-        table = table.text("the source gives").text("the target holds");
+    if from {
+        table = table.text("the source gives");
     }
-    table = table.text("");
+    if held {
+        if record.with_values {
+            table = table.text("the target holds");
+        }
+        table = table.text("is it right");
+    }
     for column in &record.columns {
         let mut cells = vec![text(&column.column)];
-        if record.with_values {
+        if from {
             cells.push(read(column.source.as_ref()));
-            cells.push(read(column.target.as_ref()));
         }
-        cells.push(verdict(column));
+        if held {
+            if record.with_values {
+                cells.push(read(column.target.as_ref()));
+            }
+            cells.push(verdict(column));
+        }
         table.row(cells);
     }
     table.render(width, 2)
@@ -177,6 +197,9 @@ fn shown(value: Option<&str>) -> (String, Tone) {
     let Some(value) = value else {
         return ("NULL".to_owned(), Tone::Quiet);
     };
+    if value.is_empty() {
+        return ("(empty)".to_owned(), Tone::Quiet);
+    }
     let visible = super::written::plain(value);
     match visible.char_indices().nth(LONGEST) {
         Some((at, _)) => text(format!("{}…", &visible[..at])),
@@ -185,33 +208,26 @@ fn shown(value: Option<&str>) -> (String, Tone) {
 }
 
 fn rules(record: &Record, width: usize) -> String {
-    let mut table = Table::new()
-        .text("column")
-        .text("rule")
-        .text("read from the source")
-        .text("values are")
-        .text("written in");
+    if record.columns.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new().text("column").text("rule").text("written in");
     for column in &record.columns {
-        let provenance = column
-            .provenance
-            .map_or_else(String::new, |p| p.to_string());
-        let expressions: Vec<String> = column
+        let mut rule = column.rule.clone();
+        if let Some(provenance) = column.provenance {
+            let _ = write!(rule, " ({provenance})");
+        }
+        let read: Vec<String> = column
             .expressions
             .iter()
-            .map(|sql| shown(Some(sql)).0)
+            .map(|sql| shown(Some(&sql.replace('\n', " "))).0)
             .collect();
-        table.row(vec![
-            text(&column.column),
-            text(&column.rule),
-            text(expressions.join("; ")),
-            text(provenance),
-            text(&column.place),
-        ]);
+        if !read.is_empty() {
+            let _ = write!(rule, ": {}", read.join("; "));
+        }
+        table.row(vec![text(&column.column), text(rule), text(&column.place)]);
     }
-    match record.columns.is_empty() {
-        true => String::new(),
-        false => table.render(width, 2),
-    }
+    table.render(width, 2)
 }
 
 fn parents(parents: &[ParentRecord], width: usize) -> String {
@@ -392,10 +408,10 @@ fn children(children: &[ChildRecord], width: usize) -> String {
     let mut table = Table::new()
         .text("entity")
         .text("column")
-        .number("in the source")
+        .number("source")
         .number("kept")
-        .number("left behind")
-        .number("in the target")
+        .number("behind")
+        .number("target")
         .text("legacy ids");
     for child in children {
         let examples: Vec<String> = child.examples.iter().map(example).collect();

@@ -28,7 +28,8 @@ use relatives::{Family, parent_problem};
 use standing::Standing;
 
 /// The whole life of one row of an entity. `values` asks for the values of the row itself, which are
-/// in the result then, and nowhere else. What is wrong with the row is in the result, not an error.
+/// in the result then, and nowhere else. What is wrong with the row is in the result, not an error;
+/// it is looked at once more, in later views of both databases, before it is told.
 ///
 /// # Errors
 /// [`Kind::Usage`] for an entity that the project doesn't have, or a legacy id that can't be one of
@@ -39,6 +40,14 @@ pub async fn check_record(
     id: &RecordId,
     values: bool,
 ) -> Result<Record> {
+    let told = tell(context, entity, id, values).await?;
+    if told.passed {
+        return Ok(told);
+    }
+    tell(context, entity, id, values).await
+}
+
+async fn tell(context: &Context, entity: &str, id: &RecordId, values: bool) -> Result<Record> {
     let databases = Databases::open(context, None).await?;
     let project = &context.project;
     let spaces = IdSpaces::read(project, &databases).await?;
@@ -247,13 +256,20 @@ impl Inquiry<'_> {
             record.columns.push(rule.record);
         }
         if there {
+            let read = rules::names_read(self.subject);
+            let (mut values, unread): (Vec<_>, Vec<_>) = reader
+                .whole_row()
+                .await?
+                .into_iter()
+                .partition(|value| read.contains(&value.column.to_lowercase()));
+            if !self.values {
+                values.clear();
+            }
             record.source = Some(SourceRow {
                 rows: standing.source_rows,
                 filter: standing.filter.clone(),
-                values: match self.values {
-                    true => reader.whole_row().await?,
-                    false => Vec::new(),
-                },
+                values,
+                unread: unread.into_iter().map(|value| value.column).collect(),
             });
             let entity = self.subject.entity;
             record.parents = self.family.parents(entity, &reader).await?;

@@ -102,9 +102,12 @@ pub struct SourceRow {
     pub rows: u64,
     /// The filter that drops it.
     pub filter: Option<String>,
-    /// Every column of the FROM list, of all its tables; empty where values were not asked for.
+    /// The columns of its FROM list that the project reads; empty where values were not asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<ColumnValue>,
+    /// The names of those that it doesn't read; their values are nobody's business here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<String>,
 }
 
 /// What an expression gives for the row.
@@ -179,7 +182,8 @@ pub struct ParentRecord {
 pub struct TargetRow {
     /// Its key.
     pub key: Uuid,
-    /// The transaction that wrote the row as it is now (`xmin`).
+    /// The transaction that wrote the row as it is now (`xmin`). What was written
+    /// after a savepoint has a number of its own, beside its transaction's.
     pub transaction: String,
     /// Every column; empty where values were not asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -1,6 +1,8 @@
 //! The rules of an entity's columns in words, with the place where each is written.
 
-use regraft_project::{KeyStrategy, Missing, Project, Rule, Span, Sql};
+use std::collections::BTreeSet;
+
+use regraft_project::{KeyStrategy, Missing, Project, Provenance, Rule, Span, Sql};
 
 use super::document::{ColumnRecord, ColumnVerdict};
 use crate::validate::expectation::json_object;
@@ -47,6 +49,9 @@ pub(super) fn rules(project: &Project, subject: &Subject<'_>) -> Vec<Applied> {
             described,
             sql,
         );
+        if column.provenance == Provenance::Copied {
+            rule.record.rule = "the column as it is".to_owned();
+        }
         rule.record.provenance = Some(column.provenance);
         rules.push(rule);
     }
@@ -103,7 +108,7 @@ fn column_rule(rule: &Rule) -> (Described, Option<String>) {
         Rule::Json(object) => {
             let sql = json_object(object);
             let described = Described {
-                words: format!("a JSON object of {} fields", object.fields.len()),
+                words: "a JSON object".to_owned(),
                 expressions: vec![tidy(&sql)],
             };
             (described, Some(sql))
@@ -150,10 +155,71 @@ fn one(words: String, sql: Option<&Sql>) -> (Described, Option<String>) {
     (described, sql.map(|sql| sql.text.clone()))
 }
 
-/// SQL in one line, where that doesn't change what it means.
+/// SQL in one line: blanks and line ends outside of quotes are one blank. With a comment in it, it
+/// stays as it is.
 fn tidy(sql: &str) -> String {
-    if sql.contains("--") || sql.contains('\'') {
+    if sql.contains("--") {
         return sql.trim().to_owned();
     }
-    sql.split_whitespace().collect::<Vec<_>>().join(" ")
+    let (mut out, mut quote) = (String::with_capacity(sql.len()), None);
+    for c in sql.trim().chars() {
+        match quote {
+            Some(open) if c == open => quote = None,
+            None if matches!(c, '\'' | '"') => quote = Some(c),
+            None if c.is_whitespace() => {
+                if !out.ends_with(' ') {
+                    out.push(' ');
+                }
+                continue;
+            }
+            _ => {}
+        }
+        out.push(c);
+    }
+    out.replace(" )", ")")
+}
+
+/// Every identifier in the SQL that an entity reads its rows with, in lower case. Names that only
+/// occur in texts are among them, which does no harm.
+pub(super) fn names_read(subject: &Subject<'_>) -> BTreeSet<String> {
+    let entity = subject.entity;
+    let source = &entity.source;
+    let mut texts: Vec<String> = vec![source.key.text.clone()];
+    texts.extend(source.filters.iter().map(|filter| filter.keep.text.clone()));
+    if let Some(merge) = &source.merge {
+        texts.extend(
+            merge
+                .by
+                .iter()
+                .chain(&merge.when)
+                .map(|sql| sql.text.clone()),
+        );
+    }
+    texts.extend(key_rule(&entity.target.key.strategy, &source.key).1);
+    for column in &entity.columns {
+        let (described, sql) = column_rule(&column.rule);
+        texts.extend(described.expressions);
+        texts.extend(sql);
+    }
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    texts
+        .iter()
+        .flat_map(|text| text.split(move |c| !word(c)))
+        .map(str::to_lowercase)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tidy;
+
+    #[test]
+    fn sql_is_told_in_one_line_with_its_texts_as_they_are() {
+        assert_eq!(
+            tidy("a\n  ||  'x  y'\n || \"b  c\"\n"),
+            "a || 'x  y' || \"b  c\""
+        );
+        assert_eq!(tidy("f('it''s  so',\n a\n)"), "f('it''s  so', a)");
+        assert_eq!(tidy("a -- not\n b"), "a -- not\n b");
+    }
 }

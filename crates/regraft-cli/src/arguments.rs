@@ -9,7 +9,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::style;
-use values::{dirt, examples, limit, records, rows, sampling_rate, scale, time_limit, workers};
+use values::{
+    dirt, examples, limit, records, rows, sampling_rate, scale, time_limit, uuid, workers,
+};
 
 /// Moves a living PostgreSQL database onto a new schema, and accounts for every row
 ///
@@ -100,6 +102,8 @@ pub(crate) enum Command {
     Migrate(MigrateArguments),
     /// Prove from both databases that what was migrated is complete and right
     Validate(ValidateArguments),
+    /// Tell the whole life of one row, and what is wrong with it
+    CheckRecord(CheckRecordArguments),
     /// Show what would be undone, then undo it
     Rollback(RollbackArguments),
     /// Show how far each entity is, and what is unfinished
@@ -289,6 +293,27 @@ pub(crate) enum CompareMethod {
     Stream,
     /// Let both servers add up hashes of their rows, and fetch only ranges that differ
     Sums,
+}
+
+/// Arguments of `check-record`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("row").required(true).args(["legacy_id", "uuid_id"]))]
+pub(crate) struct CheckRecordArguments {
+    /// The entity that the row is of
+    #[arg(long, value_name = "ENTITY")]
+    pub(crate) entity: String,
+    /// The row with this id in the source
+    #[arg(long, value_name = "ID", allow_negative_numbers = true)]
+    pub(crate) legacy_id: Option<String>,
+    /// The row with this key in the target
+    #[arg(long, value_name = "UUID", value_parser = uuid)]
+    pub(crate) uuid_id: Option<uuid::Uuid>,
+    /// Leave the values of the row out: they may be personal data
+    #[arg(long)]
+    pub(crate) no_values: bool,
+    /// Write the result to a file instead of standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// The kinds of proof as they are written.

@@ -2,6 +2,7 @@
 
 mod backfill;
 mod check;
+mod check_record;
 mod demo;
 mod mappings;
 mod migrate;
@@ -83,6 +84,7 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitStatu
         Command::Plan(arguments) => plan::run(invocation, &arguments).await,
         Command::Migrate(arguments) => migrate::run(invocation, &arguments).await,
         Command::Validate(arguments) => validate::run(invocation, &arguments).await,
+        Command::CheckRecord(arguments) => check_record::run(invocation, &arguments).await,
         Command::Rollback(arguments) => rollback::run(invocation, &arguments).await,
         Command::Status(arguments) => status::run(invocation, &arguments).await,
         Command::Runs(arguments) => runs::run(invocation, &arguments).await,

@@ -185,8 +185,32 @@ impl Printer {
         self.document(value);
     }
 
-    /// Asks on the terminal; `None` when nobody is there to answer.
-    pub(crate) fn ask(&self, question: &str) -> io::Result<Option<bool>> {
+    /// Asks on the terminal whether to go on.
+    ///
+    /// # Errors
+    /// An answer other than yes ([`Kind::Interrupted`]); nobody there to answer ([`Kind::Usage`]),
+    /// with `why` it is asked. `kept` says that nothing was done.
+    pub(crate) fn confirm(&self, question: &str, why: &str, kept: &str) -> Result<(), Error> {
+        match self.ask(question) {
+            Ok(Some(true)) => Ok(()),
+            Ok(Some(false)) => Err(Error::new(
+                Kind::Interrupted,
+                format!("not confirmed; {kept}"),
+            )),
+            Ok(None) => Err(Error::new(
+                Kind::Usage,
+                format!("{why}, and there is no terminal to ask on; {kept}"),
+            )
+            .hint("look at the preview, then add --yes")),
+            Err(error) => Err(Error::new(
+                Kind::Internal,
+                format!("the answer can't be read: {error}"),
+            )),
+        }
+    }
+
+    /// The answer to a question; `None` when nobody is there to answer.
+    fn ask(&self, question: &str) -> io::Result<Option<bool>> {
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return Ok(None);
         }
@@ -297,11 +321,6 @@ fn program(project: Option<&Path>) -> String {
         Some(project) => format!("{program} --project {}", project.display()),
         None => program,
     }
-}
-
-/// The error of an answer that could not be read or given.
-pub(crate) fn unanswered(error: &io::Error) -> Error {
-    Error::new(Kind::Internal, format!("the answer can't be read: {error}"))
 }
 
 /// Wraps a line for standard error.

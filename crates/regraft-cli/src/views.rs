@@ -7,6 +7,7 @@ pub(crate) mod plan;
 pub(crate) mod quarantine;
 pub(crate) mod reasons;
 pub(crate) mod receipt;
+pub(crate) mod record;
 pub(crate) mod rollback;
 pub(crate) mod runs;
 pub(crate) mod schema;

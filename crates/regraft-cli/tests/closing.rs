@@ -125,3 +125,112 @@ fn more_in_quarantine_than_the_project_allows_is_named_with_the_limit() {
     let found = verdict(&rehearsal, 1);
     assert_only(&found, &["entities: pets: it is no entity of this project"]);
 }
+
+/// Whatever command died, it is reported until its own finishes it, and nothing else begins before.
+#[test]
+fn a_run_of_any_command_that_died_is_told_of_until_it_is_finished() {
+    let village = village();
+    let rehearsal = Rehearsal::new(Servers::shared(), village.path(), LEGACY);
+    program(&rehearsal).expect(0, &["migrate"]);
+    rehearsal.legacy("update pet set weight = 5 where id = 89");
+    let retry = [
+        "quarantine",
+        "retry",
+        "--entity",
+        "pets",
+        "--legacy-id",
+        "89",
+    ];
+    let backfill = ["backfill", "--entity", "pets", "--columns", "name"];
+    let migrate = ["migrate"];
+    for (die, others, finish) in [
+        (
+            &retry[..],
+            &[&backfill[..]][..],
+            "regraft quarantine retry --entity pets",
+        ),
+        (
+            &backfill[..],
+            &[&retry[..], &migrate],
+            "regraft backfill --entity pets --columns name",
+        ),
+    ] {
+        let cut = program(&rehearsal)
+            .with("FAILPOINTS", "before-commit=3*off->return(abort)")
+            .run(die);
+        assert!(cut.signal.is_some(), "{die:?}: {cut}");
+        for other in others
+            .iter()
+            .chain([&&["mappings", "rebuild", "--yes"][..]])
+        {
+            let refused = program(&rehearsal).expect(2, other);
+            assert!(
+                refused.says("is unfinished") && refused.says(finish),
+                "{die:?}, {other:?}: {refused}"
+            );
+        }
+        let dry = program(&rehearsal).expect(2, &["migrate", "--dry-run"]);
+        assert!(dry.says(finish), "{die:?}: {dry}");
+        let status = program(&rehearsal).expect(0, &["status"]);
+        assert!(
+            status.says(finish) && status.says("no process is at work"),
+            "{die:?}: {status}"
+        );
+        let found = verdict(&rehearsal, 1);
+        assert!(
+            found.iter().any(|f| f.starts_with("runs: ")
+                && f.contains("is running with pets")
+                && f.contains(finish)),
+            "{found:#?}"
+        );
+        let line: Vec<&str> = finish.split(' ').skip(1).collect();
+        let finished = program(&rehearsal).run(&line);
+        assert!(matches!(finished.code, Some(0 | 1)), "{die:?}: {finished}");
+        let status = program(&rehearsal).json(0, &["status"]);
+        assert_eq!(status["unfinished"], serde_json::json!([]), "{die:?}");
+    }
+}
+
+/// A rollback that died, and a later run that is done: what was left is still left.
+#[test]
+fn a_rollback_that_died_is_told_of_until_nothing_of_it_is_left() {
+    let village = village();
+    let rehearsal = Rehearsal::new(Servers::shared(), village.path(), LEGACY);
+    program(&rehearsal).expect(0, &["migrate"]);
+    let cut = program(&rehearsal)
+        .with("FAILPOINTS", "before-rollback-commit=1*off->return(abort)")
+        .run(&["rollback", "--yes"]);
+    assert!(cut.signal.is_some(), "{cut}");
+    let refused = program(&rehearsal).expect(2, &["migrate"]);
+    assert!(
+        refused.says("finish it with `regraft rollback`"),
+        "{refused}"
+    );
+    // A later run that is done does not hide it.
+    rehearsal.modern(
+        "insert into regraft.migration_control (run_no, run_id, command, status)
+         values (50, 'migrate_later', 'migrate', 'done')",
+    );
+    let found = verdict(&rehearsal, 1);
+    assert!(
+        found
+            .iter()
+            .any(|f| f.starts_with("runs: rollback_")
+                && f.contains("is running with houses, people")),
+        "{found:#?}"
+    );
+    rehearsal.modern("delete from regraft.migration_control where run_no = 50");
+    // Part of the rest is not all of it.
+    program(&rehearsal).expect(0, &["rollback", "pets", "--yes"]);
+    let status = program(&rehearsal).json(0, &["status"]);
+    assert_eq!(
+        status["unfinished"][0]["left"],
+        serde_json::json!(["houses", "people"]),
+        "{status}"
+    );
+    program(&rehearsal).expect(0, &["rollback", "--yes"]);
+    let status = program(&rehearsal).json(0, &["status"]);
+    assert_eq!(status["unfinished"], serde_json::json!([]), "{status}");
+    program(&rehearsal).expect(0, &["migrate"]);
+    assert_eq!(verdict(&rehearsal, 0), Vec::<String>::new());
+}

@@ -1,8 +1,10 @@
 //! `mappings rebuild`: what the ledger lost or has wrong is brought back, when the target proves it.
 
+#![allow(clippy::print_stderr, reason = "a failed test tells its seed")]
+
 mod village;
 
-use regraft_testkit::{Dump, Legacy, Program, Rehearsal, Servers};
+use regraft_testkit::{Dice, Dump, Legacy, Program, Rehearsal, Servers};
 use serde_json::Value;
 use village::village;
 
@@ -235,20 +237,139 @@ fn random_keys_are_found_again_by_the_legacy_id() {
     assert!(refused.says("nothing tells which source row"), "{refused}");
 }
 
-/// A merged row leads to another's: proven by its own key it would look wrong.
+/// Killed between any two commits of it, the next rebuild finishes, and nothing else may begin before.
 #[test]
-fn entities_with_a_rule_of_merging_are_left_as_they_are_and_named() {
-    let rehearsal = Rehearsal::new(Servers::shared(), &regraft_testkit::dispatch(), LEGACY);
-    let finished = program(&rehearsal)
-        .with("BATCH_SIZE", "5000")
-        .run(&["migrate", "offices"]);
-    assert!(matches!(finished.code, Some(0 | 1)), "{finished}");
+fn a_rebuild_that_was_killed_is_finished_by_the_next() {
+    let village = village();
+    let first = Rehearsal::new(Servers::shared(), village.path(), LEGACY);
+    let before = migrated_and_robbed(&first);
+    rebuild(&first, 0, &["--yes"]);
+    assert_eq!(first.modern_rows(MAPPINGS), before);
+    for (point, times) in [
+        ("before-commit", 4),
+        ("after-commit", 4),
+        ("before-finish", 1),
+    ] {
+        for n in 0..times {
+            let rehearsal = first.again();
+            migrated_and_robbed(&rehearsal);
+            let failpoint = format!("{point}={n}*off->return(abort)");
+            let cut = program(&rehearsal)
+                .with("FAILPOINTS", &failpoint)
+                .run(&["mappings", "rebuild", "--yes"]);
+            assert!(cut.signal.is_some(), "{failpoint}: {cut}");
+            finish_rebuilding(&rehearsal, &before, &failpoint);
+        }
+    }
+}
+
+/// The same at random moments.
+#[test]
+fn a_rebuild_that_was_killed_at_random_is_finished_by_the_next() {
+    let mut dice = Dice::from_environment();
+    eprintln!("REGRAFT_TEST_SEED={}", dice.seed());
+    let village = village();
+    let first = Rehearsal::new(Servers::shared(), village.path(), LEGACY);
+    let before = migrated_and_robbed(&first);
+    let calm = program(&first).run(&["mappings", "rebuild", "--yes"]);
+    assert_eq!(calm.code, Some(0), "{calm}");
+    for _ in 0..5 {
+        let rehearsal = first.again();
+        migrated_and_robbed(&rehearsal);
+        let moment = dice.moment(calm.time);
+        program(&rehearsal)
+            .start(&["mappings", "rebuild", "--yes"])
+            .kill_after(moment);
+        let what = format!("seed {}, killed after {moment:?}", dice.seed());
+        finish_rebuilding(&rehearsal, &before, &what);
+    }
+}
+
+/// Migrates, and loses the mappings of all entities; what they were.
+#[track_caller]
+fn migrated_and_robbed(rehearsal: &Rehearsal<'_>) -> Vec<Vec<String>> {
+    program(rehearsal).expect(0, &["migrate"]);
     let before = rehearsal.modern_rows(MAPPINGS);
-    let rebuilt = rebuild(&rehearsal, 1, &["offices", "--yes"]);
-    let found = &entity(&rebuilt, "offices")["findings"][0]["what"];
-    assert!(
-        found.as_str().unwrap().contains("merged by a rule"),
-        "{found}"
+    rehearsal.modern("truncate regraft.migration_mappings");
+    before
+}
+
+#[track_caller]
+fn finish_rebuilding(rehearsal: &Rehearsal<'_>, before: &[Vec<String>], what: &str) {
+    let open = rehearsal.modern_rows(
+        "select run_id from regraft.migration_control
+         where command = 'mappings' and entity = '' and status = 'running'",
     );
-    assert_eq!(rehearsal.modern_rows(MAPPINGS), before);
+    if let [run] = open.as_slice() {
+        let status = program(rehearsal).expect(0, &["status"]);
+        assert!(status.says(&run[0]), "{what}: {status}");
+        assert!(status.says("regraft mappings rebuild"), "{what}: {status}");
+        let refused = program(rehearsal).expect(2, &["migrate"]);
+        assert!(
+            refused.says("regraft mappings rebuild"),
+            "{what}: {refused}"
+        );
+        let told = program(rehearsal).expect(1, &["validate", "--final"]);
+        assert!(
+            told.says(&format!("{} is running", run[0])),
+            "{what}: {told}"
+        );
+    }
+    rebuild(rehearsal, 0, &["--yes"]);
+    assert_eq!(rehearsal.modern_rows(MAPPINGS), before, "{what}");
+    assert_whole(rehearsal);
+}
+
+/// A rebuild of one entity says nothing of what an earlier one left of the others.
+#[test]
+fn a_rebuild_of_other_entities_does_not_finish_one_that_died() {
+    let village = village();
+    let rehearsal = Rehearsal::new(Servers::shared(), village.path(), LEGACY);
+    migrated_and_robbed(&rehearsal);
+    let cut = program(&rehearsal)
+        .with("FAILPOINTS", "after-commit=1*off->return(abort)")
+        .run(&["mappings", "rebuild", "people", "pets", "--yes"]);
+    assert!(cut.signal.is_some(), "{cut}");
+    rebuild(&rehearsal, 0, &["houses", "--yes"]);
+    let status = program(&rehearsal).json(0, &["status"]);
+    let unfinished = status["unfinished"].as_array().unwrap();
+    assert_eq!(unfinished.len(), 1, "{status}");
+    assert_eq!(unfinished[0]["command"], "mappings", "{status}");
+    assert_eq!(
+        unfinished[0]["left"],
+        serde_json::json!(["pets"]),
+        "{status}"
+    );
+    let told = program(&rehearsal).expect(1, &["validate", "--final"]);
+    assert!(told.says("is running with pets"), "{told}");
+    rebuild(&rehearsal, 0, &["people", "pets", "--yes"]);
+    assert_whole(&rehearsal);
+}
+
+/// Several legacy ids of the bundled project's offices lead to one row.
+#[test]
+fn merged_rows_are_mapped_again_to_the_row_they_are_part_of() {
+    let rehearsal = Rehearsal::new(Servers::shared(), &regraft_testkit::dispatch(), LEGACY);
+    // Two offices are under the name and at the address of a third, which can be moved.
+    rehearsal.legacy(
+        "update dispatch_office o
+         set name = upper(f.name), address = f.address, apt = f.apt, city = f.city, state = f.state, zip = f.zip
+         from (select * from dispatch_office where id = 13) f where o.id in (14, 18)",
+    );
+    let program = || program(&rehearsal).with("BATCH_SIZE", "5000");
+    let finished = program().run(&["migrate", "offices"]);
+    assert!(matches!(finished.code, Some(0 | 1)), "{finished}");
+    let mappings = "select legacy_id, new_id, source_fingerprint, column_fingerprints, run_no, batch, merged_into
+                    from regraft.migration_mappings where entity = 'offices' order by 1";
+    let before = rehearsal.modern_rows(mappings);
+    let merged = before.iter().filter(|row| !row[6].is_empty()).count();
+    assert_eq!(merged, 2, "{finished} {before:?}");
+    let validated = program().run(&["validate", "offices"]);
+    rehearsal.modern("truncate regraft.migration_mappings_offices");
+    let rebuilt = rebuild(&rehearsal, 0, &["offices", "--yes"]);
+    assert_eq!(entity(&rebuilt, "offices")["merged"], merged, "{rebuilt}");
+    assert_eq!(rehearsal.modern_rows(mappings), before);
+    assert_eq!(program().run(&["validate", "offices"]).code, validated.code);
+    let again = rebuild(&rehearsal, 0, &["offices", "--yes"]);
+    assert_eq!(again["nothing_to_do"], true, "{again}");
 }

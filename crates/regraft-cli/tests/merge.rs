@@ -196,6 +196,74 @@ fn killed_while_merging() {
     }
 }
 
+/// Lost or wrong, the mappings of merged rows come back; what the source says otherwise now is told.
+#[test]
+fn mappings_of_merged_rows_are_rebuilt() {
+    const MAPPINGS: &str =
+        "select * from regraft.migration_mappings where entity = 'shops' order by legacy_id";
+    let town = town();
+    let first = Rehearsal::new(Servers::shared(), town.path(), LEGACY);
+    let rebuild = ["mappings", "rebuild", "shops", "--yes"];
+    for meddle in [
+        "truncate regraft.migration_mappings_shops",
+        "delete from regraft.migration_mappings where merged_into is not null",
+        "delete from regraft.migration_mappings where entity = 'shops' and merged_into is null",
+        "update regraft.migration_mappings set merged_into = '8' where entity = 'shops' and legacy_id in ('41', '50')",
+        "update regraft.migration_mappings set merged_into = null where entity = 'shops' and legacy_id = '42'",
+        "update regraft.migration_mappings m set new_id = (select id from shops where legacy_id = 9)
+         where entity = 'shops' and legacy_id = '42'",
+    ] {
+        let rehearsal = first.again();
+        migrate(&rehearsal, "bulk");
+        let before = rehearsal.modern_rows(MAPPINGS);
+        let tables = Dump::of_tables(&rehearsal.modern_url());
+        rehearsal.modern(meddle);
+        let rebuilt = program(&rehearsal).json(0, &rebuild);
+        assert_eq!(rebuilt["entities"][0]["merged"], 17, "{meddle}: {rebuilt}");
+        assert_eq!(rehearsal.modern_rows(MAPPINGS), before, "{meddle}");
+        assert_eq!(merged(&rehearsal), expected(), "{meddle}");
+        Dump::of_tables(&rehearsal.modern_url()).assert_same(&tables, meddle);
+        program(&rehearsal).expect(0, &["validate", "--final"]);
+        let again = program(&rehearsal).json(0, &rebuild);
+        assert_eq!(again["nothing_to_do"], true, "{meddle}: {again}");
+    }
+}
+
+/// A row that was merged, and by the source is a row of its own now, or the other way round: which
+/// of the two is right is not for a rebuild to say.
+#[test]
+fn a_merge_that_the_source_has_changed_since_is_named_and_nothing_is_written() {
+    let town = town();
+    let rehearsal = Rehearsal::new(Servers::shared(), town.path(), LEGACY);
+    migrate(&rehearsal, "bulk");
+    rehearsal.legacy(
+        "update shop set street = 'Elsewhere' where id = 44;
+         update shop set street = 'Lane 9', unit = null where id = 21",
+    );
+    rehearsal.modern(
+        "delete from regraft.migration_mappings where entity = 'shops' and legacy_id = '8'",
+    );
+    let mappings = "select * from regraft.migration_mappings order by entity, legacy_id";
+    let before = rehearsal.modern_rows(mappings);
+    let rebuilt = program(&rehearsal).json(1, &["mappings", "rebuild", "shops", "--yes"]);
+    let found: Vec<(String, String)> = rebuilt["entities"][0]["findings"]
+        .as_array()
+        .expect("findings")
+        .iter()
+        .map(|f| (f["what"].to_string(), f["examples"].to_string()))
+        .collect();
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert!(
+        found[0].0.contains("merged into others by a rule") && found[0].1 == "[\"21\"]",
+        "{found:#?}"
+    );
+    assert!(
+        found[1].0.contains("rows of their own now") && found[1].1 == "[\"44\"]",
+        "{found:#?}"
+    );
+    assert_eq!(rehearsal.modern_rows(mappings), before);
+}
+
 /// Whoever meddles with what was merged is found out.
 #[test]
 fn a_wrong_merge_is_found() {
@@ -224,5 +292,46 @@ fn a_wrong_merge_is_found() {
     assert!(
         finished.says("merged, but by the merge rule equal to no earlier row"),
         "{finished}"
+    );
+}
+
+/// A row that is part of another is told with that one, and that one with it.
+#[test]
+fn a_merged_row_is_told_with_the_row_it_is_part_of() {
+    let town = town();
+    let rehearsal = Rehearsal::new(Servers::shared(), town.path(), LEGACY);
+    migrate(&rehearsal, "bulk");
+    let record = |code, id: &str| {
+        let arguments = ["check-record", "--entity", "shops", "--legacy-id", id];
+        program(&rehearsal).json(code, &arguments)
+    };
+    let (merged, survivor) = (record(0, "50"), record(0, "7"));
+    assert_eq!(
+        (merged["state"].as_str(), survivor["state"].as_str()),
+        (Some("merged"), Some("migrated"))
+    );
+    assert_eq!(merged["mappings"][0]["merged_into"], "7");
+    assert_eq!(merged["key"], survivor["key"]);
+    assert_eq!(survivor["merged"], serde_json::json!(["47", "50"]));
+    // By the key it is the survivor that is told.
+    let key = survivor["key"].as_str().expect("a key");
+    let by_key =
+        program(&rehearsal).json(0, &["check-record", "--entity", "shops", "--uuid-id", key]);
+    assert_eq!(by_key, survivor);
+    // Sales of all three are sales of the one row.
+    let sales = &survivor["children"][0];
+    assert_eq!(
+        (&sales["source_rows"], &sales["target_rows"]),
+        (&9.into(), &9.into()),
+        "{sales}"
+    );
+    assert_eq!(record(1, "43")["state"], "blocked");
+    rehearsal.modern("update regraft.migration_mappings set merged_into = '8' where entity = 'shops' and legacy_id = '50'");
+    let told = record(1, "50");
+    assert!(
+        told["problems"]
+            .to_string()
+            .contains("merged into another row than the merge rule says"),
+        "{told}"
     );
 }

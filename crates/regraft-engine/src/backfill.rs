@@ -8,7 +8,7 @@ mod batch;
 
 use std::sync::Arc;
 
-use regraft_ledger::{Account, Checkpoint, Mode, NewRun, Phase, Run, RunStatus};
+use regraft_ledger::{Account, Checkpoint, Mode, NewRun, OpenRun, Phase, Run, RunStatus};
 use regraft_pg::Session;
 use serde::Serialize;
 use serde_json::json;
@@ -25,6 +25,7 @@ use crate::model::{EntityModel, Model, OutputRule};
 use crate::receipt::require_ledger;
 use crate::snapshot::Snapshot;
 use crate::transaction;
+use crate::unfinished;
 use batch::Filler;
 
 /// What a backfill came to.
@@ -165,15 +166,8 @@ struct Work<'a> {
 impl Work<'_> {
     /// Takes up the backfill that was left unfinished, or begins one.
     async fn open_run(&self, detail: &serde_json::Value) -> Result<Run> {
-        for command in ["migrate", "retry"] {
-            if let Some(run) = regraft_ledger::unfinished_run(&**self.target, command).await? {
-                return Err(
-                    Error::new(Kind::Usage, format!("run {} is unfinished", run.run_id)).hint(
-                        "finish it with `regraft migrate`, or undo it with `regraft rollback`",
-                    ),
-                );
-            }
-        }
+        let project = &self.context.project;
+        unfinished::refuse_others(self.target, project, "backfill").await?;
         let unfinished = regraft_ledger::unfinished_run(&**self.target, "backfill").await?;
         let Some(run) = unfinished else {
             return transaction::run(self.target, self.dry_run, async || {
@@ -189,16 +183,13 @@ impl Work<'_> {
             || run.detail.get("project_hash") != detail.get("project_hash")
             || self.dry_run
         {
-            let of = |field: &str| run.detail["backfilled"][field].clone();
-            let columns: Vec<String> = serde_json::from_value(of("columns")).unwrap_or_default();
-            return Err(Error::new(
-                Kind::Usage,
-                format!("run {} is unfinished", run.run_id),
-            )
-            .hint(format!(
-                "finish it first, with the project as it was: `regraft backfill --entity {} --columns {}`",
-                of("entity").as_str().unwrap_or_default(),
-                columns.join(",")
+            let open = OpenRun {
+                run,
+                left: Vec::new(),
+            };
+            let finish = unfinished::finishing_command(project, &open);
+            return Err(unfinished::refused(project, &open).hint(format!(
+                "finish it first, with the project as it was: `{finish}`"
             )));
         }
         transaction::run(self.target, false, async || {

@@ -23,6 +23,7 @@ mod rollback;
 mod schema;
 mod snapshot;
 mod transaction;
+mod unfinished;
 mod validate;
 
 pub use backfill::{Backfilled, backfill};
@@ -46,6 +47,8 @@ pub use rollback::{
 };
 pub use schema::{SchemaApplied, SchemaDiff, SchemaDifference, apply_schema, diff_schema};
 pub use validate::{
-    Check, EntityValidation, Finding, InvariantOutcome, Method, Validation, ValidationOptions,
-    ValidationType, validate, validate_final,
+    Check, ChildExample, ChildRecord, ColumnRecord, ColumnValue, ColumnVerdict, EntityValidation,
+    Finding, InvariantOutcome, Method, ParentRecord, Reading, Record, RecordId, RecordState,
+    SourceRow, TargetRow, Validation, ValidationOptions, ValidationType, check_record, validate,
+    validate_final,
 };

@@ -17,7 +17,7 @@ mod unique;
 pub(crate) use batch::{EntityLoad, Progress, Worker, process, quarantined_rows, read_into};
 pub(crate) use classify::{Classifier, foreign_conditions};
 pub(crate) use doubles::Doubles;
-pub(crate) use merge::{Merged, merged, write_merged};
+pub(crate) use merge::{Merged, merged, send_merged, write_merged};
 pub(crate) use read::MappedRow;
 pub(crate) use read::{
     BatchRange, Rows, filter_examples, filters_of, parse_id, partition, planned_ranges, read_all,

@@ -11,12 +11,14 @@ use serde_json::json;
 
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
+use crate::failpoints;
 use crate::keys::Deriver;
 use crate::load::{BatchRange, partition};
 use crate::migrate::{check_same_secret, check_secret, install_ledger, lock, resolved};
 use crate::model::{EntityModel, Model};
 use crate::snapshot::Snapshot;
 use crate::transaction;
+use crate::unfinished;
 use crate::validate::Finding;
 use proof::{Proof, prove};
 
@@ -63,6 +65,8 @@ pub struct MappingsEntity {
     pub table_rows: u64,
     /// Rows that were traced to their source row.
     pub proven: u64,
+    /// Rows of the source that are merged into those by a rule.
+    pub merged: u64,
     /// Rows that name no legacy id and have no source row: the application's own.
     pub own: u64,
     /// Mappings that were right, and stay as they are.
@@ -86,7 +90,7 @@ impl MappingsEntity {
 /// touched.
 ///
 /// # Errors
-/// The project doesn't fit, or an unfinished migration is in the way ([`Kind::Usage`]); random keys
+/// The project doesn't fit, or an unfinished run of another command is in the way ([`Kind::Usage`]); random keys
 /// without a column for the legacy id; a server that can't be reached; another process at work.
 pub async fn rebuild_mappings(
     context: &Context,
@@ -109,21 +113,26 @@ pub async fn rebuild_mappings(
     install_ledger(&target, dry_run).await?;
     lock(context, &target).await?;
     check_same_secret(context, &target).await?;
-    refuse_unfinished(&target).await?;
+    unfinished::refuse_others(&target, &context.project, "mappings").await?;
     let mut work = Rebuild {
         context,
         model: &model,
         snapshot: Snapshot::take(context).await?,
         target: &target,
+        selection,
         dry_run,
         run: None,
     };
-    let result = work.entities(selection).await;
+    let result = work.entities().await;
     // Every entity that was written is whole, so the run is done even where a later one failed.
     if let Some(run) = &work.run
         && !target.is_closed()
     {
+        failpoints::reach(failpoints::BEFORE_FINISH)?;
         regraft_ledger::finish_run(&*target, run.run_no, RunStatus::Done).await?;
+    }
+    if result.is_ok() && !dry_run {
+        close_earlier(&target, selection, work.run.as_ref()).await?;
     }
     let run_id = work.run.map(|run| run.run_id);
     if dry_run && !target.is_closed() {
@@ -141,18 +150,25 @@ pub async fn rebuild_mappings(
     })
 }
 
-async fn refuse_unfinished(target: &Session) -> Result<()> {
-    match regraft_ledger::unfinished_run(&**target, "migrate").await? {
-        None => Ok(()),
-        Some(run) => Err(Error::new(
-            Kind::Usage,
-            format!(
-                "run {} is unfinished: its mappings are still being written",
-                run.run_id
-            ),
-        )
-        .hint("finish it with `regraft migrate`, or undo it with `regraft rollback`")),
+/// Ends earlier rebuildings that died, where this one went through all that they were about. What
+/// they wrote is whole: each entity is one transaction.
+async fn close_earlier(target: &Session, selection: &Selection, this: Option<&Run>) -> Result<()> {
+    let done: Vec<&str> = selection
+        .entities()
+        .iter()
+        .map(|step| step.entity.as_str())
+        .collect();
+    for open in regraft_ledger::open_runs(&**target).await? {
+        let run = &open.run;
+        let other = this.is_none_or(|this| this.run_no != run.run_no);
+        if run.command == "mappings"
+            && other
+            && unfinished::entities(run).all(|entity| done.contains(&entity))
+        {
+            regraft_ledger::finish_run(&**target, run.run_no, RunStatus::Done).await?;
+        }
     }
+    Ok(())
 }
 
 struct Rebuild<'a> {
@@ -160,15 +176,16 @@ struct Rebuild<'a> {
     model: &'a Model,
     snapshot: Snapshot,
     target: &'a Session,
+    selection: &'a Selection,
     dry_run: bool,
     /// Begun when there is something to write.
     run: Option<Run>,
 }
 
 impl Rebuild<'_> {
-    async fn entities(&mut self, selection: &Selection) -> Result<Vec<MappingsEntity>> {
+    async fn entities(&mut self) -> Result<Vec<MappingsEntity>> {
         let mut done = Vec::new();
-        for step in selection.entities() {
+        for step in self.selection.entities() {
             let Some(model) = self.model.entities.get(&step.entity) else {
                 continue;
             };
@@ -184,9 +201,6 @@ impl Rebuild<'_> {
 
     /// One entity in one transaction: candidates, proof, comparison, and what has to change.
     async fn entity(&mut self, model: &EntityModel) -> Result<MappingsEntity> {
-        if model.merge.is_some() {
-            return Ok(not_rebuilt(model));
-        }
         let size = self.context.settings.batch_size;
         let ranges = partition(&self.snapshot.session, model, size, &[]).await?;
         let target = self.target;
@@ -242,7 +256,7 @@ impl Rebuild<'_> {
                 ),
             ));
         }
-        let rows = i64::try_from(outcome.proven).unwrap_or(i64::MAX);
+        let rows = i64::try_from(outcome.proven + outcome.merged).unwrap_or(i64::MAX);
         let record = BatchRecord {
             batch: 1,
             low_key: ranges
@@ -264,7 +278,9 @@ impl Rebuild<'_> {
     }
 
     async fn begin(&self) -> Result<Run> {
+        let steps = self.selection.entities().iter();
         let mut detail = json!({
+            "entities": steps.map(|step| step.entity.as_str()).collect::<Vec<_>>(),
             "project": self.context.project.manifest().name,
             "project_hash": self.context.project.hash(),
             "snapshot": self.snapshot.position,
@@ -295,29 +311,11 @@ fn outcome(model: &EntityModel, proof: Proof, drift: MappingDrift) -> MappingsEn
         entity: model.name.clone(),
         table_rows: proof.table_rows,
         proven: proof.proven,
+        merged: proof.merged,
         own: proof.own,
         right: drift.right.unsigned_abs(),
         wrong: drift.wrong.unsigned_abs(),
         missing: drift.missing.unsigned_abs(),
         findings: proof.findings,
-    }
-}
-
-/// A row that was merged has the mapping of another's row, which a proof by its own key would take
-/// for wrong: such entities are left as they are, and that is said.
-fn not_rebuilt(model: &EntityModel) -> MappingsEntity {
-    MappingsEntity {
-        entity: model.name.clone(),
-        table_rows: 0,
-        proven: 0,
-        own: 0,
-        right: 0,
-        wrong: 0,
-        missing: 0,
-        findings: vec![Finding {
-            what: "its rows are merged by a rule: nothing was looked at, and its mappings are left as they are".to_owned(),
-            rows: 1,
-            examples: Vec::new(),
-        }],
     }
 }

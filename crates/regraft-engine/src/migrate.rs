@@ -66,11 +66,12 @@ pub(crate) struct Engine<'a> {
     pub(crate) gate: Arc<RwLock<()>>,
 }
 
-/// Moves the selected entities. An earlier run that was left unfinished is taken up and finished
-/// first, as part of this one.
+/// Moves the selected entities. An earlier migration or retry that was left unfinished is taken up
+/// and finished first, as part of this one.
 ///
 /// # Errors
-/// The project or its plan doesn't fit ([`Kind::Usage`]); a server can't be reached; another
+/// The project or its plan doesn't fit, or a run of another command is unfinished
+/// ([`Kind::Usage`]); a server can't be reached; another
 /// process is at work ([`Kind::Busy`]); data stands in the way; a stop was asked for
 /// ([`Kind::Interrupted`]). Whatever was committed by then stays, is in the ledger, and is where
 /// the next run goes on.
@@ -79,7 +80,9 @@ pub async fn migrate(
     selection: &Selection,
     options: &MigrateOptions,
 ) -> Result<Outcome> {
-    redrive::finish_unfinished(context).await?;
+    if !options.dry_run {
+        redrive::finish_unfinished(context).await?;
+    }
     run(context, selection, options, &Task::Migrate).await
 }
 

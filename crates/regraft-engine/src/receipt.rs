@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::bulk::Dropped;
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
+use crate::unfinished::finishing_command;
 
 pub use explanation::{Explanation, Figure, explain};
 
@@ -123,8 +124,8 @@ pub struct EntityReceipt {
 pub struct Status {
     /// Whether the target has a ledger.
     pub ledger_installed: bool,
-    /// The run that was begun and not finished.
-    pub unfinished: Option<UnfinishedRun>,
+    /// The runs that were begun and not finished, of every command, oldest first.
+    pub unfinished: Vec<UnfinishedRun>,
     /// The selected entities.
     pub entities: Vec<EntityStatus>,
 }
@@ -140,6 +141,10 @@ pub struct UnfinishedRun {
     pub status: String,
     /// Whether a process is at work on the target.
     pub working: bool,
+    /// What to type to have it finished.
+    pub finish: String,
+    /// Entities of it that are not done.
+    pub left: Vec<String>,
     /// Where its entities stand.
     pub entities: Vec<Checkpoint>,
     /// Tables whose indexes and constraints are still off.
@@ -361,7 +366,7 @@ pub async fn quarantine_summary(context: &Context) -> Result<Vec<ReasonCount>> {
     Ok(regraft_ledger::quarantine_summary(&*target).await?)
 }
 
-/// Where the selected entities and an unfinished run stand.
+/// Where the selected entities and the unfinished runs stand.
 ///
 /// # Errors
 /// A target that can't be reached.
@@ -370,7 +375,7 @@ pub async fn status(context: &Context, selection: &Selection) -> Result<Status> 
     let installed = regraft_ledger::installed_version(&*target).await?.is_some();
     let mut status = Status {
         ledger_installed: installed,
-        unfinished: None,
+        unfinished: Vec::new(),
         entities: Vec::new(),
     };
     if !installed {
@@ -401,27 +406,31 @@ fn untouched(context: &Context, entity: &str) -> EntityStatus {
     }
 }
 
-async fn unfinished(target: &Session, project: &Project) -> Result<Option<UnfinishedRun>> {
-    let Some(run) = regraft_ledger::unfinished_run(&**target, "migrate").await? else {
-        return Ok(None);
-    };
-    let working = !regraft_ledger::run_lock(&**target).await?;
-    let entities = regraft_ledger::checkpoints(&**target, run.run_no).await?;
-    let indexes_off = entities
-        .iter()
-        .filter(|c| {
+async fn unfinished(target: &Session, project: &Project) -> Result<Vec<UnfinishedRun>> {
+    let open = regraft_ledger::open_runs(&**target).await?;
+    let working = !open.is_empty() && !regraft_ledger::run_lock(&**target).await?;
+    let mut unfinished = Vec::with_capacity(open.len());
+    for open in open {
+        let entities = regraft_ledger::checkpoints(&**target, open.run.run_no).await?;
+        let off = |c: &&Checkpoint| {
             serde_json::from_value::<Vec<Dropped>>(c.dropped.clone()).is_ok_and(|d| !d.is_empty())
-        })
-        .map(|c| table_of(project, &c.entity))
-        .collect();
-    Ok(Some(UnfinishedRun {
-        run_id: run.run_id,
-        command: run.command,
-        status: run.status.as_str().to_owned(),
-        working,
-        entities,
-        indexes_off,
-    }))
+        };
+        unfinished.push(UnfinishedRun {
+            finish: finishing_command(project, &open),
+            indexes_off: entities
+                .iter()
+                .filter(off)
+                .map(|c| table_of(project, &c.entity))
+                .collect(),
+            run_id: open.run.run_id,
+            command: open.run.command,
+            status: open.run.status.as_str().to_owned(),
+            working,
+            left: open.left,
+            entities,
+        });
+    }
+    Ok(unfinished)
 }
 
 async fn entity_status(

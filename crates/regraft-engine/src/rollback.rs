@@ -1,8 +1,8 @@
 //! `rollback`: undoes what named runs wrote, and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use regraft_ledger::{NewRun, RunStatus};
+use regraft_ledger::{NewRun, Run, RunStatus};
 use regraft_pg::Session;
 use regraft_pg::catalog::{Catalog, Table};
 use regraft_pg::quote::ident;
@@ -405,7 +405,7 @@ pub async fn rollback(context: &Context, what: &RollbackTarget) -> Result<Rollba
         return Err(Error::new(Kind::Data, obstacle.clone())
             .hint("add --with-dependents to undo what refers to it too; nothing was undone"));
     }
-    let detail = json!({ "runs": preview.runs, "entities": parts.iter().map(|p| &p.step.entity).collect::<Vec<_>>() });
+    let detail = detail(&preview, &parts, what);
     let run = regraft_ledger::begin_run(
         &*target,
         &NewRun {
@@ -428,12 +428,51 @@ pub async fn rollback(context: &Context, what: &RollbackTarget) -> Result<Rollba
             seconds: 0.0,
         });
     }
-    close_runs(&target, &parts).await?;
+    close_runs(&target, &undone_runs(&run)).await?;
     regraft_ledger::finish_run(&*target, run.run_no, RunStatus::Done).await?;
+    close_earlier(&target).await?;
     Ok(RollbackDone {
         run_id: run.run_id,
         steps: preview.steps,
     })
+}
+
+/// What a rollback is recorded with: what it is about, and which runs it undoes in each entity, so
+/// that what is left can be told if it dies.
+fn detail(preview: &RollbackPreview, parts: &[Part], what: &RollbackTarget) -> serde_json::Value {
+    let undoes: BTreeMap<&str, Vec<i32>> = parts
+        .iter()
+        .map(|p| {
+            let numbers = [p.numbers.as_slice(), &p.adopted].concat();
+            (p.step.entity.as_str(), numbers)
+        })
+        .collect();
+    let entities: Vec<&str> = parts.iter().map(|p| p.step.entity.as_str()).collect();
+    let mut detail = json!({ "runs": preview.runs, "entities": entities, "undoes": undoes });
+    if let RollbackTarget::Run(id) = what {
+        detail["of_run"] = json!(id);
+    }
+    detail
+}
+
+/// Ends rollbacks that died and have nothing left to undo. What they undid is whole, entity by
+/// entity, and what they left this or another rollback has undone.
+async fn close_earlier(target: &Session) -> Result<()> {
+    for open in regraft_ledger::open_runs(&**target).await? {
+        if open.run.command == "rollback" && open.left.is_empty() {
+            let number = open.run.run_no;
+            close_runs(target, &undone_runs(&open.run)).await?;
+            regraft_ledger::finish_run(&**target, number, RunStatus::Done).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The numbers of the runs that a rollback undoes.
+fn undone_runs(rollback: &Run) -> Vec<i32> {
+    let undoes = rollback.detail.get("undoes").cloned().unwrap_or_default();
+    let undoes: BTreeMap<String, Vec<i32>> = serde_json::from_value(undoes).unwrap_or_default();
+    undoes.into_values().flatten().collect()
 }
 
 /// A process that still works on one of the runs can't commit any more.
@@ -538,13 +577,8 @@ async fn restore(target: &Session, part: &Part) -> Result<()> {
 }
 
 /// A run none of whose rows are left counts as rolled back.
-async fn close_runs(target: &Session, parts: &[Part]) -> Result<()> {
-    let mut numbers: Vec<i32> = parts
-        .iter()
-        .flat_map(|p| [p.numbers.as_slice(), &p.adopted].concat())
-        .collect();
-    numbers.sort_unstable();
-    numbers.dedup();
+async fn close_runs(target: &Session, numbers: &[i32]) -> Result<()> {
+    let numbers: BTreeSet<i32> = numbers.iter().copied().collect();
     for number in numbers {
         regraft_ledger::close_if_undone(&**target, number).await?;
     }

@@ -24,6 +24,7 @@ mod merges;
 mod options;
 mod parents;
 mod pass;
+mod record;
 mod references;
 mod report;
 mod rows;
@@ -38,6 +39,10 @@ use uuid::Uuid;
 pub use invariants::InvariantOutcome;
 pub(crate) use invariants::problems as invariant_problems;
 pub use options::{Method, ValidationOptions, ValidationType};
+pub use record::{
+    ChildExample, ChildRecord, ColumnRecord, ColumnValue, ColumnVerdict, ParentRecord, Reading,
+    Record, RecordId, RecordState, SourceRow, TargetRow, check_record,
+};
 pub use report::{Check, EntityValidation, Finding, Validation};
 
 use account::History;

@@ -3,46 +3,6 @@
 use regraft_pg::Result;
 use tokio_postgres::GenericClient;
 
-/// A run that was begun and not finished.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenRun {
-    /// Its id.
-    pub run_id: String,
-    /// `running`, `interrupted` or `failed`.
-    pub status: String,
-    /// Entities of it that are not done.
-    pub entities: Vec<String>,
-}
-
-/// The runs that are not finished, oldest first. A rollback, or a rebuilding of mappings, that died
-/// is no longer open once a later run has finished: it went entity by entity, each as a whole, and
-/// what it left is the later run's.
-pub async fn open_runs(client: &impl GenericClient) -> Result<Vec<OpenRun>> {
-    let rows = client
-        .query(
-            "select r.run_id, r.status,
-                    array(select e.entity from regraft.migration_control e
-                          where e.run_no = r.run_no and e.entity <> '' and e.batch = 0
-                            and e.status not in ('done', 'rolled_back') order by e.entity)
-             from regraft.migration_control r
-             where r.entity = '' and r.batch = 0 and r.status not in ('done', 'rolled_back')
-               and not (r.command in ('rollback', 'mappings') and exists (
-                 select from regraft.migration_control l
-                 where l.entity = '' and l.batch = 0 and l.run_no > r.run_no and l.status = 'done'))
-             order by r.run_no",
-            &[],
-        )
-        .await?;
-    Ok(rows
-        .iter()
-        .map(|row| OpenRun {
-            run_id: row.get(0),
-            status: row.get(1),
-            entities: row.get(2),
-        })
-        .collect())
-}
-
 /// Accounts that don't balance, and those of entities whose finished batches add up to something
 /// else, of all runs that count: (run id, entity, rows that are too many or too few).
 pub async fn unbalanced(client: &impl GenericClient) -> Result<Vec<(String, String, i64)>> {

@@ -13,6 +13,7 @@ mod mapping;
 mod moved;
 mod quarantine;
 mod rebuild;
+mod record;
 mod report;
 mod run;
 mod schema;
@@ -26,9 +27,7 @@ pub use checkpoint::{
     Checkpoint, Mode, Phase, advance, checkpoints, open_checkpoint, set_dropped, set_phase,
     take_over,
 };
-pub use closing::{
-    OpenRun, finished_entities, open_runs, recorded_catalog, standing, taken_off, unbalanced,
-};
+pub use closing::{finished_entities, recorded_catalog, standing, taken_off, unbalanced};
 pub use explain::Figures;
 pub use mapping::{
     MappingIndex, MappingRow, MergedRow, attach_index, copy_merged_statement, copy_statement,
@@ -45,16 +44,20 @@ pub use quarantine::{
     summary as quarantine_summary,
 };
 pub use rebuild::{
-    MappingDrift, PROVEN, create_proven, encode_proven, mapping_drift, proven_copy_statement,
-    rebuilding_runs, replace_mappings,
+    Candidate, MappingDrift, PROVEN, create_proven, encode_proven, mapping_drift, no_longer_merged,
+    prove_merged, proven_copy_statement, rebuilding_runs, replace_mappings,
+};
+pub use record::{
+    RowBatch, RowChange, RowMapping, RowState, changes_of_row, entities_of_key, mappings_of_key,
+    mappings_of_row, row_batch, row_states,
 };
 pub use report::{
     SUMMARY, StoredValidation, ValidationRecord, delete_validations_before, record_validation,
     stored_validations,
 };
 pub use run::{
-    NewRun, Run, RunStatus, begin_run, close_if_undone, entities_of_run, find_run, finish_run,
-    layouts, list_runs, mark_entity_rolled_back, run_lock, runs_that_wrote, set_run_detail,
-    unfinished_run,
+    NewRun, OpenRun, Run, RunStatus, begin_run, close_if_undone, entities_of_run, find_run,
+    finish_run, layouts, list_runs, mark_entity_rolled_back, open_runs, run_lock, runs_that_wrote,
+    set_run_detail, unfinished_run,
 };
 pub use schema::{SCHEMA, VERSION, install, installed_version};

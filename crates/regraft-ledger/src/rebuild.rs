@@ -13,7 +13,8 @@ use crate::{SCHEMA, partition_name};
 
 /// The temporary table: `legacy_id`, `new_id` (NULL where it isn't known beforehand),
 /// `source_fingerprint`, `column_fingerprints`, `reason` (why the row could not be moved, NULL for
-/// none) and `proven`.
+/// none), `merged_into` (the legacy id of the row it is part of, NULL for a row of its own) and
+/// `proven`.
 pub const PROVEN: &str = "pg_temp.regraft_proven";
 
 /// How the mappings of an entity differ from the proven rows.
@@ -35,7 +36,8 @@ pub async fn create_proven(client: &impl GenericClient) -> Result<()> {
             "drop table if exists {PROVEN};
              create temp table regraft_proven (
                legacy_id text collate \"C\" not null, new_id uuid, source_fingerprint uuid not null,
-               column_fingerprints bytea not null, reason text, proven boolean not null default false)"
+               column_fingerprints bytea not null, reason text, merged_into text collate \"C\",
+               proven boolean not null default false)"
         ))
         .await?;
     Ok(())
@@ -44,26 +46,72 @@ pub async fn create_proven(client: &impl GenericClient) -> Result<()> {
 /// The COPY statement that takes rows of the temporary table.
 pub fn proven_copy_statement() -> String {
     format!(
-        "copy {PROVEN} (legacy_id, new_id, source_fingerprint, column_fingerprints, reason) \
+        "copy {PROVEN} (legacy_id, new_id, source_fingerprint, column_fingerprints, reason, merged_into) \
          from stdin (format binary)"
     )
 }
 
+/// A row of the source, as what it should be in the target.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Candidate<'a> {
+    /// Its legacy id in text form.
+    pub legacy_id: &'a str,
+    /// Its key; `None` where only the target knows it.
+    pub new_id: Option<Uuid>,
+    /// XXH3-128 of the source row.
+    pub source_fingerprint: u128,
+    /// 32 bits of XXH3 per mapped column; none of a merged row.
+    pub column_fingerprints: &'a [u8],
+    /// Why it can't be moved.
+    pub reason: Option<&'a str>,
+    /// The legacy id of the row that it is part of.
+    pub merged_into: Option<&'a str>,
+}
+
 /// Appends a row to a block for [`proven_copy_statement`].
-pub fn encode_proven(
-    block: &mut Writer,
-    legacy_id: &str,
-    new_id: Option<Uuid>,
-    source_fingerprint: u128,
-    column_fingerprints: &[u8],
-    reason: Option<&str>,
-) {
-    block.tuple(5);
-    block.field(legacy_id.as_bytes());
-    block.optional(new_id.as_ref().map(|id| id.as_bytes().as_slice()));
-    block.field(&source_fingerprint.to_be_bytes());
-    block.field(column_fingerprints);
-    block.optional(reason.map(str::as_bytes));
+pub fn encode_proven(block: &mut Writer, row: &Candidate<'_>) {
+    block.tuple(6);
+    block.field(row.legacy_id.as_bytes());
+    block.optional(row.new_id.as_ref().map(|id| id.as_bytes().as_slice()));
+    block.field(&row.source_fingerprint.to_be_bytes());
+    block.field(row.column_fingerprints);
+    block.optional(row.reason.map(str::as_bytes));
+    block.optional(row.merged_into.map(str::as_bytes));
+}
+
+/// Proves the rows that are merged into a row which is proven itself: they have its key.
+pub async fn prove_merged(client: &impl GenericClient) -> Result<()> {
+    client
+        .batch_execute(&format!(
+            "update {PROVEN} p set proven = true, new_id = s.new_id from {PROVEN} s
+             where p.merged_into is not null and s.legacy_id = p.merged_into
+               and s.merged_into is null and s.proven"
+        ))
+        .await?;
+    Ok(())
+}
+
+/// Mappings of merged rows which by the source are rows of their own now, and have none in the
+/// target: how many, and the lowest legacy ids, `most` of them. Only the mapping tells what became
+/// of them.
+pub async fn no_longer_merged(
+    client: &impl GenericClient,
+    entity: &str,
+    most: i64,
+) -> Result<(i64, Vec<String>)> {
+    let rows = client
+        .query(
+            &format!(
+                "select m.legacy_id, count(*) over () from {} m join {PROVEN} p using (legacy_id)
+                 where m.merged_into is not null and p.merged_into is null and not p.proven
+                 order by length(m.legacy_id), m.legacy_id limit $1",
+                partition(entity)
+            ),
+            &[&most],
+        )
+        .await?;
+    let found = rows.first().map_or(0, |row| row.get(1));
+    Ok((found, rows.iter().map(|row| row.get(0)).collect()))
 }
 
 fn partition(entity: &str) -> String {
@@ -77,6 +125,7 @@ fn right(entity: &str) -> String {
            select m.ctid as place, row_number() over (partition by m.legacy_id order by m.ctid) as nth
            from {} m join {PROVEN} p on p.legacy_id = m.legacy_id and p.new_id = m.new_id
            where p.proven and octet_length(m.column_fingerprints) = octet_length(p.column_fingerprints)
+             and m.merged_into is not distinct from p.merged_into
          ) found where nth = 1",
         partition(entity)
     )
@@ -121,7 +170,8 @@ pub async fn replace_mappings(
             "delete from {partition} m where not exists (
                select from {PROVEN} p
                where p.proven and p.legacy_id = m.legacy_id and p.new_id = m.new_id
-                 and octet_length(p.column_fingerprints) = octet_length(m.column_fingerprints));
+                 and octet_length(p.column_fingerprints) = octet_length(m.column_fingerprints)
+                 and p.merged_into is not distinct from m.merged_into);
              delete from {partition} m using (
                select ctid as place, row_number() over (partition by legacy_id order by ctid) as nth
                from {partition}) d
@@ -159,9 +209,10 @@ fn replacement(partition: &str, numeric: bool) -> String {
            where p.proven and not exists (select from {partition} m where m.legacy_id = p.legacy_id)),
          batches as materialized (
            select b.run_no, b.batch, b.low_key, b.high_key,
-                  b.inserted - (select count(*) from {partition} m where m.run_no = b.run_no and m.batch = b.batch) as room
+                  b.inserted + b.merged - (select count(*) from {partition} m where m.run_no = b.run_no and m.batch = b.batch) as room
            from regraft.migration_control b
-           where b.entity = $1 and b.batch > 0 and b.command = 'migrate' and b.status = 'done' and b.inserted > 0),
+           where b.entity = $1 and b.batch > 0 and b.command = 'migrate' and b.status = 'done'
+             and b.inserted + b.merged > 0),
          hits as materialized (
            select m.legacy_id, min(b.run_no) as run_no, min(b.batch) as batch
            from batches b join missing m on {id} >= {low} and {id} <= {high}
@@ -169,9 +220,10 @@ fn replacement(partition: &str, numeric: bool) -> String {
          full_batches as (
            select h.run_no, h.batch from hits h join batches b using (run_no, batch)
            group by h.run_no, h.batch, b.room having count(*) > b.room)
-         insert into {partition} (entity, legacy_id, new_id, source_fingerprint, column_fingerprints, run_no, batch)
+         insert into {partition}
+           (entity, legacy_id, new_id, source_fingerprint, column_fingerprints, run_no, batch, merged_into)
          select $1, m.legacy_id, m.new_id, m.source_fingerprint, m.column_fingerprints,
-                coalesce(h.run_no, $2), coalesce(h.batch, 1)
+                coalesce(h.run_no, $2), coalesce(h.batch, 1), m.merged_into
          from missing m left join (
            select * from hits where (run_no, batch) not in (select run_no, batch from full_batches)
          ) h using (legacy_id)",

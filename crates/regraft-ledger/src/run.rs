@@ -159,6 +159,78 @@ pub async fn unfinished_run(client: &impl GenericClient, command: &str) -> Resul
     }
 }
 
+/// A run that was begun and not finished.
+#[derive(Debug, Clone)]
+pub struct OpenRun {
+    /// The run.
+    pub run: Run,
+    /// Entities of it that are not done: for a rollback, those that still have rows of the runs it
+    /// undoes.
+    pub left: Vec<String>,
+}
+
+/// The runs of every command that were begun and not finished, oldest first.
+pub async fn open_runs(client: &impl GenericClient) -> Result<Vec<OpenRun>> {
+    let rows = client
+        .query(
+            &format!(
+                "{SELECT} and c.status in ('running', 'interrupted', 'failed') order by c.run_no"
+            ),
+            &[],
+        )
+        .await?;
+    let mut open = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let run = read(client, row).await?;
+        let left = if run.command == "rollback" {
+            left_to_undo(client, run.run_no).await?
+        } else {
+            not_done(client, run.run_no).await?
+        };
+        open.push(OpenRun { run, left });
+    }
+    Ok(open)
+}
+
+/// The entities that a run was begun for, or has begun, and has not done.
+async fn not_done(client: &impl GenericClient, run_no: i32) -> Result<Vec<String>> {
+    let rows = client
+        .query(
+            "with run as (
+               select detail from regraft.migration_control where run_no = $1 and entity = '' and batch = 0)
+             select named.entity from (
+               select jsonb_array_elements_text(detail -> 'entities') as entity from run
+               where jsonb_typeof(detail -> 'entities') = 'array'
+               union
+               select entity from regraft.migration_control where run_no = $1 and entity <> '' and batch = 0) named
+             where not exists (
+               select from regraft.migration_control e
+               where e.run_no = $1 and e.entity = named.entity and e.batch = 0
+                 and e.status in ('done', 'rolled_back'))
+             order by 1",
+            &[&run_no],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// The entities of a rollback in which the runs it undoes still count.
+async fn left_to_undo(client: &impl GenericClient, run_no: i32) -> Result<Vec<String>> {
+    let rows = client
+        .query(
+            "select distinct e.entity
+             from regraft.migration_control r
+             cross join lateral jsonb_each(r.detail -> 'undoes') part (entity, runs)
+             join regraft.migration_control e
+               on e.entity = part.entity and e.batch = 0 and e.status <> 'rolled_back'
+                 and part.runs @> to_jsonb(e.run_no)
+             where r.run_no = $1 and r.entity = '' and r.batch = 0 order by 1",
+            &[&run_no],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// The run with this id.
 pub async fn find_run(client: &impl GenericClient, run_id: &str) -> Result<Option<Run>> {
     let row = client

@@ -67,3 +67,9 @@ fn factor(text: &str, low: f64, high: f64) -> Result<f64, String> {
         _ => Err(format!("a number from {low} to {high} is needed")),
     }
 }
+
+/// A UUID in one of its usual forms.
+pub(super) fn uuid(text: &str) -> Result<uuid::Uuid, String> {
+    uuid::Uuid::try_parse(text.trim())
+        .map_err(|_| "this is no UUID: it takes 32 hexadecimal digits".to_owned())
+}

@@ -1,15 +1,12 @@
 //! `regraft mappings`
 
-use regraft_engine::{
-    Context, Error, Kind, MappingsRebuilt, Result, merged_rows, rebuild_mappings,
-};
+use regraft_engine::{Context, MappingsRebuilt, Result, merged_rows, rebuild_mappings};
 use regraft_project::Selection;
 
 use crate::arguments::{MappingsMergedArguments, MappingsRebuildArguments};
 use crate::exit::ExitStatus;
 use crate::figures;
 use crate::invocation::{Invocation, Needs, select};
-use crate::printer::unanswered;
 use crate::progress::Step;
 use crate::views::mappings as view;
 
@@ -43,12 +40,7 @@ pub(super) async fn rebuild(
         }
         let text = view::render(&preview, invocation.printer.error_width());
         invocation.printer.note(text.trim_end());
-        if !confirmed(invocation, &preview)? {
-            return Err(Error::new(
-                Kind::Interrupted,
-                "not confirmed; nothing was written",
-            ));
-        }
+        confirm(invocation, &preview)?;
     }
     let rebuilt = work(invocation, &context, &selection, arguments.dry_run).await?;
     Ok(report(invocation, &rebuilt))
@@ -83,22 +75,16 @@ fn report(invocation: &Invocation, rebuilt: &MappingsRebuilt) -> ExitStatus {
     }
 }
 
-fn confirmed(invocation: &Invocation, preview: &MappingsRebuilt) -> Result<bool> {
+fn confirm(invocation: &Invocation, preview: &MappingsRebuilt) -> Result<()> {
     let (gone, written) = view::changes(preview);
     let question = format!(
         "\nRemove {} from the ledger and write {}?",
         figures::counted(gone, "mapping"),
         figures::counted(written, "mapping")
     );
-    let answer = invocation
-        .printer
-        .ask(&question)
-        .map_err(|error| unanswered(&error))?;
-    answer.ok_or_else(|| {
-        Error::new(
-            Kind::Usage,
-            "mappings would be replaced, and there is no terminal to ask on; nothing was written",
-        )
-        .hint("look at the preview, then add --yes")
-    })
+    invocation.printer.confirm(
+        &question,
+        "mappings would be replaced",
+        "nothing was written",
+    )
 }

@@ -180,7 +180,7 @@ fn human(listed: &Listed, narrowed: bool, limit: i64, width: usize) -> String {
     if listed.reasons.is_empty() && listed.rows.is_empty() {
         return "no rows are in quarantine".to_owned();
     }
-    let mut text = view::reasons(&listed.reasons, width);
+    let mut text = view::summary(&listed.reasons, width);
     if narrowed {
         text.push('\n');
         text.push_str(&view::rows(&listed.rows, width));

@@ -11,7 +11,6 @@ use crate::diagnostics;
 use crate::exit::ExitStatus;
 use crate::figures;
 use crate::invocation::{Invocation, Needs, select};
-use crate::printer::unanswered;
 use crate::progress::{Doing, Step};
 use crate::views::rollback as view;
 
@@ -60,11 +59,8 @@ pub(super) async fn run(
         });
         return Ok(ExitStatus::Done);
     }
-    if !arguments.yes && !confirmed(invocation, &preview)? {
-        return Err(Error::new(
-            Kind::Interrupted,
-            "not confirmed; nothing was undone",
-        ));
+    if !arguments.yes {
+        confirm(invocation, &preview)?;
     }
     let step = Step::begin(printer, "undoing");
     let done = rollback(&context, &target).await?;
@@ -89,21 +85,13 @@ fn target(project: &Project, arguments: &RollbackArguments) -> Result<RollbackTa
     }
 }
 
-fn confirmed(invocation: &Invocation, preview: &RollbackPreview) -> Result<bool> {
+fn confirm(invocation: &Invocation, preview: &RollbackPreview) -> Result<()> {
     let rows: u64 = preview.steps.iter().map(|step| step.rows).sum();
     let question = format!(
         "\nDelete {} from the target?",
         figures::counted(rows, "row")
     );
-    let answer = invocation
+    invocation
         .printer
-        .ask(&question)
-        .map_err(|error| unanswered(&error))?;
-    answer.ok_or_else(|| {
-        Error::new(
-            Kind::Usage,
-            "a rollback deletes rows, and there is no terminal to ask on; nothing was undone",
-        )
-        .hint("look at the preview, then add --yes")
-    })
+        .confirm(&question, "a rollback deletes rows", "nothing was undone")
 }

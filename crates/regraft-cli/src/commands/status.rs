@@ -25,8 +25,8 @@ pub(super) async fn run(
 
 fn next_steps(status: &Status) -> Vec<(String, &'static str)> {
     let mut steps = Vec::new();
-    if status.unfinished.as_ref().is_some_and(|run| !run.working) {
-        steps.push(("regraft migrate".to_owned(), "go on where it stopped"));
+    for run in status.unfinished.iter().filter(|run| !run.working) {
+        steps.push((run.finish.clone(), "go on where it stopped"));
     }
     if !status.ledger_installed {
         steps.push(("regraft plan".to_owned(), "what a migration would do"));

@@ -3,7 +3,7 @@
 use regraft_engine::{MappingsEntity, MappingsRebuilt};
 use regraft_ledger::MergedRow;
 
-use super::quarantine::examples;
+use super::reasons::examples;
 use crate::figures;
 use crate::style::{self, paint};
 use crate::table::{Table, count, text};
@@ -41,6 +41,7 @@ fn entities(entities: &[MappingsEntity], width: usize) -> String {
         .text("entity")
         .number("rows in the target")
         .number("traced to the source")
+        .number("merged into them")
         .number("mappings right")
         .number("wrong")
         .number("missing");
@@ -49,6 +50,7 @@ fn entities(entities: &[MappingsEntity], width: usize) -> String {
             text(&entity.entity),
             count(entity.table_rows),
             count(entity.proven),
+            count(entity.merged),
             count(entity.right),
             count(entity.wrong),
             count(entity.missing),

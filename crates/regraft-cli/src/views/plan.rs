@@ -191,7 +191,7 @@ fn predictions(plan: &Plan, width: usize) -> String {
     format!(
         "\n{}\n{}",
         paint(style::HEADING, "can't be moved as they are"),
-        quarantine::reasons(&reasons, width)
+        quarantine::summary(&reasons, width)
     )
 }
 

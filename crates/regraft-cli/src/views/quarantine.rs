@@ -3,42 +3,29 @@
 use regraft_ledger::{Bucket, QuarantineRow, ReasonCount};
 use serde_json::Value;
 
-use super::reasons::{advice, phrase, words};
+use super::reasons::{self, Reason, advice, phrase, what_to_do};
 use crate::figures;
 use crate::style::{self, paint};
 use crate::table::{Table, count, text};
 
 /// Reasons with numbers and examples, and what to do about each.
-pub(crate) fn reasons(reasons: &[ReasonCount], width: usize) -> String {
-    let merged = merged(reasons);
-    let mut out = table(&merged.iter().collect::<Vec<_>>(), width);
+pub(crate) fn summary(counts: &[ReasonCount], width: usize) -> String {
+    let merged = merged(counts);
+    let lines = merged.iter().map(|reason| Reason {
+        entity: &reason.entity,
+        rows: reason.rows,
+        code: &reason.code,
+        place: reason.place.as_deref(),
+        parent: reason.parent.as_deref(),
+        examples: &reason.examples,
+        open: reason.rows,
+    });
+    let mut out = reasons::table(lines, width);
     out.push_str(&what_to_do(
-        reasons.iter().map(|reason| reason.code.as_str()),
+        counts.iter().map(|reason| reason.code.as_str()),
         width,
     ));
     out
-}
-
-/// Reasons with numbers and examples.
-fn table(reasons: &[&ReasonCount], width: usize) -> String {
-    let mut table = Table::new()
-        .text("entity")
-        .number("rows")
-        .text("reason")
-        .text("legacy ids");
-    for reason in reasons {
-        table.row(vec![
-            text(&reason.entity),
-            count(reason.rows),
-            text(phrase(
-                &reason.code,
-                reason.place.as_deref(),
-                reason.parent.as_deref(),
-            )),
-            text(examples(&reason.examples, reason.rows)),
-        ]);
-    }
-    table.render(width, 2)
 }
 
 /// One line for each reason of an entity: the ledger counts blocked rows apart from rows in
@@ -61,39 +48,6 @@ fn merged(reasons: &[ReasonCount]) -> Vec<ReasonCount> {
         }
     }
     merged
-}
-
-/// Example ids, with dots where there are more.
-pub(crate) fn examples(ids: &[String], rows: i64) -> String {
-    let shown = ids
-        .iter()
-        .take(3)
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .join(", ");
-    if usize::try_from(rows).is_ok_and(|rows| rows > ids.len().min(3)) {
-        format!("{shown}, …")
-    } else {
-        shown
-    }
-}
-
-/// A line of advice for each code.
-pub(crate) fn what_to_do<'a>(codes: impl Iterator<Item = &'a str>, width: usize) -> String {
-    let mut codes: Vec<&str> = codes.collect();
-    codes.sort_unstable();
-    codes.dedup();
-    if codes.is_empty() {
-        return String::new();
-    }
-    let mut table = Table::new().text("code").text("what to do");
-    for code in codes {
-        table.row(vec![
-            text(code),
-            text(format!("{}: {}", words(code), advice(code))),
-        ]);
-    }
-    format!("\n{}", table.render(width, 2))
 }
 
 /// Rows of the quarantine as a list.

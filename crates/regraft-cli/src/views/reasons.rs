@@ -1,5 +1,72 @@
 //! Why rows stay behind, in words, and what can be done about it.
 
+use crate::table::{Table, count, text};
+
+/// A reason with the rows that have it.
+pub(crate) struct Reason<'a> {
+    pub(crate) entity: &'a str,
+    pub(crate) rows: i64,
+    pub(crate) code: &'a str,
+    /// The column or constraint it is about.
+    pub(crate) place: Option<&'a str>,
+    /// The parent entity, for a missing or blocked parent.
+    pub(crate) parent: Option<&'a str>,
+    /// Legacy ids of some of the `open` rows that have it now.
+    pub(crate) examples: &'a [String],
+    pub(crate) open: i64,
+}
+
+/// Reasons with numbers and examples.
+pub(crate) fn table<'a>(reasons: impl Iterator<Item = Reason<'a>>, width: usize) -> String {
+    let mut table = Table::new()
+        .text("entity")
+        .number("rows")
+        .text("reason")
+        .text("legacy ids");
+    for reason in reasons {
+        table.row(vec![
+            text(reason.entity),
+            count(reason.rows),
+            text(phrase(reason.code, reason.place, reason.parent)),
+            text(examples(reason.examples, reason.open)),
+        ]);
+    }
+    table.render(width, 2)
+}
+
+/// Example ids, with dots where there are more.
+pub(crate) fn examples(ids: &[String], rows: i64) -> String {
+    let shown = ids
+        .iter()
+        .take(3)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    if usize::try_from(rows).is_ok_and(|rows| rows > ids.len().min(3)) {
+        format!("{shown}, …")
+    } else {
+        shown
+    }
+}
+
+/// A line of advice for each code.
+pub(crate) fn what_to_do<'a>(codes: impl Iterator<Item = &'a str>, width: usize) -> String {
+    let mut codes: Vec<&str> = codes.collect();
+    codes.sort_unstable();
+    codes.dedup();
+    if codes.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new().text("code").text("what to do");
+    for code in codes {
+        table.row(vec![
+            text(code),
+            text(format!("{}: {}", words(code), advice(code))),
+        ]);
+    }
+    format!("\n{}", table.render(width, 2))
+}
+
 /// A reason as it stands in a table: `status: value not in the map`.
 pub(crate) fn phrase(code: &str, place: Option<&str>, parent: Option<&str>) -> String {
     let what = match (code, parent) {

@@ -14,8 +14,7 @@ use regraft_project::{Budget, Limits};
 pub(crate) use html::html;
 pub(crate) use markdown::markdown;
 
-use super::quarantine;
-use super::reasons::phrase;
+use super::reasons::{self, Reason};
 use super::rollback;
 use crate::figures;
 use crate::style::{self, paint};
@@ -473,42 +472,30 @@ fn left_behind(receipt: &Receipt, mark: &Marks<'_>, width: usize) -> String {
     };
     most.sort_by_key(|reason| position(reason));
     let title = format!("left behind, by reason{}", mark.of(&["reasons"]));
+    let lines = most.iter().map(|reason| Reason {
+        entity: &reason.entity,
+        rows: reason.rows,
+        code: reason.code(),
+        place: reason.place(),
+        parent: reason.parent.as_deref(),
+        examples: &reason.examples,
+        open: reason.open_now,
+    });
     let mut out = format!(
         "\n{}\n{}",
         paint(style::HEADING, title),
-        reasons(&most, width)
+        reasons::table(lines, width)
     );
     if all.len() > most.len() {
         let more = figures::counted((all.len() - most.len()) as u64, "more reason");
         let command = paint(style::LITERAL, "regraft quarantine list");
         out.push_str(&format!("  … and {more} with fewer rows: {command}\n"));
     }
-    out.push_str(&quarantine::what_to_do(
+    out.push_str(&reasons::what_to_do(
         most.iter().map(|reason| reason.code()),
         width,
     ));
     out
-}
-
-fn reasons(reasons: &[&RunReason], width: usize) -> String {
-    let mut table = Table::new()
-        .text("entity")
-        .number("rows")
-        .text("reason")
-        .text("legacy ids");
-    for reason in reasons {
-        table.row(vec![
-            text(&reason.entity),
-            count(reason.rows),
-            text(phrase(
-                reason.code(),
-                reason.place(),
-                reason.parent.as_deref(),
-            )),
-            text(quarantine::examples(&reason.examples, reason.open_now)),
-        ]);
-    }
-    table.render(width, 2)
 }
 
 #[cfg(test)]

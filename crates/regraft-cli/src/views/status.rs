@@ -14,7 +14,7 @@ pub(crate) fn render(status: &Status, width: usize) -> String {
         return "nothing was migrated into this target yet: it has no ledger".to_owned();
     }
     let mut out = entities(status, width);
-    if let Some(run) = &status.unfinished {
+    for run in &status.unfinished {
         out.push('\n');
         out.push_str(&unfinished(run, width));
     }
@@ -66,6 +66,13 @@ fn unfinished(run: &UnfinishedRun, width: usize) -> String {
         paint(style::CAUTION, "unfinished:"),
         run.run_id
     );
+    if run.entities.is_empty() {
+        if !run.left.is_empty() {
+            let line = format!("  not done: {}", figures::list(&run.left));
+            out.push_str(&format!("{}\n", figures::wrap(&line, width, 4)));
+        }
+        return out;
+    }
     let mut table = Table::new()
         .text("entity")
         .text("phase")

@@ -2,7 +2,7 @@
 
 use regraft_engine::{Check, EntityValidation, Validation};
 
-use super::quarantine::examples;
+use super::reasons::examples;
 use crate::figures;
 use crate::style::{self, paint};
 use crate::table::{Table, Tone, count, text};

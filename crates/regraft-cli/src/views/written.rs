@@ -28,3 +28,30 @@ pub(crate) fn prose(
         })
         .collect()
 }
+
+/// `text` for an HTML page, in which nothing of it is markup.
+pub(crate) fn markup_free(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in plain(text).chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn nothing_in_a_text_is_markup() {
+        assert_eq!(
+            super::markup_free("<b title=\"x\">&'\u{1b}"),
+            "&lt;b title=&quot;x&quot;&gt;&amp;&#39;\u{fffd}"
+        );
+    }
+}

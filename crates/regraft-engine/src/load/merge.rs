@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use regraft_ledger::{MappingRow, MovedFrom, Phase, Quarantined};
+use regraft_ledger::{Candidate, MappingRow, MovedFrom, Phase, Quarantined};
 use regraft_pg::Session;
 use regraft_pg::copy::{Rows as CopiedRows, Writer};
 use uuid::Uuid;
@@ -151,23 +151,68 @@ async fn rows(
     let mut rows = Vec::with_capacity(wanted.len());
     for part in wanted.chunks(AT_ONCE) {
         let ids = part.iter().map(|id| (*id).clone()).collect();
-        let query = read_rows(model, &Rows::Ids(ids));
-        let mut copied = CopiedRows::of(source, &query, model.fields.len() + 1).await?;
-        while let Some(row) = copied.next().await? {
-            let id = LegacyId::from_field(model.numeric, row.get(0))
-                .ok_or_else(|| corrupt(&model.name))?;
+        for (id, fingerprint) in fingerprints(source, model, ids).await? {
             let (Some(into), Some(batch)) = (load.merged.get(&id), batch_of(&batches, &id)) else {
                 continue;
             };
             rows.push(Row {
                 into: into.clone(),
                 batch,
-                fingerprint: xxh3_128(row.bytes()),
+                fingerprint,
                 id,
             });
         }
     }
     Ok(rows)
+}
+
+/// The fingerprints of rows of the source, in the order of their legacy ids.
+async fn fingerprints(
+    source: &Session,
+    model: &EntityModel,
+    ids: Vec<LegacyId>,
+) -> Result<Vec<(LegacyId, u128)>> {
+    let mut found = Vec::with_capacity(ids.len());
+    let query = read_rows(model, &Rows::Ids(ids));
+    let mut copied = CopiedRows::of(source, &query, model.fields.len() + 1).await?;
+    while let Some(row) = copied.next().await? {
+        let id = LegacyId::from_field(model.numeric, row.get(0));
+        let id = id.ok_or_else(|| corrupt(&model.name))?;
+        found.push((id, xxh3_128(row.bytes())));
+    }
+    Ok(found)
+}
+
+/// Sends every merged row of an entity to the table of rows to be proven, each with the row that it
+/// is merged into.
+pub(crate) async fn send_merged(
+    source: &Session,
+    target: &Session,
+    model: &EntityModel,
+    merged: &Merged,
+) -> Result<()> {
+    let mut wanted: Vec<&LegacyId> = merged.keys().collect();
+    wanted.sort_unstable();
+    let mut sink = Sink::new(target, regraft_ledger::proven_copy_statement());
+    for part in wanted.chunks(AT_ONCE) {
+        let ids = part.iter().map(|id| (*id).clone()).collect();
+        for (id, fingerprint) in fingerprints(source, model, ids).await? {
+            let Some(into) = merged.get(&id) else {
+                continue;
+            };
+            let (id, into) = (id.to_string(), into.to_string());
+            let candidate = Candidate {
+                legacy_id: &id,
+                source_fingerprint: fingerprint,
+                merged_into: Some(&into),
+                ..Candidate::default()
+            };
+            regraft_ledger::encode_proven(sink.block(), &candidate);
+            sink.send_if_full().await?;
+        }
+    }
+    sink.finish().await?;
+    Ok(())
 }
 
 fn batch_of(batches: &[PlannedRange], id: &LegacyId) -> Option<i32> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use regraft_ledger::{PROVEN, encode_proven};
+use regraft_ledger::{Candidate, PROVEN, encode_proven};
 use regraft_pg::Session;
 use regraft_pg::quote::ident;
 use tokio_postgres::Row;
@@ -12,7 +12,9 @@ use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::keys::Deriver;
 use crate::link::fingerprint_position;
-use crate::load::{BatchRange, Progress, Reason, Sink, Transformer, fingerprint_of, read_into};
+use crate::load::{
+    BatchRange, Progress, Reason, Sink, Transformer, fingerprint_of, merged, read_into, send_merged,
+};
 use crate::migrate::parent_keys;
 use crate::model::{EntityModel, KeyRule, Model};
 use crate::validate::Finding;
@@ -27,6 +29,8 @@ const AT_ONCE: i64 = 20_000;
 pub(super) struct Proof {
     pub(super) table_rows: u64,
     pub(super) proven: u64,
+    /// Rows of the source that are merged into those.
+    pub(super) merged: u64,
     pub(super) own: u64,
     pub(super) findings: Vec<Finding>,
 }
@@ -60,14 +64,19 @@ pub(super) async fn prove(
             "create index on {PROVEN} (legacy_id); create index on {PROVEN} (new_id); analyze {PROVEN}"
         ))
         .await?;
-    let findings = held.findings(target).await?;
+    let mut findings = held.findings(target).await?;
     held.mark(target).await?;
     held.later_references(target).await?;
+    if model.merge.is_some() {
+        regraft_ledger::prove_merged(&**target).await?;
+        findings.extend(no_longer_merged(target, model).await?);
+    }
     let count = |row: &Row, at: usize| row.get::<_, i64>(at).unsigned_abs();
     let row = target
         .query_one(
             &format!(
-                "select (select count(*) from {}), (select count(*) from {PROVEN} where proven), ({})",
+                "select (select count(*) from {}), (select count(*) from {PROVEN} where proven and merged_into is null), ({}),
+                        (select count(*) from {PROVEN} where proven and merged_into is not null)",
                 held.table,
                 held.own_rows()
             ),
@@ -78,6 +87,7 @@ pub(super) async fn prove(
         table_rows: count(&row, 0),
         proven: count(&row, 1),
         own: count(&row, 2),
+        merged: count(&row, 3),
         findings,
     })
 }
@@ -96,6 +106,8 @@ async fn candidates(
     let deriver = secret.map(|secret| Deriver::new(secret, &model.name));
     let shared = Arc::new(model.clone());
     let mut transformer = Transformer::new(shared, deriver, parents, Arc::default())?;
+    transformer.merged = Arc::new(merged(source, model).await?);
+    let merged = Arc::clone(&transformer.merged);
     for range in ranges {
         context.stop_requested()?;
         let mut progress = Progress::default();
@@ -113,7 +125,19 @@ async fn candidates(
         .await?;
         send(target, model, &progress).await?;
     }
-    Ok(())
+    send_merged(source, target, model, &merged).await
+}
+
+/// Mappings that only the ledger can speak for: taking them for wrong would lose what became of
+/// their rows.
+async fn no_longer_merged(target: &Session, model: &EntityModel) -> Result<Option<Finding>> {
+    let (rows, examples) =
+        regraft_ledger::no_longer_merged(&**target, &model.name, EXAMPLES).await?;
+    Ok((rows > 0).then(|| Finding {
+        what: "rows that were merged into others, and by the merge rule are rows of their own now: their source rows have changed since".to_owned(),
+        rows: rows.unsigned_abs(),
+        examples,
+    }))
 }
 
 /// Sends what became of a range to the target.
@@ -125,13 +149,26 @@ async fn send(target: &Session, model: &EntityModel, progress: &Progress) -> Res
         let columns = &progress.fingerprints[number * width..][..width];
         let key = (!random).then_some(row.key);
         let id = row.id.to_string();
-        encode_proven(sink.block(), &id, key, row.fingerprint, columns, None);
+        let candidate = Candidate {
+            legacy_id: &id,
+            new_id: key,
+            source_fingerprint: row.fingerprint,
+            column_fingerprints: columns,
+            ..Candidate::default()
+        };
+        encode_proven(sink.block(), &candidate);
         sink.send_if_full().await?;
     }
     for (id, reasons) in &progress.faults.rows {
         let reasons: Vec<String> = reasons.iter().map(Reason::key).collect();
         let reason = reasons.join(", ");
-        encode_proven(sink.block(), &id.to_string(), None, 0, &[], Some(&reason));
+        let id = id.to_string();
+        let candidate = Candidate {
+            legacy_id: &id,
+            reason: Some(&reason),
+            ..Candidate::default()
+        };
+        encode_proven(sink.block(), &candidate);
         sink.send_if_full().await?;
     }
     sink.finish().await?;
@@ -187,7 +224,7 @@ impl<'a> Held<'a> {
         let statement = match &self.legacy {
             Some(legacy) if self.random() => format!(
                 "update {PROVEN} p set proven = true, new_id = {key} from {table} t
-                 where p.reason is null and {legacy} = p.legacy_id"
+                 where p.reason is null and p.merged_into is null and {legacy} = p.legacy_id"
             ),
             Some(legacy) => format!(
                 "update {PROVEN} p set proven = true from {table} t
@@ -241,6 +278,11 @@ impl<'a> Held<'a> {
             let what = "rows of the target whose legacy id is no row that the project takes from the source".to_owned();
             findings.extend(count(target, &orphans, what).await?);
             findings.extend(self.refused(target, legacy).await?);
+            let merged = format!(
+                "select p.legacy_id as id from {PROVEN} p join {table} t on {legacy} = p.legacy_id where p.merged_into is not null"
+            );
+            let what = "rows of the target whose source rows are merged into others by a rule of the project".to_owned();
+            findings.extend(count(target, &merged, what).await?);
         }
         Ok(findings)
     }

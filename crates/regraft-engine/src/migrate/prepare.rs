@@ -14,6 +14,7 @@ use crate::events::Event;
 use crate::keys::Deriver;
 use crate::model::{EntityModel, KeyRule, Model, resolve};
 use crate::transaction;
+use crate::unfinished;
 
 /// The project resolved against both catalogs.
 ///
@@ -140,6 +141,7 @@ pub(crate) async fn open_run(
     if let Task::Retry(rows) = task {
         detail["rows"] = json!(rows);
     }
+    unfinished::refuse_others(target, &context.project, task.command()).await?;
     let unfinished = regraft_ledger::unfinished_run(&**target, task.command()).await?;
     let Some(run) = unfinished else {
         let run = transaction::run(target, options.dry_run, async || {
@@ -166,16 +168,7 @@ pub(crate) async fn open_run(
         .hint("finish it with `regraft migrate`, or undo it with `regraft rollback`"));
     }
     refuse_changes(context, &run, model)?;
-    let mut names: Vec<String> = run
-        .detail
-        .get("entities")
-        .and_then(|v| v.as_array())
-        .map(|list| {
-            list.iter()
-                .filter_map(|v| v.as_str().map(str::to_owned))
-                .collect()
-        })
-        .unwrap_or_default();
+    let mut names: Vec<String> = unfinished::entities(&run).map(str::to_owned).collect();
     names.extend(selection.entities().iter().map(|s| s.entity.clone()));
     let all = context
         .project
@@ -235,12 +228,9 @@ pub(crate) async fn check_ready(
     let ledger = regraft_ledger::installed_version(&**target)
         .await?
         .is_some();
-    if ledger
-        && regraft_ledger::unfinished_run(&**target, "migrate")
-            .await?
-            .is_some()
-    {
-        // Its entities were ready when it began, and are in the middle of it now.
+    if ledger && !regraft_ledger::open_runs(&**target).await?.is_empty() {
+        // The entities of an unfinished run were ready when it began, and are in the middle of it
+        // now. Whether it can be taken up is seen when nobody else can write any more.
         return Ok(());
     }
     for step in selection.entities() {

@@ -13,6 +13,7 @@ use crate::keys::LegacyId;
 use crate::load::parse_id;
 use crate::model::Model;
 use crate::receipt::require_ledger;
+use crate::unfinished;
 
 /// The rows that are tried again, by entity.
 pub(crate) type Rows = BTreeMap<String, Vec<String>>;
@@ -22,22 +23,18 @@ pub(crate) type Rows = BTreeMap<String, Vec<String>>;
 /// finished first. `None` when the filter chooses nothing.
 ///
 /// # Errors
-/// As [`crate::migrate`]; [`Kind::Usage`] when a migration is unfinished.
+/// As [`crate::migrate`]; [`Kind::Usage`] when a run of another command is unfinished.
 pub async fn retry_quarantine(
     context: &Context,
     filter: &RedriveFilter,
     dry_run: bool,
 ) -> Result<Option<Outcome>> {
-    finish_unfinished(context).await?;
+    if !dry_run {
+        finish_unfinished(context).await?;
+    }
     let target = context.connect_target().await?;
     require_ledger(&target).await?;
-    if let Some(run) = regraft_ledger::unfinished_run(&*target, "migrate").await? {
-        return Err(Error::new(
-            Kind::Usage,
-            format!("run {} is unfinished", run.run_id),
-        )
-        .hint("finish it with `regraft migrate`, or undo it with `regraft rollback`; then try again"));
-    }
+    unfinished::refuse_others(&target, &context.project, "retry").await?;
     let rows = regraft_ledger::redrive_set(&*target, filter).await?;
     drop(target);
     if rows.is_empty() {

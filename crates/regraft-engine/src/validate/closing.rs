@@ -9,6 +9,7 @@ use regraft_project::{Budget, Project};
 use super::databases::Databases;
 use super::report::{Check, EntityValidation, Finding};
 use crate::error::Result;
+use crate::unfinished::finishing_command;
 
 /// The checks `entities`, `runs`, `quarantine` and `catalog`, in this order.
 pub(super) async fn check(
@@ -20,7 +21,7 @@ pub(super) async fn check(
     let standing = Standing::read(ledger).await?;
     Ok(vec![
         entities(project, databases, &standing).await?,
-        runs(ledger).await?,
+        runs(project, ledger).await?,
         quarantine(project, &standing, validated),
         catalog(databases).await?,
     ])
@@ -89,16 +90,21 @@ async fn entities(
 }
 
 /// Nothing is unfinished, and every account of every run balances.
-async fn runs(ledger: &Session) -> Result<Check> {
+async fn runs(project: &Project, ledger: &Session) -> Result<Check> {
     let mut findings = Vec::new();
-    for run in regraft_ledger::open_runs(&**ledger).await? {
-        let entities = match run.entities.as_slice() {
+    for open in regraft_ledger::open_runs(&**ledger).await? {
+        let entities = match open.left.as_slice() {
             [] => String::new(),
             names => format!(" with {}", names.join(", ")),
         };
         findings.push(finding(
-            format!("{} is {}{entities}", run.run_id, run.status),
-            run.entities.len() as u64,
+            format!(
+                "{} is {}{entities}; finish it with `{}`",
+                open.run.run_id,
+                open.run.status.as_str(),
+                finishing_command(project, &open)
+            ),
+            open.left.len() as u64,
         ));
     }
     for (run, entity) in regraft_ledger::taken_off(&**ledger).await? {

@@ -192,6 +192,14 @@ impl Compared {
         }
     }
 
+    /// What is wrong, by the number of the expectation.
+    pub(super) fn verdicts(&self) -> impl Iterator<Item = (usize, Verdict)> {
+        self.tallies
+            .iter()
+            .filter(|(_, tally)| tally.rows > 0)
+            .map(|(place, _)| *place)
+    }
+
     /// The legacy ids of all differences; `None` where there are too many to look at again.
     pub(super) fn suspects(&self) -> Option<Vec<String>> {
         let ids: Option<Vec<&[String]>> = self.tallies.values().map(Tally::ids).collect();

@@ -24,6 +24,23 @@ pub(super) async fn check(
     databases: &Databases<'_>,
     subject: &Subject<'_>,
 ) -> Result<Vec<Finding>> {
+    check_those(databases, subject, |_| true).await
+}
+
+/// What is wrong with a row of an entity that has a rule.
+pub(super) async fn check_row(
+    databases: &Databases<'_>,
+    subject: &Subject<'_>,
+    legacy_id: &str,
+) -> Result<Vec<Finding>> {
+    check_those(databases, subject, |id| id == legacy_id).await
+}
+
+async fn check_those(
+    databases: &Databases<'_>,
+    subject: &Subject<'_>,
+    chosen: impl Fn(&str) -> bool,
+) -> Result<Vec<Finding>> {
     let Some(query) = subject.equal_rows_query() else {
         return Ok(Vec::new());
     };
@@ -40,7 +57,7 @@ pub(super) async fn check(
         Tally::default(),
         Tally::default(),
     );
-    for (id, into) in &wanted {
+    for (id, into) in wanted.iter().filter(|(id, _)| chosen(id)) {
         match merged.get(id) {
             Some(found) if found.into != *into => elsewhere.add(|| id.clone()),
             Some(_) => {}
@@ -48,7 +65,7 @@ pub(super) async fn check(
             None => apart.add(|| id.clone()),
         }
     }
-    for (id, found) in &merged {
+    for (id, found) in merged.iter().filter(|(id, _)| chosen(id)) {
         if !wanted.contains_key(id) {
             without_rule.add(|| id.clone());
         }

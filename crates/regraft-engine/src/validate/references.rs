@@ -156,6 +156,14 @@ impl Followed {
             .add(id);
     }
 
+    /// What is wrong: the number of the reference, that of the parent, and the fault.
+    pub(super) fn faults(&self) -> impl Iterator<Item = (usize, usize, Fault)> {
+        self.tallies
+            .iter()
+            .filter(|(_, tally)| tally.rows > 0)
+            .map(|(place, _)| *place)
+    }
+
     /// The legacy ids of all differences; `None` where there are too many to look at again.
     pub(super) fn suspects(&self) -> Option<Vec<String>> {
         let ids: Option<Vec<&[String]>> = self.tallies.values().map(Tally::ids).collect();

@@ -279,6 +279,27 @@ impl<'a> Subject<'a> {
         )
     }
 
+    /// Rows of the source whatever the filters say: what `list` selects of those in an extent.
+    pub(super) fn unfiltered_query(&self, list: &str, extent: &Extent) -> String {
+        format!(
+            "select {list} from {}\nwhere true{}",
+            self.entity.source.from.text,
+            extent.and(self.numeric, &self.source_order())
+        )
+    }
+
+    /// The rows of the source under a condition, in key order: legacy id as text, and which filter
+    /// drops it.
+    pub(super) fn rows_where_query(&self, condition: &str) -> String {
+        format!(
+            "select ({})::text, ({})::int8 from {}\nwhere {condition}\norder by {}",
+            self.entity.source.key.text,
+            self.filter_number(),
+            self.entity.source.from.text,
+            self.source_order(),
+        )
+    }
+
     /// The part of the kept rows after one legacy id and up to another, without those listed.
     fn kept_query(
         &self,

@@ -8,7 +8,7 @@ use super::{codes, heading, references};
 use crate::figures;
 use crate::style::{self, paint};
 use crate::table::{Table, Tone, count, text, worry};
-use crate::views::quarantine::examples;
+use crate::views::reasons::examples;
 
 /// Everything that was counted of an entity.
 pub(super) fn render(entity: &EntityPlan, width: usize) -> String {

@@ -6,7 +6,7 @@ use super::heading;
 use crate::figures;
 use crate::style::{self, paint};
 use crate::table::{Table, Tone, count, text, worry};
-use crate::views::quarantine::examples;
+use crate::views::reasons::examples;
 
 /// The references that some row with a value doesn't follow to its parent, one line each.
 pub(super) fn overview(plan: &Plan, width: usize) -> String {

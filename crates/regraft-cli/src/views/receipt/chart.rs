@@ -3,9 +3,9 @@
 use regraft_engine::{EntityReceipt, Receipt};
 use regraft_ledger::{Account, RunReason};
 
-use super::html::escaped;
 use super::report::buckets;
 use crate::figures;
+use crate::views::written::markup_free as escaped;
 
 /// Units across.
 const WIDTH: f64 = 860.0;

@@ -4,7 +4,7 @@ use regraft_engine::{Explanation, Receipt};
 
 use super::chart;
 use super::report::{self, Cell, Grid, Report, Section, Topic};
-use crate::views::written::{plain, prose};
+use crate::views::written::markup_free as escaped;
 
 const STYLE: &str = include_str!("receipt.css");
 
@@ -160,18 +160,10 @@ fn grid(table: &Grid) -> String {
 }
 
 fn cell(cell: &Cell) -> String {
-    let code = |text: &str| format!("<code>{}</code>", escaped(text));
-    match cell {
-        Cell::Text(text) => escaped(text),
-        Cell::Prose(text) => prose(text, escaped, code),
-        Cell::Code(text) if text.is_empty() => String::new(),
-        Cell::Code(text) => code(text),
-        Cell::Codes(texts) => texts
-            .iter()
-            .map(|text| code(text))
-            .collect::<Vec<_>>()
-            .join(", "),
-    }
+    cell.written(escaped, |text| match text {
+        "" => String::new(),
+        text => format!("<code>{}</code>", escaped(text)),
+    })
 }
 
 /// Where the figures above come from.
@@ -224,31 +216,4 @@ fn statements(explanations: &[Explanation]) -> String {
 /// A text of several lines.
 fn lines(text: &str) -> String {
     text.lines().map(escaped).collect::<Vec<_>>().join("\n")
-}
-
-/// Text in which nothing is markup.
-pub(super) fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in plain(text).chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn nothing_in_a_text_is_markup() {
-        assert_eq!(
-            super::escaped("<b title=\"x\">&'\u{1b}"),
-            "&lt;b title=&quot;x&quot;&gt;&amp;&#39;\u{fffd}"
-        );
-    }
 }

@@ -3,7 +3,7 @@
 use regraft_engine::{Explanation, Receipt};
 
 use super::report::{self, Cell, Grid, Report};
-use crate::views::written::{plain, prose};
+use crate::views::written::plain;
 
 /// The receipt as Markdown.
 pub(crate) fn markdown(receipt: &Receipt, explanations: Option<&[Explanation]>) -> String {
@@ -72,16 +72,7 @@ fn grid(table: &Grid) -> String {
 }
 
 fn cell(cell: &Cell) -> String {
-    match cell {
-        Cell::Text(text) => escaped(text),
-        Cell::Prose(text) => prose(text, escaped, code),
-        Cell::Code(text) => code(text),
-        Cell::Codes(texts) => texts
-            .iter()
-            .map(|text| code(text))
-            .collect::<Vec<_>>()
-            .join(", "),
-    }
+    cell.written(escaped, code)
 }
 
 /// Where the figures above come from.

@@ -7,6 +7,7 @@ use regraft_ledger::{Account, Detail};
 
 use crate::figures;
 use crate::views::reasons::{advice, phrase, words};
+use crate::views::written::prose;
 
 /// A written receipt.
 pub(super) struct Report<'a> {
@@ -83,6 +84,23 @@ impl Cell {
 
     fn count(number: impl Into<i128>) -> Self {
         Self::Text(figures::count(number))
+    }
+
+    /// The cell in a document whose words and spans of code are written so.
+    pub(super) fn written(
+        &self,
+        words: impl Fn(&str) -> String,
+        code: impl Fn(&str) -> String,
+    ) -> String {
+        match self {
+            Self::Text(text) => words(text),
+            Self::Prose(text) => prose(text, words, code),
+            Self::Code(text) => code(text),
+            Self::Codes(texts) => {
+                let texts: Vec<String> = texts.iter().map(|text| code(text)).collect();
+                texts.join(", ")
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 mod dice;
 mod dump;
 mod folder;
+mod mutation;
 mod program;
 mod proxy;
 mod rehearsal;
@@ -15,6 +16,7 @@ mod servers;
 pub use dice::Dice;
 pub use dump::Dump;
 pub use folder::ProjectFolder;
+pub use mutation::{Class, Ground, Round};
 pub use program::{Finished, Program, Running};
 pub use proxy::Proxy;
 pub use rehearsal::{Legacy, Rehearsal, dispatch};

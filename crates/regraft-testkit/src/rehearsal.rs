@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use regraft_engine::{Context, Events, GenerateOptions, KeySecret, Settings};
-use regraft_pg::Side;
+use regraft_engine::{Context, Events, GenerateOptions, KeySecret, Settings, Validation};
+use regraft_pg::{Endpoint, Side};
 use regraft_project::Project;
 use tokio_util::sync::CancellationToken;
 
@@ -96,6 +96,43 @@ impl<'a> Rehearsal<'a> {
             legacy: self.legacy.clone(),
             modern,
         }
+    }
+
+    /// The same legacy database with a copy of the modern one as it is now. Waits until nobody is
+    /// connected to that one.
+    #[must_use]
+    pub fn copied(&self) -> Self {
+        wait_until_left(self.servers.modern(), &self.modern);
+        let modern = unique("modern");
+        copy(self.servers.modern(), &modern, &self.modern);
+        Self {
+            servers: self.servers,
+            project: self.project.clone(),
+            templates: self.templates.clone(),
+            legacy: self.legacy.clone(),
+            modern,
+        }
+    }
+
+    /// What the engine works with, for tests that call it without the program.
+    pub fn context(&self) -> Context {
+        context(
+            &self.project,
+            self.servers.legacy().endpoint(Side::Source, &self.legacy),
+            self.servers.modern().endpoint(Side::Target, &self.modern),
+        )
+    }
+
+    /// Validates entities and groups with what they depend on, or everything where none is named.
+    pub fn validate(&self, names: &[&str]) -> Validation {
+        let context = self.context();
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let selection = context
+            .project
+            .select(&names, true)
+            .unwrap_or_else(|e| panic!("no selection: {e}"));
+        let validation = block_on(regraft_engine::validate(&context, &selection));
+        validation.unwrap_or_else(|e| panic!("no validation: {}", e.message()))
     }
 
     /// The project's folder.
@@ -259,21 +296,11 @@ fn templates(servers: &Servers, project: &Path, legacy: Legacy) -> (String, Stri
 }
 
 fn fill(servers: &Servers, project: &Path, legacy: Legacy, names: &(String, String)) {
-    let loaded = Project::load(project).unwrap_or_else(|problems| {
-        panic!("the project has problems:\n{}", problems.render(false, 100))
-    });
-    let secret = KeySecret::new(SECRET).expect("the secret is long enough");
-    let context = Context {
-        project: Arc::new(loaded),
-        source: servers.legacy().endpoint(Side::Source, &names.0),
-        target: servers.modern().endpoint(Side::Target, &names.1),
-        settings: Settings {
-            secret: Some(secret),
-            ..Settings::default()
-        },
-        cancel: CancellationToken::new(),
-        events: Events::none(),
-    };
+    let context = context(
+        project,
+        servers.legacy().endpoint(Side::Source, &names.0),
+        servers.modern().endpoint(Side::Target, &names.1),
+    );
     let Legacy { scale, seed, dirt } = legacy;
     let options = GenerateOptions { scale, seed, dirt };
     block_on(async {
@@ -284,15 +311,39 @@ fn fill(servers: &Servers, project: &Path, legacy: Legacy, names: &(String, Stri
     });
     let stopped = servers.modern().execute(&names.1, STOP_CLOCK);
     stopped.unwrap_or_else(|e| panic!("modern schema: {}", e.message()));
-    // Sessions are closed in the background, and a template must have none.
-    for server in [servers.legacy(), servers.modern()] {
-        let wait = "do $$ begin
-            for i in 1..500 loop
-              exit when not exists (select from pg_stat_activity where datname ~ 'template_[0-9]+$');
-              perform pg_sleep(0.01), pg_stat_clear_snapshot();
-            end loop; end $$";
-        server
-            .execute("postgres", wait)
-            .unwrap_or_else(|e| panic!("{}", e.message()));
+    wait_until_left(servers.legacy(), &names.0);
+    wait_until_left(servers.modern(), &names.1);
+}
+
+fn context(project: &Path, source: Endpoint, target: Endpoint) -> Context {
+    let loaded = Project::load(project).unwrap_or_else(|problems| {
+        panic!("the project has problems:\n{}", problems.render(false, 100))
+    });
+    let secret = KeySecret::new(SECRET).expect("the secret is long enough");
+    Context {
+        project: Arc::new(loaded),
+        source,
+        target,
+        settings: Settings {
+            secret: Some(secret),
+            ..Settings::default()
+        },
+        cancel: CancellationToken::new(),
+        events: Events::none(),
     }
+}
+
+/// Sessions are closed in the background, and a template must have none.
+fn wait_until_left(server: &regraft_pg::managed::Server, database: &str) {
+    let wait = format!(
+        "do $$ begin
+            for i in 1..1000 loop
+              exit when not exists (select from pg_stat_activity where datname = {});
+              perform pg_sleep(0.005), pg_stat_clear_snapshot();
+            end loop; end $$",
+        regraft_pg::quote::literal(database)
+    );
+    server
+        .execute("postgres", &wait)
+        .unwrap_or_else(|e| panic!("{}", e.message()));
 }

@@ -115,11 +115,19 @@ fn whatever_is_wrong_with_the_whole_is_found() {
     eprintln!("REGRAFT_TEST_SEED={}", dice.seed());
     let rehearsal = migrated(&[]);
     let count = mutations();
-    let struck = rounds(&rehearsal, &[], (count - count * 3 / 10 - count / 10, 76), &mut dice);
+    let struck = rounds(
+        &rehearsal,
+        &[],
+        (count - count * 3 / 10 - count / 10, 76),
+        &mut dice,
+    );
     for class in Class::ALL {
         let expected = !NOT_IN_DISPATCH.contains(&class);
         if count >= 500 {
-            assert!(struck.contains(&class) == expected, "{class:?} in {struck:?}");
+            assert!(
+                struck.contains(&class) == expected,
+                "{class:?} in {struck:?}"
+            );
         }
     }
 }

@@ -22,8 +22,8 @@ pub use account::{
 };
 pub use changes::{ChangedTable, STAGE as BACKFILL_STAGE, agree, forget_changes};
 pub use checkpoint::{
-    Checkpoint, Mode, Phase, advance, checkpoints, open_checkpoint, set_dropped, set_phase,
-    take_over,
+    Checkpoint, Mode, Phase, advance, checkpoints, checkpoints_of, open_checkpoint, set_dropped,
+    set_phase, take_over,
 };
 pub use closing::{
     OpenRun, finished_entities, open_runs, recorded_catalog, standing, taken_off, unbalanced,

@@ -82,11 +82,8 @@ impl<'a> Round<'a> {
         block_on(async {
             let session = session(&url).await;
             // No trigger and no foreign key says anything.
-            let replica = "set session_replication_role = replica";
-            session
-                .batch_execute(replica)
-                .await
-                .expect("a superuser may");
+            let replica = session.batch_execute("set session_replication_role = replica");
+            replica.await.expect("a superuser may");
             let mut left = Vec::new();
             for class in classes {
                 if !self.one(&session, *class, dice).await {
@@ -117,6 +114,37 @@ impl<'a> Round<'a> {
             | Class::CheckpointCount
             | Class::QuarantineEntry => ledger::strike(self, session, class, dice).await,
             _ => value::strike(self, session, class, dice).await,
+        }
+    }
+
+    /// Takes everything back that was done; the ground must have been kept.
+    pub fn undo(&mut self) {
+        let tables: BTreeSet<&str> = self.strikes.iter().map(|s| self.table_of(s)).collect();
+        let url = &self.url;
+        block_on(async {
+            let session = session(url).await;
+            let replica = session.batch_execute("set session_replication_role = replica");
+            replica.await.expect("a superuser may");
+            for table in tables {
+                ground::restore(&session, table).await;
+            }
+            session.close().await;
+        });
+        *self = Self::new(self.ground, self.url.clone());
+    }
+
+    /// The table that a strike changed.
+    fn table_of(&self, strike: &Strike) -> &'a str {
+        match strike.class {
+            Class::SwappedMappings | Class::MissingMapping => "regraft.migration_mappings",
+            Class::AccountCount | Class::BatchCount => "regraft.migration_control",
+            Class::CheckpointCount => "regraft.migration_checkpoints",
+            Class::QuarantineEntry => "regraft.migration_quarantine",
+            _ => {
+                let first = strike.expected.first();
+                let subject = first.and_then(|first| self.ground.subject(&first.entity));
+                subject.map_or("", |subject| subject.table.as_str())
+            }
         }
     }
 

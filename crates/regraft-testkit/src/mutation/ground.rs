@@ -113,6 +113,8 @@ impl Ground {
             "nothing is corrupted yet: {findings:?}"
         );
         rehearsal.modern(RELAX);
+        // What is looked for among these rows would be nested loops otherwise.
+        rehearsal.modern("analyze");
         let project = rehearsal.context().project;
         let url = rehearsal.modern_url();
         let subjects = block_on(async {
@@ -127,6 +129,18 @@ impl Ground {
             subjects
         });
         Self { subjects }
+    }
+
+    /// Keeps everything as it is now beside the original, so that [`super::Round::undo`] can bring
+    /// it back; for small targets.
+    pub fn keep(&self, rehearsal: &Rehearsal<'_>) {
+        let mut tables: BTreeSet<&str> = LEDGER.into_iter().collect();
+        tables.extend(self.subjects.iter().map(|subject| subject.table.as_str()));
+        let mut statements = String::from("create schema testkit_kept;");
+        for table in tables {
+            statements.push_str(&format!("create table {} as table {table};", kept(table)));
+        }
+        rehearsal.modern(&statements);
     }
 
     pub(super) fn subject(&self, name: &str) -> Option<&Subject> {
@@ -146,6 +160,32 @@ impl Ground {
         }
         children
     }
+}
+
+/// The tables of the ledger that are corrupted.
+const LEDGER: [&str; 4] = [
+    "regraft.migration_mappings",
+    "regraft.migration_control",
+    "regraft.migration_checkpoints",
+    "regraft.migration_quarantine",
+];
+
+/// Where a table is kept.
+fn kept(table: &str) -> String {
+    quote::qualified("testkit_kept", table)
+}
+
+/// Brings a table back as it was kept.
+pub(super) async fn restore(session: &Session, table: &str) {
+    let writable = columns(session, table).await;
+    let writable = writable.iter().filter(|(.., writable)| *writable);
+    let list = quote::idents(writable.map(|(name, ..)| name.as_str()));
+    let kept = kept(table);
+    let statements = format!(
+        "delete from {table}; insert into {table} ({list}) overriding system value select {list} from {kept}"
+    );
+    let done = session.batch_execute(&statements).await;
+    done.unwrap_or_else(|e| panic!("{}: {statements}", session.error(e).message()));
 }
 
 async fn subject(

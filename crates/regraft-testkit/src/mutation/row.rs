@@ -48,7 +48,7 @@ fn leaf(round: &Round<'_>, subject: &Subject) -> String {
 
 fn alone(subject: &Subject) -> String {
     format!(
-        "(select count(*) from {} o where o.new_id = m.new_id) = 1",
+        "m.new_id not in (select o.new_id from {} o group by 1 having count(*) > 1)",
         subject.mappings
     )
 }

@@ -11,6 +11,7 @@ mod mutation;
 mod program;
 mod proxy;
 mod rehearsal;
+mod schemas;
 mod servers;
 
 pub use dice::Dice;
@@ -20,4 +21,5 @@ pub use mutation::{Class, Ground, Round};
 pub use program::{Finished, Program, Running};
 pub use proxy::Proxy;
 pub use rehearsal::{Legacy, Rehearsal, dispatch};
+pub use schemas::RandomProject;
 pub use servers::{Servers, block_on, endpoint_of};

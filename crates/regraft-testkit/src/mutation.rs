@@ -22,7 +22,7 @@ use regraft_engine::Validation;
 use regraft_pg::{Session, quote};
 
 use crate::dice::Dice;
-use crate::servers::{block_on, session};
+use crate::servers::{block_on, rows, session};
 use ground::Subject;
 use verdict::Expected;
 
@@ -212,23 +212,6 @@ impl<'a> Round<'a> {
             .filter(|candidate| self.is_fresh(&subject.name, &candidate.id))
             .collect()
     }
-}
-
-/// The rows of a query, values as text.
-async fn rows(session: &Session, query: &str) -> Vec<Vec<Option<String>>> {
-    let found = session.simple_query(query).await;
-    let found = found.unwrap_or_else(|e| panic!("{}: {query}", session.error(e).message()));
-    found
-        .iter()
-        .filter_map(|message| match message {
-            tokio_postgres::SimpleQueryMessage::Row(row) => Some(
-                (0..row.len())
-                    .map(|i| row.get(i).map(str::to_owned))
-                    .collect(),
-            ),
-            _ => None,
-        })
-        .collect()
 }
 
 /// Runs a statement that must change so many rows; `false`, and nothing is changed, when the server

@@ -60,6 +60,8 @@ pub struct Rehearsal<'a> {
     templates: (String, String),
     legacy: String,
     modern: String,
+    /// Whether the legacy database is dropped with the value.
+    owns_legacy: bool,
 }
 
 /// The folder of the bundled project.
@@ -78,10 +80,25 @@ impl<'a> Rehearsal<'a> {
             legacy: unique("legacy"),
             modern: unique("modern"),
             templates,
+            owns_legacy: false,
         };
         copy(servers.legacy(), &rehearsal.legacy, &rehearsal.templates.0);
         copy(servers.modern(), &rehearsal.modern, &rehearsal.templates.1);
         rehearsal
+    }
+
+    /// Databases for a project that no other test needs: both are gone with the value.
+    pub fn once(servers: &'a Servers, project: &Path, legacy: Legacy) -> Self {
+        let names = (unique("legacy"), unique("modern"));
+        make(servers, project, legacy, &names);
+        Self {
+            servers,
+            project: project.to_owned(),
+            legacy: names.0.clone(),
+            modern: names.1.clone(),
+            templates: names,
+            owns_legacy: true,
+        }
     }
 
     /// The same legacy database with another modern one, which is empty.
@@ -95,6 +112,7 @@ impl<'a> Rehearsal<'a> {
             templates: self.templates.clone(),
             legacy: self.legacy.clone(),
             modern,
+            owns_legacy: false,
         }
     }
 
@@ -111,6 +129,7 @@ impl<'a> Rehearsal<'a> {
             templates: self.templates.clone(),
             legacy: self.legacy.clone(),
             modern,
+            owns_legacy: false,
         }
     }
 
@@ -234,6 +253,9 @@ impl Drop for Rehearsal<'_> {
     fn drop(&mut self) {
         // Whatever stays goes with its server.
         let _ = self.servers.modern().drop_database(&self.modern);
+        if self.owns_legacy {
+            let _ = self.servers.legacy().drop_database(&self.legacy);
+        }
     }
 }
 
@@ -281,6 +303,13 @@ fn templates(servers: &Servers, project: &Path, legacy: Legacy) -> (String, Stri
         return names.clone();
     }
     let names = (unique("legacy_template"), unique("modern_template"));
+    make(servers, project, legacy, &names);
+    known.insert(key, names.clone());
+    names
+}
+
+/// Makes both databases of a project: the legacy one full, the modern one empty.
+fn make(servers: &Servers, project: &Path, legacy: Legacy, names: &(String, String)) {
     let made = |side: &str, e: regraft_pg::Error| panic!("{side} template: {}", e.message());
     servers
         .legacy()
@@ -290,9 +319,7 @@ fn templates(servers: &Servers, project: &Path, legacy: Legacy) -> (String, Stri
         .modern()
         .create_database(&names.1, None)
         .unwrap_or_else(|e| made("modern", e));
-    fill(servers, project, legacy, &names);
-    known.insert(key, names.clone());
-    names
+    fill(servers, project, legacy, names);
 }
 
 fn fill(servers: &Servers, project: &Path, legacy: Legacy, names: &(String, String)) {

@@ -5,8 +5,9 @@ use regraft_pg::{Session, quote};
 use super::class::Class;
 use super::ground::{EdgeColumn, Subject};
 use super::verdict::Expected;
-use super::{Candidate, Round, change, rows, shuffle, uuid};
+use super::{Candidate, Round, change, shuffle, uuid};
 use crate::dice::Dice;
+use crate::servers::rows;
 
 pub(super) async fn strike(
     round: &mut Round<'_>,

@@ -6,9 +6,8 @@ use regraft_engine::Validation;
 use regraft_pg::{Session, quote};
 use regraft_project::{Entity, KeyStrategy, Project, Rule};
 
-use super::rows;
 use crate::rehearsal::Rehearsal;
-use crate::servers::{block_on, session};
+use crate::servers::{block_on, rows, session};
 
 /// A migrated target, and what can be corrupted in it.
 #[derive(Debug)]
@@ -50,6 +49,8 @@ pub(super) struct Subject {
 pub(super) struct ValueColumn {
     pub(super) name: String,
     pub(super) kind: Kind,
+    /// Its type with length or precision.
+    pub(super) declared: String,
 }
 
 /// A mapped column that is a reference.
@@ -178,8 +179,8 @@ fn kept(table: &str) -> String {
 /// Brings a table back as it was kept.
 pub(super) async fn restore(session: &Session, table: &str) {
     let writable = columns(session, table).await;
-    let writable = writable.iter().filter(|(.., writable)| *writable);
-    let list = quote::idents(writable.map(|(name, ..)| name.as_str()));
+    let writable = writable.iter().filter(|column| column.writable);
+    let list = quote::idents(writable.map(|column| column.name.as_str()));
     let kept = kept(table);
     let statements = format!(
         "delete from {table}; insert into {table} ({list}) overriding system value select {list} from {kept}"
@@ -217,9 +218,14 @@ async fn subject(
             Rule::Ref { entity, .. } => BTreeSet::from([entity.value.clone()]),
             Rule::RefBy { cases, .. } => cases.iter().map(|(_, p)| p.value.clone()).collect(),
             _ => {
-                let kind = there.iter().find(|(known, ..)| *known == name);
-                let kind = kind.map_or(Kind::Other, |(_, kind, _)| kind.clone());
-                values.push(ValueColumn { name, kind });
+                let Some(known) = there.iter().find(|known| known.name == name) else {
+                    continue;
+                };
+                values.push(ValueColumn {
+                    name,
+                    kind: known.kind.clone(),
+                    declared: known.declared.clone(),
+                });
                 continue;
             }
         };
@@ -234,7 +240,7 @@ async fn subject(
         key_plain: entity.target.key.column.value.clone(),
         legacy_is_text: legacy.as_ref().is_some_and(|legacy| {
             let mut columns = there.iter();
-            columns.any(|(name, kind, _)| name == legacy && *kind == Kind::Text)
+            columns.any(|column| column.name == *legacy && column.kind == Kind::Text)
         }),
         mappings: format!(
             "(select * from regraft.migration_mappings where entity = {})",
@@ -252,7 +258,7 @@ async fn subject(
         legacy,
         writable: there
             .into_iter()
-            .filter_map(|(name, _, writable)| writable.then_some(name))
+            .filter_map(|column| column.writable.then_some(column.name))
             .collect(),
     }
 }
@@ -268,13 +274,22 @@ fn not_checked(validation: &Validation, entity: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The columns of a table with their kinds, and whether they can be written.
-async fn columns(session: &Session, table: &str) -> Vec<(String, Kind, bool)> {
+/// A column of a table.
+struct Declared {
+    name: String,
+    kind: Kind,
+    declared: String,
+    writable: bool,
+}
+
+/// The columns of a table.
+async fn columns(session: &Session, table: &str) -> Vec<Declared> {
     let query = format!(
         "select a.attname, coalesce(b.typname, t.typname), case when t.typtype = 'd' then t.typtypmod else a.atttypmod end,
                 coalesce(b.typtype, t.typtype), a.attgenerated <> '' or a.attidentity = 'a',
                 (select string_agg(e.enumlabel, chr(31) order by e.enumsortorder) from pg_enum e
-                 where e.enumtypid = coalesce(b.oid, t.oid)), coalesce(b.typcategory, t.typcategory)
+                 where e.enumtypid = coalesce(b.oid, t.oid)), coalesce(b.typcategory, t.typcategory),
+                format_type(a.atttypid, a.atttypmod)
          from pg_attribute a join pg_type t on t.oid = a.atttypid left join pg_type b on b.oid = nullif(t.typbasetype, 0)
          where a.attrelid = {}::regclass and a.attnum > 0 and not a.attisdropped order by a.attnum",
         quote::literal(table)
@@ -301,7 +316,12 @@ async fn columns(session: &Session, table: &str) -> Vec<(String, Kind, bool)> {
                 "bytea" => Kind::Bytea,
                 _ => Kind::Other,
             };
-            (text(0), kind, text(4) != "t")
+            Declared {
+                name: text(0),
+                kind,
+                declared: text(7),
+                writable: text(4) != "t",
+            }
         })
         .collect()
 }

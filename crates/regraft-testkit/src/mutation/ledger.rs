@@ -4,8 +4,9 @@ use regraft_pg::{Session, quote};
 
 use super::class::Class;
 use super::verdict::Expected;
-use super::{Round, rows, shuffle};
+use super::{Round, shuffle};
 use crate::dice::Dice;
+use crate::servers::rows;
 
 /// Figures of an account.
 const FIGURES: [&str; 8] = [

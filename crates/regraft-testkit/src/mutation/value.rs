@@ -26,9 +26,11 @@ pub(super) async fn strike(
         let Some((wrong, condition)) = corruption(class, &column.kind, &place, dice) else {
             continue;
         };
-        // The wrong value is only computed where it can be.
+        // The wrong value is only computed where it can be; and a blank that has no room is no
+        // longer there when it is written.
+        let written = format!("({wrong})::{}", column.declared);
         let condition =
-            format!("case when {condition} then ({wrong}) is distinct from {place} else false end");
+            format!("case when {condition} then {written} is distinct from {place} else false end");
         for candidate in round.candidates(session, subject, &condition, dice).await {
             let update = format!(
                 "update {} t set {} = {wrong} where t.{} = {}",

@@ -91,9 +91,15 @@ fn try_project(seed: u64, folder: &Path) -> Vec<String> {
         for _ in 0..1 + dice.below(3) {
             let moment = dice.moment(std::time::Duration::from_millis(900));
             program.start(&arguments).kill_after(moment);
+            // A run that is done is not begun again in a mode for empty tables.
+            if is_done(&rehearsal) {
+                break;
+            }
         }
     }
-    program.expect(0, &arguments);
+    if !is_done(&rehearsal) {
+        program.expect(0, &arguments);
+    }
     let mut wrong = project.judge(&rehearsal);
     let validation = rehearsal.validate(&[]);
     for entity in &validation.entities {
@@ -114,4 +120,11 @@ fn try_project(seed: u64, folder: &Path) -> Vec<String> {
         wrong.push(format!("the second run did something: {difference}"));
     }
     wrong
+}
+
+/// Whether the ledger says that the migration is done.
+fn is_done(rehearsal: &Rehearsal<'_>) -> bool {
+    let installed = "select 1 from pg_class where relname = 'migration_control'";
+    let done = "select 1 from regraft.migration_control where entity = '' and batch = 0 and status = 'done'";
+    !rehearsal.modern_rows(installed).is_empty() && !rehearsal.modern_rows(done).is_empty()
 }

@@ -16,7 +16,20 @@ pub(super) fn tables(dice: &mut Dice) -> Vec<Table> {
     for i in 0..count {
         let edges = edges(&tables, i, dice);
         tables[i].edges = edges;
+    }
+    for i in 0..count {
         same_as(&mut tables, i, dice);
+        for n in 0..tables[i].edges.len() {
+            // In a circle no row could be the first.
+            let parents = tables[i].edges[n].parents.clone();
+            if tables[i].edges[n].name != "id"
+                && parents
+                    .iter()
+                    .any(|(_, p)| leads(&tables, p, &tables[i].name))
+            {
+                tables[i].edges[n].not_null = false;
+            }
+        }
     }
     for i in 0..count {
         fill(&mut tables, i, dirt, dice);
@@ -180,13 +193,30 @@ fn polymorphic(edge: &mut Edge, tables: &[Table], i: usize, n: usize, dice: &mut
     edge.declared = false;
 }
 
+/// Whether references lead from a table to another, over any number of them.
+pub(super) fn leads(tables: &[Table], from: &str, to: &str) -> bool {
+    let (mut seen, mut next) = (std::collections::BTreeSet::new(), vec![from]);
+    while let Some(name) = next.pop() {
+        if name == to {
+            return true;
+        }
+        if seen.insert(name) {
+            let table = tables.iter().filter(|table| table.name == name);
+            let edges = table.flat_map(|table| &table.edges);
+            next.extend(edges.flat_map(|edge| edge.parents.iter().map(|(_, p)| p.as_str())));
+        }
+    }
+    false
+}
+
 /// Lets some tables have the keys of another one: one row for each of its rows at most.
 fn same_as(tables: &mut [Table], i: usize, dice: &mut Dice) {
     if i == 0 || dice.below(6) != 0 {
         return;
     }
     let parent = number(dice.below(i as u64));
-    if matches!(tables[parent].strategy, Strategy::SameAs(_)) {
+    let taken = matches!(tables[parent].strategy, Strategy::SameAs(_));
+    if taken || leads(tables, &tables[parent].name, &tables[i].name) {
         return;
     }
     let (name, key) = (tables[parent].name.clone(), tables[parent].key);
@@ -195,12 +225,16 @@ fn same_as(tables: &mut [Table], i: usize, dice: &mut Dice) {
         .iter()
         .map(|(column, _)| format!("same_{column}"))
         .collect();
-    let table = &mut tables[i];
-    // Nothing may lead to two tables with the same keys.
-    let shared = |edge: &Edge| edge.by.is_some();
-    if table.edges.iter().any(shared) {
+    // Nothing may lead to one of several tables of which two have the same keys.
+    let is_ambiguous = |edge: &Edge| edge.parents.len() > 1;
+    if tables
+        .iter()
+        .flat_map(|table| &table.edges)
+        .any(is_ambiguous)
+    {
         return;
     }
+    let table = &mut tables[i];
     table.strategy = Strategy::SameAs(name.clone());
     table.edges.insert(
         0,

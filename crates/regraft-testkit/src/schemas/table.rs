@@ -80,8 +80,7 @@ impl SourceKey {
         match self {
             Self::Integer => "integer",
             Self::Bigint => "bigint",
-            Self::Text | Self::Composite => "text",
-            Self::Uuid => "uuid",
+            Self::Text | Self::Composite | Self::Uuid => "text",
         }
     }
 }

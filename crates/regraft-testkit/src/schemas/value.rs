@@ -521,10 +521,13 @@ fn checked(maker: &mut Maker, _: &mut Dice) {
         ["1", "2", "12", "14"].map(str::to_owned).to_vec(),
         vec!["13".to_owned()],
     );
-    let name = format!(
-        "no_thirteen_{}",
-        maker.source.len() * 100 + maker.column.name.len()
-    );
+    let digits: String = maker
+        .column
+        .name
+        .chars()
+        .filter(char::is_ascii_digit)
+        .collect();
+    let name = format!("no_thirteen_{digits}");
     maker.column.check = Some((name.clone(), format!("{} <> 13", ident(&maker.column.name))));
     maker.column.faults.push((
         format!("check_violation:{name}"),

@@ -143,6 +143,19 @@ pub async fn checkpoints(client: &impl GenericClient, run_no: i32) -> Result<Vec
     rows.iter().map(read).collect()
 }
 
+/// The checkpoints of an entity in all runs, latest run first.
+pub async fn checkpoints_of(client: &impl GenericClient, entity: &str) -> Result<Vec<Checkpoint>> {
+    let rows = client
+        .query(
+            &format!(
+                "select {COLUMNS} from regraft.migration_checkpoints where entity = $1 order by run_no desc"
+            ),
+            &[&entity],
+        )
+        .await?;
+    rows.iter().map(read).collect()
+}
+
 /// Advances a checkpoint by one batch, in the transaction of that batch.
 ///
 /// # Errors

@@ -17,6 +17,11 @@ impl Dice {
             text.parse()
                 .unwrap_or_else(|_| panic!("REGRAFT_TEST_SEED is not a number"))
         });
+        Self::seeded(seed)
+    }
+
+    /// Seeded by a number.
+    pub fn seeded(seed: u64) -> Self {
         Self { seed, state: seed }
     }
 

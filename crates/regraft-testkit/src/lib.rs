@@ -7,15 +7,19 @@
 mod dice;
 mod dump;
 mod folder;
+mod mutation;
 mod program;
 mod proxy;
 mod rehearsal;
+mod schemas;
 mod servers;
 
 pub use dice::Dice;
 pub use dump::Dump;
 pub use folder::ProjectFolder;
+pub use mutation::{Class, Ground, Round};
 pub use program::{Finished, Program, Running};
 pub use proxy::Proxy;
 pub use rehearsal::{Legacy, Rehearsal, dispatch};
+pub use schemas::RandomProject;
 pub use servers::{Servers, block_on, endpoint_of};

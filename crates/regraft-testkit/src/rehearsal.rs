@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use regraft_engine::{Context, Events, GenerateOptions, KeySecret, Settings};
-use regraft_pg::Side;
+use regraft_engine::{Context, Events, GenerateOptions, KeySecret, Settings, Validation};
+use regraft_pg::{Endpoint, Side};
 use regraft_project::Project;
 use tokio_util::sync::CancellationToken;
 
@@ -60,6 +60,8 @@ pub struct Rehearsal<'a> {
     templates: (String, String),
     legacy: String,
     modern: String,
+    /// Whether the legacy database is dropped with the value.
+    owns_legacy: bool,
 }
 
 /// The folder of the bundled project.
@@ -78,10 +80,25 @@ impl<'a> Rehearsal<'a> {
             legacy: unique("legacy"),
             modern: unique("modern"),
             templates,
+            owns_legacy: false,
         };
         copy(servers.legacy(), &rehearsal.legacy, &rehearsal.templates.0);
         copy(servers.modern(), &rehearsal.modern, &rehearsal.templates.1);
         rehearsal
+    }
+
+    /// Databases for a project that no other test needs: both are gone with the value.
+    pub fn once(servers: &'a Servers, project: &Path, legacy: Legacy) -> Self {
+        let names = (unique("legacy"), unique("modern"));
+        make(servers, project, legacy, &names);
+        Self {
+            servers,
+            project: project.to_owned(),
+            legacy: names.0.clone(),
+            modern: names.1.clone(),
+            templates: names,
+            owns_legacy: true,
+        }
     }
 
     /// The same legacy database with another modern one, which is empty.
@@ -95,7 +112,46 @@ impl<'a> Rehearsal<'a> {
             templates: self.templates.clone(),
             legacy: self.legacy.clone(),
             modern,
+            owns_legacy: false,
         }
+    }
+
+    /// The same legacy database with a copy of the modern one as it is now. Waits until nobody is
+    /// connected to that one.
+    #[must_use]
+    pub fn copied(&self) -> Self {
+        wait_until_left(self.servers.modern(), &self.modern);
+        let modern = unique("modern");
+        copy(self.servers.modern(), &modern, &self.modern);
+        Self {
+            servers: self.servers,
+            project: self.project.clone(),
+            templates: self.templates.clone(),
+            legacy: self.legacy.clone(),
+            modern,
+            owns_legacy: false,
+        }
+    }
+
+    /// What the engine works with, for tests that call it without the program.
+    pub fn context(&self) -> Context {
+        context(
+            &self.project,
+            self.servers.legacy().endpoint(Side::Source, &self.legacy),
+            self.servers.modern().endpoint(Side::Target, &self.modern),
+        )
+    }
+
+    /// Validates entities and groups with what they depend on, or everything where none is named.
+    pub fn validate(&self, names: &[&str]) -> Validation {
+        let context = self.context();
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let selection = context
+            .project
+            .select(&names, true)
+            .unwrap_or_else(|e| panic!("no selection: {e}"));
+        let validation = block_on(regraft_engine::validate(&context, &selection));
+        validation.unwrap_or_else(|e| panic!("no validation: {}", e.message()))
     }
 
     /// The project's folder.
@@ -197,6 +253,9 @@ impl Drop for Rehearsal<'_> {
     fn drop(&mut self) {
         // Whatever stays goes with its server.
         let _ = self.servers.modern().drop_database(&self.modern);
+        if self.owns_legacy {
+            let _ = self.servers.legacy().drop_database(&self.legacy);
+        }
     }
 }
 
@@ -244,6 +303,13 @@ fn templates(servers: &Servers, project: &Path, legacy: Legacy) -> (String, Stri
         return names.clone();
     }
     let names = (unique("legacy_template"), unique("modern_template"));
+    make(servers, project, legacy, &names);
+    known.insert(key, names.clone());
+    names
+}
+
+/// Makes both databases of a project: the legacy one full, the modern one empty.
+fn make(servers: &Servers, project: &Path, legacy: Legacy, names: &(String, String)) {
     let made = |side: &str, e: regraft_pg::Error| panic!("{side} template: {}", e.message());
     servers
         .legacy()
@@ -253,27 +319,15 @@ fn templates(servers: &Servers, project: &Path, legacy: Legacy) -> (String, Stri
         .modern()
         .create_database(&names.1, None)
         .unwrap_or_else(|e| made("modern", e));
-    fill(servers, project, legacy, &names);
-    known.insert(key, names.clone());
-    names
+    fill(servers, project, legacy, names);
 }
 
 fn fill(servers: &Servers, project: &Path, legacy: Legacy, names: &(String, String)) {
-    let loaded = Project::load(project).unwrap_or_else(|problems| {
-        panic!("the project has problems:\n{}", problems.render(false, 100))
-    });
-    let secret = KeySecret::new(SECRET).expect("the secret is long enough");
-    let context = Context {
-        project: Arc::new(loaded),
-        source: servers.legacy().endpoint(Side::Source, &names.0),
-        target: servers.modern().endpoint(Side::Target, &names.1),
-        settings: Settings {
-            secret: Some(secret),
-            ..Settings::default()
-        },
-        cancel: CancellationToken::new(),
-        events: Events::none(),
-    };
+    let context = context(
+        project,
+        servers.legacy().endpoint(Side::Source, &names.0),
+        servers.modern().endpoint(Side::Target, &names.1),
+    );
     let Legacy { scale, seed, dirt } = legacy;
     let options = GenerateOptions { scale, seed, dirt };
     block_on(async {
@@ -284,15 +338,39 @@ fn fill(servers: &Servers, project: &Path, legacy: Legacy, names: &(String, Stri
     });
     let stopped = servers.modern().execute(&names.1, STOP_CLOCK);
     stopped.unwrap_or_else(|e| panic!("modern schema: {}", e.message()));
-    // Sessions are closed in the background, and a template must have none.
-    for server in [servers.legacy(), servers.modern()] {
-        let wait = "do $$ begin
-            for i in 1..500 loop
-              exit when not exists (select from pg_stat_activity where datname ~ 'template_[0-9]+$');
-              perform pg_sleep(0.01), pg_stat_clear_snapshot();
-            end loop; end $$";
-        server
-            .execute("postgres", wait)
-            .unwrap_or_else(|e| panic!("{}", e.message()));
+    wait_until_left(servers.legacy(), &names.0);
+    wait_until_left(servers.modern(), &names.1);
+}
+
+fn context(project: &Path, source: Endpoint, target: Endpoint) -> Context {
+    let loaded = Project::load(project).unwrap_or_else(|problems| {
+        panic!("the project has problems:\n{}", problems.render(false, 100))
+    });
+    let secret = KeySecret::new(SECRET).expect("the secret is long enough");
+    Context {
+        project: Arc::new(loaded),
+        source,
+        target,
+        settings: Settings {
+            secret: Some(secret),
+            ..Settings::default()
+        },
+        cancel: CancellationToken::new(),
+        events: Events::none(),
     }
+}
+
+/// Sessions are closed in the background, and a template must have none.
+fn wait_until_left(server: &regraft_pg::managed::Server, database: &str) {
+    let wait = format!(
+        "do $$ begin
+            for i in 1..1000 loop
+              exit when not exists (select from pg_stat_activity where datname = {});
+              perform pg_sleep(0.005), pg_stat_clear_snapshot();
+            end loop; end $$",
+        regraft_pg::quote::literal(database)
+    );
+    server
+        .execute("postgres", &wait)
+        .unwrap_or_else(|e| panic!("{}", e.message()));
 }

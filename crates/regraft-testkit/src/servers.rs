@@ -87,3 +87,20 @@ pub(crate) async fn session(url: &str) -> Session {
         .await
         .unwrap_or_else(|e| panic!("no connection: {}", e.message()))
 }
+
+/// The rows of a query, values as text.
+pub(crate) async fn rows(session: &Session, query: &str) -> Vec<Vec<Option<String>>> {
+    let found = session.simple_query(query).await;
+    let found = found.unwrap_or_else(|e| panic!("{}: {query}", session.error(e).message()));
+    found
+        .iter()
+        .filter_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => Some(
+                (0..row.len())
+                    .map(|i| row.get(i).map(str::to_owned))
+                    .collect(),
+            ),
+            _ => None,
+        })
+        .collect()
+}

@@ -48,6 +48,8 @@ struct RunEntries {
     is_retry: bool,
     account: Option<Entry>,
     batches: Vec<Entry>,
+    /// Batches and source rows that its checkpoint says are done.
+    checkpoint: Option<(i64, i64)>,
 }
 
 impl RunEntries {
@@ -89,6 +91,7 @@ impl History {
                     is_retry: row.get::<_, String>(6 + BUCKETS.len()) == "retry",
                     account: None,
                     batches: Vec::new(),
+                    checkpoint: None,
                 });
             }
             let detail: Value = row.get(5);
@@ -104,6 +107,12 @@ impl History {
                     0 => run.account = Some(entry),
                     _ => run.batches.push(entry),
                 }
+            }
+        }
+        for checkpoint in regraft_ledger::checkpoints_of(&**target, entity).await? {
+            let figures = (checkpoint.batches_done.into(), checkpoint.rows_done);
+            if let Some(run) = runs.iter_mut().find(|run| run.run_no == checkpoint.run_no) {
+                run.checkpoint = Some(figures);
             }
         }
         let rebuilt = regraft_ledger::rebuilding_runs(&**target, entity).await?;
@@ -197,6 +206,7 @@ fn sums(run: &RunEntries) -> Vec<Finding> {
     }
     if let Some(account) = run.account.as_ref().filter(|_| run.is_done()) {
         findings.extend(batches_against_account(run, account));
+        findings.extend(batches_against_checkpoint(run));
     }
     findings
 }
@@ -247,6 +257,24 @@ fn batches_against_account(run: &RunEntries, account: &Entry) -> Option<Finding>
         list.join(", ")
     );
     Tally::of(most, Vec::new()).finding(what)
+}
+
+/// A finding for a run whose checkpoint counts other batches or rows than its finished batches do:
+/// each batch moves the checkpoint in its own transaction.
+fn batches_against_checkpoint(run: &RunEntries) -> Option<Finding> {
+    let (batches, rows) = run.checkpoint?;
+    let done = run.batches.iter().filter(|batch| batch.status == "done");
+    let (is_batches, is_rows) = done.fold((0, 0), |(batches, rows), batch| {
+        (batches + 1, rows + batch.source_rows)
+    });
+    if (batches, rows) == (is_batches, is_rows) {
+        return None;
+    }
+    let what = format!(
+        "{}: the checkpoint counts {rows} rows in {batches} batches, the batches {is_rows} in {is_batches}",
+        run.run_id
+    );
+    Tally::of(rows.abs_diff(is_rows).max(1), Vec::new()).finding(what)
 }
 
 /// Rows that batches say they wrote, against the mappings that name those batches. What the census

@@ -36,7 +36,7 @@ pub(super) async fn statements(
     };
     let keys = match keys_of(invariant, target, &of_source, &of_target, keys) {
         Ok(keys) => keys,
-        Err(problem) => return Ok(Err(vec![problem])),
+        Err(problem) => return Ok(Err(vec![*problem])),
     };
     Ok(Ok(Statements {
         source: Statement {
@@ -62,25 +62,29 @@ fn keys_of(
     of_source: &Columns,
     of_target: &Columns,
     keys: Option<usize>,
-) -> std::result::Result<usize, Problem> {
+) -> std::result::Result<usize, Box<Problem>> {
     let (source, columns) = (of_source.types.len(), of_target.types.len());
     if source != columns {
-        return Err(Problem::error(
-            "invariant::columns",
-            format!("the queries give {source} and {columns} columns"),
-        )
-        .at(target.sql.span)
-        .label("must give as many as the source's")
-        .hint("both give the group's key first, then the figures, in the same order"));
+        return Err(Box::new(
+            Problem::error(
+                "invariant::columns",
+                format!("the queries give {source} and {columns} columns"),
+            )
+            .at(target.sql.span)
+            .label("must give as many as the source's")
+            .hint("both give the group's key first, then the figures, in the same order"),
+        ));
     }
     let keys = keys.unwrap_or_else(|| columns.saturating_sub(1));
     if keys >= columns {
-        return Err(Problem::error(
-            "invariant::columns",
-            format!("of {columns} columns {keys} are the group's key: no figure is left"),
-        )
-        .at(invariant.name.span)
-        .hint("`keys` says how many of the first columns are the key"));
+        return Err(Box::new(
+            Problem::error(
+                "invariant::columns",
+                format!("of {columns} columns {keys} are the group's key: no figure is left"),
+            )
+            .at(invariant.name.span)
+            .hint("`keys` says how many of the first columns are the key"),
+        ));
     }
     Ok(keys)
 }

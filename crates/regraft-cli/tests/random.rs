@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use regraft_engine::{Method, ValidationOptions};
 use regraft_testkit::{Dice, Dump, Legacy, Program, RandomProject, Rehearsal, Servers};
 
 const REGRAFT: &str = env!("CARGO_BIN_EXE_regraft");
@@ -101,7 +102,11 @@ fn try_project(seed: u64, folder: &Path) -> Vec<String> {
         program.expect(0, &arguments);
     }
     let mut wrong = project.judge(&rehearsal);
-    let validation = rehearsal.validate(&[]);
+    let options = ValidationOptions {
+        method: [Method::Stream, Method::Sums][usize::from(dice.below(2) == 0)],
+        ..ValidationOptions::default()
+    };
+    let validation = rehearsal.validate(&[], &options);
     for entity in &validation.entities {
         for check in &entity.checks {
             let findings = check.findings.iter();

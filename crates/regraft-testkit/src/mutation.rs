@@ -18,7 +18,7 @@ pub use ground::Ground;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regraft_engine::Validation;
+use regraft_engine::{Method, Validation, ValidationOptions};
 use regraft_pg::{Session, quote};
 
 use crate::dice::Dice;
@@ -26,8 +26,9 @@ use crate::servers::{block_on, rows, session};
 use ground::Subject;
 use verdict::Expected;
 
-/// Ids that a finding shows: more strikes that lead to the same finding could not be told apart.
-const EXAMPLES: usize = 5;
+/// Ids that a finding has to show: strikes beyond them that lead to the same finding could not be
+/// told apart.
+const EXAMPLES: usize = 20;
 
 /// Rows that are tried for one strike.
 const CANDIDATES: usize = 12;
@@ -151,6 +152,15 @@ impl<'a> Round<'a> {
     /// The classes of what was corrupted.
     pub fn classes(&self) -> impl Iterator<Item = Class> {
         self.strikes.iter().map(|strike| strike.class)
+    }
+
+    /// How a round must be validated: all rows, and all that is found is shown.
+    pub fn options(method: Method) -> ValidationOptions {
+        ValidationOptions {
+            examples: EXAMPLES,
+            method,
+            ..ValidationOptions::default()
+        }
     }
 
     /// What is wrong with a validation of the corrupted target: strikes that it did not find, and

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use regraft_engine::{Context, Events, GenerateOptions, KeySecret, Settings, Validation};
+use regraft_engine::{
+    Context, Events, GenerateOptions, KeySecret, Settings, Validation, ValidationOptions,
+};
 use regraft_pg::{Endpoint, Side};
 use regraft_project::Project;
 use tokio_util::sync::CancellationToken;
@@ -143,14 +145,14 @@ impl<'a> Rehearsal<'a> {
     }
 
     /// Validates entities and groups with what they depend on, or everything where none is named.
-    pub fn validate(&self, names: &[&str]) -> Validation {
+    pub fn validate(&self, names: &[&str], options: &ValidationOptions) -> Validation {
         let context = self.context();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let selection = context
             .project
             .select(&names, true)
             .unwrap_or_else(|e| panic!("no selection: {e}"));
-        let validation = block_on(regraft_engine::validate(&context, &selection));
+        let validation = block_on(regraft_engine::validate(&context, &selection, options));
         validation.unwrap_or_else(|e| panic!("no validation: {}", e.message()))
     }
 

@@ -26,9 +26,12 @@ pub(super) async fn strike(
         let Some((wrong, condition)) = corruption(class, &column.kind, &place, dice) else {
             continue;
         };
-        // The wrong value is only computed where it can be; and a blank that has no room is no
+        // The wrong value is only computed where it can be; and a blank or a microsecond that has no room is no
         // longer there when it is written.
-        let written = format!("({wrong})::{}", column.declared);
+        let written = match column.kind {
+            Kind::Text | Kind::Timestamp => format!("({wrong})::{}", column.declared),
+            _ => format!("({wrong})"),
+        };
         let condition =
             format!("case when {condition} then {written} is distinct from {place} else false end");
         for candidate in round.candidates(session, subject, &condition, dice).await {

@@ -95,6 +95,10 @@ fn pages() -> Result<Vec<Page>, String> {
             "docs/reference/invariants.schema.json",
             json(&regraft_project::json_schema_invariants())?,
         ),
+        Page::new(
+            "docs/reference/queries.schema.json",
+            json(&regraft_project::json_schema_queries())?,
+        ),
         Page::new("docs/reference/ledger.md", ledger::markdown(&tables)),
     ])
 }

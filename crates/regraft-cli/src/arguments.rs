@@ -326,6 +326,8 @@ pub(crate) enum ProofType {
     RelationshipIntegrity,
     /// Every column holds what recomputing it from the source gives
     DataIntegrity,
+    /// The new database has what it needs to serve: indexes, statistics, queries in time
+    PerformanceCheck,
 }
 
 /// Arguments of `rollback`.

@@ -11,6 +11,7 @@ mod census;
 mod closing;
 mod columns;
 mod compare;
+mod course;
 mod databases;
 mod determinism;
 mod edge;
@@ -24,6 +25,7 @@ mod merges;
 mod options;
 mod parents;
 mod pass;
+mod performance;
 mod record;
 mod references;
 mod report;
@@ -31,7 +33,7 @@ mod rows;
 mod subject;
 mod sums;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use regraft_project::Selection;
 use uuid::Uuid;
@@ -46,10 +48,10 @@ pub use record::{
 pub use report::{Check, EntityValidation, Finding, Validation};
 
 use account::History;
+use course::Done;
 use databases::{Databases, nothing_migrated};
 use examination::Examination;
-use invariants::Checked;
-use report::{Summary, Timed, Whole};
+use report::{Summary, Whole};
 use subject::{IdSpaces, Subject};
 
 use crate::context::Context;
@@ -168,107 +170,8 @@ async fn run(
     let migrated: Vec<&str> = subjects.iter().map(|(subject, _)| subject.name()).collect();
     done.hold_invariants(context, &databases, selection, &migrated, options)
         .await?;
+    done.measure_queries(context, &databases, options).await?;
     conclude(context, &databases, done, options, scope, started).await
-}
-
-/// What a validation has come to.
-#[derive(Default)]
-struct Done {
-    entities: Vec<Timed>,
-    not_checked: Vec<String>,
-    /// Entities that could not be examined to the end.
-    unfinished: usize,
-    /// The time is over: the connections are in the middle of something.
-    late: bool,
-    invariants: Checked,
-}
-
-impl Done {
-    /// Examines an entity; what the time or a privilege doesn't allow is noted.
-    async fn examine<'c>(
-        &mut self,
-        examination: &Examination<'_, 'c>,
-        databases: &mut Databases<'c>,
-        left: Option<Duration>,
-    ) -> Result<()> {
-        let name = examination.subject.name();
-        if self.late || left.is_some_and(|left| left.is_zero()) {
-            self.late = true;
-            self.unfinished += 1;
-            self.not_checked
-                .push(format!("{name}: the time limit was reached before it"));
-            return Ok(());
-        }
-        databases.mark().await?;
-        let mut remarks = Vec::new();
-        let work = examination.run(databases, &mut remarks);
-        let examined = match left {
-            Some(left) => tokio::time::timeout(left, work).await.ok(),
-            None => Some(work.await),
-        };
-        match examined {
-            Some(Ok(timed)) => {
-                self.entities.push(timed);
-                self.not_checked.extend(remarks);
-            }
-            Some(Err(error)) if error.kind() == Kind::Permission => {
-                self.unfinished += 1;
-                self.not_checked
-                    .push(format!("{name}: {}", error.message()));
-                databases.recover().await?;
-            }
-            Some(Err(error)) if !is_late(&error, left) => return Err(error),
-            _ => {
-                self.late = true;
-                self.unfinished += 1;
-                self.not_checked
-                    .push(format!("{name}: the time limit was reached within it"));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Done {
-    /// Checks the invariants of the selection, as far as the time allows.
-    async fn hold_invariants(
-        &mut self,
-        context: &Context,
-        databases: &Databases<'_>,
-        selection: &Selection,
-        migrated: &[&str],
-        options: &ValidationOptions,
-    ) -> Result<()> {
-        if !options.wants(ValidationType::DataIntegrity) || context.project.invariants().is_empty()
-        {
-            return Ok(());
-        }
-        if self.late {
-            self.unfinished += 1;
-            self.not_checked
-                .push("invariants: the time limit was reached before them".to_owned());
-            return Ok(());
-        }
-        let remarks = &mut self.not_checked;
-        let checked = invariants::check(context, databases, selection, migrated, remarks).await;
-        match checked {
-            Ok(checked) => self.invariants = checked,
-            Err(error) if is_late(&error, options.timeout) => {
-                self.unfinished += 1;
-                self.late = true;
-                self.not_checked
-                    .push("invariants: the time limit was reached within them".to_owned());
-            }
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-}
-
-/// Whether a server gave up because of the time limit that it was given.
-fn is_late(error: &Error, left: Option<Duration>) -> bool {
-    let cancelled = error.database().and_then(|e| e.sqlstate()) == Some("57014");
-    left.is_some() && cancelled
 }
 
 /// Adds what is about the migration as a whole, stores it all, and comes to the verdict.
@@ -286,6 +189,8 @@ async fn conclude(
         unfinished,
         late,
         invariants,
+        queries,
+        advice,
     } = done;
     let closing = Instant::now();
     for finding in entities
@@ -311,9 +216,11 @@ async fn conclude(
         checks: &migration.clone(),
         took: closing.elapsed(),
         invariants: &invariants,
+        queries: queries.as_ref().map(|(check, took)| (check, *took)),
     };
     let complete = unfinished == 0;
     migration.extend(invariants.check.clone());
+    migration.extend(queries.as_ref().map(|(check, _)| check.clone()));
     let mut checks = validated
         .iter()
         .flat_map(|entity| &entity.checks)
@@ -328,6 +235,7 @@ async fn conclude(
         migration,
         invariants: invariants.outcomes.clone(),
         not_checked,
+        advice: advice.remarks(),
         seconds: started.elapsed().as_secs_f64(),
     };
     let summary = Summary {

@@ -9,6 +9,8 @@ mod invariants;
 mod ledger;
 #[path = "validate/odd.rs"]
 mod odd;
+#[path = "validate/options.rs"]
+mod options;
 
 use fixture::{Pair, assert_found, findings};
 use regraft_engine::{Kind, MigrateOptions, ValidationOptions, migrate, validate};
@@ -53,7 +55,14 @@ async fn nothing_is_found_after_a_migration_and_after_another_run() {
         let names: Vec<&str> = entity.checks.iter().map(|check| check.name).collect();
         assert_eq!(
             names,
-            ["account", "counts", "mapping", "references", "columns"]
+            [
+                "account",
+                "counts",
+                "mapping",
+                "references",
+                "columns",
+                "performance"
+            ]
         );
     }
     let looked_at = |entity: &str, check: &str| {

@@ -9,9 +9,10 @@ use crate::entity_reading::FOLDER;
 use crate::invariant_reading::FOLDER as INVARIANTS;
 use crate::manifest_reading::{MANIFEST, is_inside};
 use crate::problem::Problem;
+use crate::query::FOLDER as QUERIES;
 use crate::source_files::SourceFiles;
 
-/// Reads the manifest, the entities, the invariants and the SQL files the manifest names. What can't be read is
+/// Reads the manifest, the entities, the invariants, the queries and the SQL files the manifest names. What can't be read is
 /// reported; a file that isn't there is not (the check knows where it is named).
 pub(crate) fn read_folder(root: &Path) -> Folder<'_> {
     let mut folder = Folder {
@@ -26,6 +27,7 @@ pub(crate) fn read_folder(root: &Path) -> Folder<'_> {
         INVARIANTS,
         "only files invariants/NAME.toml describe invariants",
     );
+    folder.read_toml_files(QUERIES, "only files queries/NAME.toml describe queries");
     for path in folder.named_files() {
         folder.read_file(&path);
     }

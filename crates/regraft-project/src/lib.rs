@@ -1,7 +1,7 @@
 //! Project files → checked model.
 //!
 //! A project is a folder that describes a migration: `regraft.toml`, `entities/*.toml`,
-//! `invariants/*.toml` and the SQL of both schemas. [`Project::load`] reads all of it and either returns a model in which
+//! `invariants/*.toml`, `queries/*.toml` and the SQL of both schemas. [`Project::load`] reads all of it and either returns a model in which
 //! every name resolves and every value has its type, or all [`Problems`] at once, each with
 //! file, line, caret and hint.
 //!
@@ -23,6 +23,7 @@ mod manifest_reading;
 mod name;
 mod problem;
 mod project;
+mod query;
 mod references;
 mod rendering;
 mod schema;
@@ -40,7 +41,10 @@ pub use manifest::{
 pub use name::nearest;
 pub use problem::{Problem, ProblemRecord, Problems, Severity};
 pub use project::Project;
-pub use schema::{json_schema_entity, json_schema_invariants, json_schema_manifest};
+pub use query::NamedQuery;
+pub use schema::{
+    json_schema_entity, json_schema_invariants, json_schema_manifest, json_schema_queries,
+};
 pub use selection::{EntityStep, Selection, SelectionError, UnknownName};
 pub use source_files::{FileId, Position, SourceFiles, Span, Spanned};
 pub use sql::Sql;

@@ -14,6 +14,7 @@ use crate::manifest::Manifest;
 use crate::manifest_reading::{self, ALL, MANIFEST};
 use crate::name;
 use crate::problem::{Problem, Problems};
+use crate::query::{self, NamedQuery, is_queries_file};
 use crate::references;
 use crate::selection::{self, Selection, SelectionError};
 use crate::source_files::{FileId, SourceFiles, Span};
@@ -25,6 +26,7 @@ pub struct Project {
     manifest: Manifest,
     entities: Vec<Entity>,
     invariants: Vec<Invariant>,
+    queries: Vec<NamedQuery>,
     sources: SourceFiles,
     hash: String,
     warnings: Problems,
@@ -101,6 +103,11 @@ impl Project {
         &self.invariants
     }
 
+    /// The queries that the new database has to answer in time, in the order of their files.
+    pub fn queries(&self) -> &[NamedQuery] {
+        &self.queries
+    }
+
     /// The project's files.
     pub fn sources(&self) -> &SourceFiles {
         &self.sources
@@ -118,7 +125,7 @@ impl Project {
     }
 
     /// SHA-256 (lower-case hexadecimal) over the files that define the migration: manifest,
-    /// entities, invariants and target schema. It depends on their relative paths and texts only, neither
+    /// entities, invariants and target schema, not its queries. It depends on their relative paths and texts only, neither
     /// on the folder nor on the kind of line ends.
     pub fn hash(&self) -> &str {
         &self.hash
@@ -194,6 +201,13 @@ fn check(
         let text = sources.text(file);
         invariant_reading::read_invariants(&reading, file, text, &drafts, &mut invariants);
     }
+    let mut queries = Vec::new();
+    for file in sources
+        .ids()
+        .filter(|file| is_queries_file(sources.path(*file)))
+    {
+        query::read_queries(&reading, file, sources.text(file), &mut queries);
+    }
     let hash = hash(&sources, &entity_files, manifest.as_ref());
 
     let problems = in_file_order(found, reading.into_problems());
@@ -207,6 +221,7 @@ fn check(
             manifest,
             entities,
             invariants,
+            queries,
             sources,
             hash,
             warnings,

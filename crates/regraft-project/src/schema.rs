@@ -22,6 +22,11 @@ pub fn json_schema_entity() -> Value {
     schema_of::<EntityFile>()
 }
 
+/// JSON schema (draft 2020-12) of `queries/NAME.toml`.
+pub fn json_schema_queries() -> Value {
+    schema_of::<QueriesFile>()
+}
+
 /// JSON schema (draft 2020-12) of `invariants/NAME.toml`.
 pub fn json_schema_invariants() -> Value {
     schema_of::<InvariantsFile>()
@@ -413,6 +418,24 @@ struct MissingDefault {
     default: String,
 }
 
+/// Queries that the new database has to answer in time. Each table is one; its name is the table's.
+#[derive(JsonSchema)]
+#[schemars(transparent, title = "queries/NAME.toml")]
+struct QueriesFile(BTreeMap<String, QueryTable>);
+
+/// A query that the users of the new database wait for.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct QueryTable {
+    /// What it is for.
+    description: Option<String>,
+    /// The query, for the modern database.
+    sql: String,
+    /// How long it may take: "50 ms", "1.5 s".
+    #[schemars(regex(pattern = "^[0-9.]+ *m?s$"))]
+    limit: String,
+}
+
 /// Figures that must be the same in both databases. Each table is one invariant; its name is the
 /// table's.
 #[derive(JsonSchema)]
@@ -546,6 +569,13 @@ mod tests {
     }
 
     #[test]
+    fn the_queries_schema_has_the_keys_that_are_read() {
+        let schema = json_schema_queries();
+        let table = resolve(&schema, &schema["additionalProperties"]);
+        assert_eq!(keys(table), set(crate::query::KEYS));
+    }
+
+    #[test]
     fn the_invariants_schema_has_the_keys_that_are_read() {
         let schema = json_schema_invariants();
         let table = resolve(&schema, &schema["additionalProperties"]);
@@ -609,6 +639,7 @@ mod tests {
         assert!(!allows_null(&json_schema_manifest()));
         assert!(!allows_null(&json_schema_entity()));
         assert!(!allows_null(&json_schema_invariants()));
+        assert!(!allows_null(&json_schema_queries()));
     }
 
     #[test]

@@ -34,6 +34,7 @@ create table messages (
 create index messages_patient_id_idx on messages (patient_id);
 create index messages_profile_id_idx on messages (profile_id);
 create index messages_sender_id_idx on messages (sender_id);
+create index messages_target_id_idx on messages (target_id);
 
 create table message_attachments (
     id                   uuid primary key default gen_random_uuid(),

@@ -41,6 +41,7 @@ fn options(arguments: &ValidateArguments) -> ValidationOptions {
         ProofType::CompletenessCheck => ValidationType::CompletenessCheck,
         ProofType::RelationshipIntegrity => ValidationType::RelationshipIntegrity,
         ProofType::DataIntegrity => ValidationType::DataIntegrity,
+        ProofType::PerformanceCheck => ValidationType::PerformanceCheck,
     };
     ValidationOptions {
         types: arguments.types.iter().map(proof).collect(),

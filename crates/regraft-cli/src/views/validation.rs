@@ -10,11 +10,12 @@ use crate::table::{Table, Tone, count, text};
 /// The result of a validation for people.
 pub(crate) fn render(validation: &Validation, width: usize) -> String {
     format!(
-        "{}\n{}{}{}{}\n",
+        "{}\n{}{}{}{}{}\n",
         entities(validation, width),
         migration(validation, width),
         findings(validation, width),
         not_checked(validation, width),
+        advice(validation, width),
         figures::wrap(&verdict(validation), width, 2)
     )
 }
@@ -58,8 +59,20 @@ fn not_checked(validation: &Validation, width: usize) -> String {
     if validation.not_checked.is_empty() {
         return String::new();
     }
-    let mut table = Table::new().text("entity").text("not checked");
-    for remark in &validation.not_checked {
+    remarks("not checked", &validation.not_checked, width)
+}
+
+/// What is no fault but good to know.
+fn advice(validation: &Validation, width: usize) -> String {
+    if validation.advice.is_empty() {
+        return String::new();
+    }
+    remarks("advice", &validation.advice, width)
+}
+
+fn remarks(title: &str, remarks: &[String], width: usize) -> String {
+    let mut table = Table::new().text("entity").text(title);
+    for remark in remarks {
         let (entity, what) = remark.split_once(": ").unwrap_or(("", remark));
         table.row(vec![text(entity), text(what)]);
     }
@@ -77,8 +90,15 @@ fn verdict(validation: &Validation) -> String {
         .migration
         .iter()
         .any(|check| check.name == "entities");
+    let serves = |check: &Check| ["performance", "queries"].contains(&check.name);
+    let mut faulty = checks(validation).filter(|(_, check)| !check.passed);
     let (good, bad) = if !validation.complete {
         ("valid", "NOT FINISHED")
+    } else if faulty.all(|(_, check)| serves(check)) && validation.migration.is_empty() {
+        (
+            "valid",
+            "the rows are valid, but the target is NOT READY TO SERVE",
+        )
     } else if !whole {
         ("valid", "NOT VALID")
     } else {

@@ -12,7 +12,7 @@ use super::options::{Method, ValidationOptions, ValidationType};
 use super::pass::{Pass, Passed};
 use super::report::{Check, EntityValidation, Finding, Timed};
 use super::subject::Subject;
-use super::{mapping, merges, references, sums};
+use super::{mapping, merges, performance, references, sums};
 use crate::context::Context;
 use crate::error::Result;
 use crate::events::Event;
@@ -41,6 +41,7 @@ struct Found {
     transient: u64,
     completeness: Duration,
     pass: Duration,
+    advice: performance::Advice,
 }
 
 impl<'c> Examination<'_, 'c> {
@@ -59,6 +60,12 @@ impl<'c> Examination<'_, 'c> {
         }
         self.rows(databases, &mut found, not_checked).await?;
         found.pass = started.elapsed() - found.completeness;
+        if self.options.wants(ValidationType::PerformanceCheck) {
+            self.phase("performance");
+            let performance = performance::of_table(databases, self.subject).await?;
+            found.checks.push(performance.check);
+            found.advice = performance.advice;
+        }
         Ok(Timed {
             validation: EntityValidation {
                 entity: self.subject.name().to_owned(),
@@ -70,6 +77,8 @@ impl<'c> Examination<'_, 'c> {
             },
             completeness: found.completeness,
             pass: found.pass,
+            performance: started.elapsed() - found.completeness - found.pass,
+            advice: found.advice,
         })
     }
 

@@ -14,14 +14,17 @@ pub enum ValidationType {
     RelationshipIntegrity,
     /// Every column holds what recomputing it from the source gives.
     DataIntegrity,
+    /// The new database has what it needs to serve.
+    PerformanceCheck,
 }
 
 impl ValidationType {
     /// All of them, in the order in which they are carried out.
-    pub const ALL: [Self; 3] = [
+    pub const ALL: [Self; 4] = [
         Self::CompletenessCheck,
         Self::RelationshipIntegrity,
         Self::DataIntegrity,
+        Self::PerformanceCheck,
     ];
 
     /// As it is written and stored.
@@ -30,6 +33,7 @@ impl ValidationType {
             Self::CompletenessCheck => "completeness_check",
             Self::RelationshipIntegrity => "relationship_integrity",
             Self::DataIntegrity => "data_integrity",
+            Self::PerformanceCheck => "performance_check",
         }
     }
 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::invariants::{Checked, InvariantOutcome};
 use super::options::{Method, ValidationType};
+use super::performance::Advice;
 use crate::error::Result;
 
 /// How many legacy ids are kept of a finding: as many can be looked at again.
@@ -32,6 +33,8 @@ pub struct Validation {
     pub invariants: Vec<InvariantOutcome>,
     /// What nobody looked at, by name and with the reason.
     pub not_checked: Vec<String>,
+    /// What is no fault, but good to know before users come.
+    pub advice: Vec<String>,
     /// Whether it came to its end: false when the time was over, or a privilege missing.
     pub complete: bool,
     /// Whether it is complete and every check of every entity passed.
@@ -47,7 +50,7 @@ pub struct EntityValidation {
     pub entity: String,
     /// Rows of its source query as it is now, before filters.
     pub rows: u64,
-    /// `account`, `counts`, `mapping`, `references` and `columns`, in this order, as far as they
+    /// `account`, `counts`, `mapping`, `references`, `columns` and `performance`, as far as they
     /// were asked for.
     pub checks: Vec<Check>,
     /// How its rows were compared: [`Method::Stream`] or [`Method::Sums`]; `None` where they were not.
@@ -67,12 +70,14 @@ pub struct Check {
     /// - `counts`: every mapping leads to a row of the target table, and every row has a mapping;
     /// - `mapping`: one legacy id, one key, and the row agrees on the legacy id it came from;
     /// - `references`: every edge of the source goes between the mapped ends;
-    /// - `columns`: every mapped column holds what recomputing it from the source gives.
+    /// - `columns`: every mapped column holds what recomputing it from the source gives;
+    /// - `performance`: the table has the indexes and statistics that queries need.
     ///
     /// Of the migration as a whole:
     /// - `entities`: every entity of the project was migrated by a run that finished;
     /// - `runs`: no run is unfinished, and every account of every run balances;
     /// - `quarantine`: what is left behind is within the project's limit;
+    /// - `queries`: the project's own queries are answered within their limits;
     /// - `catalog`: the target declares what it did when the latest migration finished;
     /// - `invariants`: the project's own figures are the same in both databases.
     pub name: &'static str,
@@ -175,11 +180,14 @@ pub(super) struct Timed {
     pub(super) completeness: Duration,
     /// References and columns are looked at in one pass.
     pub(super) pass: Duration,
+    pub(super) performance: Duration,
+    /// What is no fault but good to know.
+    pub(super) advice: Advice,
 }
 
 impl Timed {
     /// The records of this entity: type, checks that belong to it, time.
-    fn records(&self) -> [(ValidationType, &'static [&'static str], Duration); 3] {
+    fn records(&self) -> [(ValidationType, &'static [&'static str], Duration); 4] {
         [
             (
                 ValidationType::CompletenessCheck,
@@ -192,6 +200,11 @@ impl Timed {
                 self.pass,
             ),
             (ValidationType::DataIntegrity, &["columns"], self.pass),
+            (
+                ValidationType::PerformanceCheck,
+                &["performance"],
+                self.performance,
+            ),
         ]
     }
 }
@@ -201,6 +214,8 @@ pub(super) struct Whole<'a> {
     pub(super) checks: &'a [Check],
     pub(super) took: Duration,
     pub(super) invariants: &'a Checked,
+    /// The check of the project's queries, with the time it took.
+    pub(super) queries: Option<(&'a Check, Duration)>,
 }
 
 /// The validation itself, as it is stored.
@@ -268,6 +283,10 @@ pub(super) async fn record(
     if let Some(check) = &whole.invariants.check {
         let took = whole.invariants.took();
         record_one(target, validation_id, "", "data_integrity", &[check], took).await?;
+    }
+    if let Some((check, took)) = whole.queries {
+        let of = ValidationType::PerformanceCheck.as_str();
+        record_one(target, validation_id, "", of, &[check], took).await?;
     }
     for timed in entities {
         for (validation_type, names, took) in timed.records() {

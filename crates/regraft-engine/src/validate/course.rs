@@ -1,0 +1,139 @@
+//! The course of a validation: entity after entity, then the invariants and the project's queries,
+//! as far as the time and the privileges allow.
+
+use std::time::{Duration, Instant};
+
+use regraft_project::Selection;
+
+use super::databases::Databases;
+use super::examination::Examination;
+use super::invariants::{self, Checked};
+use super::options::{ValidationOptions, ValidationType};
+use super::performance::{self, Advice};
+use super::report::{Check, Timed};
+use crate::context::Context;
+use crate::error::{Error, Kind, Result};
+
+/// What a validation has come to.
+#[derive(Default)]
+pub(super) struct Done {
+    pub(super) entities: Vec<Timed>,
+    pub(super) not_checked: Vec<String>,
+    /// Entities that could not be examined to the end.
+    pub(super) unfinished: usize,
+    /// The time is over: the connections are in the middle of something.
+    pub(super) late: bool,
+    pub(super) invariants: Checked,
+    pub(super) queries: Option<(Check, Duration)>,
+    pub(super) advice: Advice,
+}
+
+impl Done {
+    /// Examines an entity; what the time or a privilege doesn't allow is noted.
+    pub(super) async fn examine<'c>(
+        &mut self,
+        examination: &Examination<'_, 'c>,
+        databases: &mut Databases<'c>,
+        left: Option<Duration>,
+    ) -> Result<()> {
+        let name = examination.subject.name();
+        if self.late || left.is_some_and(|left| left.is_zero()) {
+            self.late = true;
+            self.unfinished += 1;
+            self.not_checked
+                .push(format!("{name}: the time limit was reached before it"));
+            return Ok(());
+        }
+        databases.mark().await?;
+        let mut remarks = Vec::new();
+        let work = examination.run(databases, &mut remarks);
+        let examined = match left {
+            Some(left) => tokio::time::timeout(left, work).await.ok(),
+            None => Some(work.await),
+        };
+        match examined {
+            Some(Ok(mut timed)) => {
+                self.advice.add(std::mem::take(&mut timed.advice));
+                self.entities.push(timed);
+                self.not_checked.extend(remarks);
+            }
+            Some(Err(error)) if error.kind() == Kind::Permission => {
+                self.unfinished += 1;
+                self.not_checked
+                    .push(format!("{name}: {}", error.message()));
+                databases.recover().await?;
+            }
+            Some(Err(error)) if !is_late(&error, left) => return Err(error),
+            _ => {
+                self.late = true;
+                self.unfinished += 1;
+                self.not_checked
+                    .push(format!("{name}: the time limit was reached within it"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Measures the project's queries, where performance is asked for.
+    pub(super) async fn measure_queries(
+        &mut self,
+        context: &Context,
+        databases: &Databases<'_>,
+        options: &ValidationOptions,
+    ) -> Result<()> {
+        let queries = context.project.queries();
+        if !options.wants(ValidationType::PerformanceCheck) || queries.is_empty() {
+            return Ok(());
+        }
+        if self.late {
+            self.unfinished += 1;
+            self.not_checked
+                .push("queries: the time limit was reached before them".to_owned());
+            return Ok(());
+        }
+        let started = Instant::now();
+        let check = performance::of_queries(databases, queries).await?;
+        self.queries = check.map(|check| (check, started.elapsed()));
+        Ok(())
+    }
+
+    /// Checks the invariants of the selection, as far as the time allows.
+    pub(super) async fn hold_invariants(
+        &mut self,
+        context: &Context,
+        databases: &Databases<'_>,
+        selection: &Selection,
+        migrated: &[&str],
+        options: &ValidationOptions,
+    ) -> Result<()> {
+        if !options.wants(ValidationType::DataIntegrity) || context.project.invariants().is_empty()
+        {
+            return Ok(());
+        }
+        if self.late {
+            self.unfinished += 1;
+            self.not_checked
+                .push("invariants: the time limit was reached before them".to_owned());
+            return Ok(());
+        }
+        let remarks = &mut self.not_checked;
+        let checked = invariants::check(context, databases, selection, migrated, remarks).await;
+        match checked {
+            Ok(checked) => self.invariants = checked,
+            Err(error) if is_late(&error, options.timeout) => {
+                self.unfinished += 1;
+                self.late = true;
+                self.not_checked
+                    .push("invariants: the time limit was reached within them".to_owned());
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// Whether a server gave up because of the time limit that it was given.
+fn is_late(error: &Error, left: Option<Duration>) -> bool {
+    let cancelled = error.database().and_then(|e| e.sqlstate()) == Some("57014");
+    left.is_some() && cancelled
+}

@@ -234,6 +234,27 @@ fn keys_that_no_mapping_knows() {
     );
 }
 
+/// Of very many children, their number is told, and no figure that was not counted.
+#[test]
+fn a_row_with_very_many_children() {
+    let village = village();
+    let rehearsal = migrated(&village);
+    rehearsal.legacy(
+        "insert into pet select 10000 + i, 9, 'Pet', 'cat', 1, 'U' || i from generate_series(1, 10000) i",
+    );
+    let person = record(&rehearsal, 0, "people", "9");
+    let pets = of(&person["children"], "entity", "pets");
+    assert_eq!(
+        (&pets["source_rows"], &pets["target_rows"]),
+        (&json!(10_002), &json!(2))
+    );
+    assert_eq!(
+        (&pets["kept"], &pets["left_behind"]),
+        (&json!(9_802), &Value::Null)
+    );
+    assert_eq!(pets["examples"].as_array().unwrap().len(), 5);
+}
+
 /// Each kind of damage is told at the row and the column that has it, and at no other row.
 #[test]
 fn what_is_damaged_is_named() {

@@ -63,6 +63,7 @@ fn the_help_of_every_command() {
         "plan",
         "migrate",
         "validate",
+        "check-record",
         "rollback",
         "status",
         "runs",

@@ -416,8 +416,9 @@ fn children(children: &[ChildRecord], width: usize) -> String {
     for child in children {
         let examples: Vec<String> = child.examples.iter().map(example).collect();
         let left = match child.left_behind {
-            0 => count(0_u64),
-            rows => (figures::count(rows), Tone::Caution),
+            None => ("unknown".to_owned(), Tone::Quiet),
+            Some(0) => count(0_u64),
+            Some(rows) => (figures::count(rows), Tone::Caution),
         };
         table.row(vec![
             text(&child.entity),

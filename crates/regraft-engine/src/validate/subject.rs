@@ -288,15 +288,17 @@ impl<'a> Subject<'a> {
         )
     }
 
-    /// The rows of the source under a condition, in key order: legacy id as text, and which filter
-    /// drops it.
-    pub(super) fn rows_where_query(&self, condition: &str) -> String {
+    /// The first `most` rows of the source under a condition, in key order: legacy id as text, which
+    /// filter drops it, how many rows there are in all, and how many of them no filter drops.
+    pub(super) fn rows_where_query(&self, condition: &str, most: usize) -> String {
         format!(
-            "select ({})::text, ({})::int8 from {}\nwhere {condition}\norder by {}",
+            "select id, filter, count(*) over (), count(*) filter (where filter = 0) over ()
+             from (select ({})::text as id, ({})::int8 as filter, {order} as place from {}\nwhere {condition}) rows
+             order by place limit {most}",
             self.entity.source.key.text,
             self.filter_number(),
             self.entity.source.from.text,
-            self.source_order(),
+            order = self.source_order(),
         )
     }
 

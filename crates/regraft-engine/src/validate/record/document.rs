@@ -201,8 +201,8 @@ pub struct ChildRecord {
     pub source_rows: u64,
     /// Those of them that no filter drops.
     pub kept: u64,
-    /// Those of them that are in quarantine or blocked.
-    pub left_behind: u64,
+    /// Those of them that are in quarantine or blocked; none where there are too many to look up.
+    pub left_behind: Option<u64>,
     /// Rows of the target that refer to it.
     pub target_rows: u64,
     /// Some of the source's, those that are not in the target first.

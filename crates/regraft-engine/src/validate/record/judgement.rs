@@ -58,40 +58,45 @@ impl Judgement {
         };
         judgement.identity(subject, &census);
         match pass.run(databases).await {
-            Ok(Passed { followed, compared }) => {
-                for (at, parent, fault) in followed.faults() {
-                    let Some(reference) = pass.references.get(at) else {
-                        continue;
-                    };
-                    let parent = reference.parents.get(parent).copied().unwrap_or_default();
-                    let what = fault.describe(reference.column, parent);
-                    judgement.wrong.insert(reference.column.to_owned(), what);
-                }
-                for (at, verdict) in compared.verdicts() {
-                    let Some(expectation) = pass.columns.get(at) else {
-                        continue;
-                    };
-                    let what = match verdict {
-                        Verdict::ShouldStayBehind => {
-                            "its rule has no value for this row, which should be in quarantine"
-                        }
-                        _ => "it is not what the source gives",
-                    };
-                    let column = expectation.column.to_owned();
-                    judgement.wrong.insert(column, what.to_owned());
-                }
-                let (followed, compared) = (Ok(followed), Ok(compared));
-                let both = [references.check(&followed), columns.check(&compared)];
+            Ok(passed) => {
+                judgement.name_faults(&pass, &passed);
+                let Passed { followed, compared } = passed;
+                let both = [
+                    references.check(&Ok(followed)),
+                    columns.check(&Ok(compared)),
+                ];
                 judgement.add(both, &pass, census.kept > 0);
             }
             Err(error) => {
                 let finding = columns::refused(&error).ok_or(error)?;
-                judgement
-                    .checks
-                    .push(Check::new("columns", 0, finding.into_iter().collect()));
+                let check = Check::new("columns", 0, finding.into_iter().collect());
+                judgement.checks.push(check);
             }
         }
         Ok(judgement)
+    }
+
+    /// Notes what is wrong under the columns that it is about.
+    fn name_faults(&mut self, pass: &Pass<'_>, passed: &Passed) {
+        for (at, parent, fault) in passed.followed.faults() {
+            if let Some(reference) = pass.references.get(at) {
+                let parent = reference.parents.get(parent).copied().unwrap_or_default();
+                let what = fault.describe(reference.column, parent);
+                self.wrong.insert(reference.column.to_owned(), what);
+            }
+        }
+        for (at, verdict) in passed.compared.verdicts() {
+            if let Some(expectation) = pass.columns.get(at) {
+                let what = match verdict {
+                    Verdict::ShouldStayBehind => {
+                        "its rule has no value for this row, which should be in quarantine"
+                    }
+                    _ => "it is not what the source gives",
+                };
+                self.wrong
+                    .insert(expectation.column.to_owned(), what.to_owned());
+            }
+        }
     }
 
     fn add(&mut self, checks: [Check; 2], pass: &Pass<'_>, there: bool) {

@@ -166,7 +166,7 @@ impl<'a> Family<'a> {
                     column: reference.column.to_owned(),
                     source_rows: 0,
                     kept: 0,
-                    left_behind: 0,
+                    left_behind: None,
                     target_rows: self.target_rows(&child, reference.column, key).await?,
                     examples: Vec::new(),
                 };
@@ -221,25 +221,25 @@ impl<'a> Family<'a> {
         record: &mut ChildRecord,
     ) -> Result<()> {
         let source = self.databases.source().await?;
-        let rows = source.query(&child.rows_where_query(condition), &[]).await;
+        let query = child.rows_where_query(condition, LOOKED_UP);
+        let rows = source.query(&query, &[]).await;
         let rows = rows.map_err(|error| source.error(error))?;
         self.databases.give_back(source);
-        record.source_rows = rows.len() as u64;
+        if let Some(first) = rows.first() {
+            record.source_rows = first.get::<_, i64>(2).unsigned_abs();
+            record.kept = first.get::<_, i64>(3).unsigned_abs();
+        }
         let rows: Vec<(String, i64)> = rows
             .iter()
             .filter_map(|row| Some((row.get::<_, Option<String>>(0)?, row.get(1))))
             .collect();
-        record.kept = rows.iter().filter(|(_, filter)| *filter == 0).count() as u64;
-        let ids: Vec<String> = rows
-            .iter()
-            .take(LOOKED_UP)
-            .map(|(id, _)| id.clone())
-            .collect();
+        let ids: Vec<String> = rows.iter().map(|(id, _)| id.clone()).collect();
         let (name, numeric) = (child.name(), child.numeric);
         let states =
             regraft_ledger::row_states(&*self.databases.lookup, name, numeric, &ids).await?;
         let behind = |state: &&RowState| matches!(state, RowState::Quarantined | RowState::Blocked);
-        record.left_behind = states.values().filter(behind).count() as u64;
+        record.left_behind = (record.source_rows <= LOOKED_UP as u64)
+            .then(|| states.values().filter(behind).count() as u64);
         record.examples = examples(child, &rows, &states);
         Ok(())
     }
@@ -286,7 +286,6 @@ fn examples(
     };
     let (there, not_there): (Vec<ChildExample>, Vec<ChildExample>) = rows
         .iter()
-        .take(LOOKED_UP)
         .map(of)
         .partition(|child| matches!(child.ledger, Some(RowState::Migrated | RowState::Merged)));
     not_there.into_iter().chain(there).take(EXAMPLES).collect()

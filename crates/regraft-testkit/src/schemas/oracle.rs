@@ -208,6 +208,7 @@ impl Late {
     fn contains(&self, entity: &str, reason: &str) -> bool {
         reason.starts_with("check_violation")
             || reason.starts_with("unique_violation")
+            || reason.starts_with("target_refused")
             || self.0.contains(&(entity.to_owned(), reason.to_owned()))
     }
 }

@@ -11,6 +11,7 @@ pub(super) const TYPES: &str = "
 create type mood as enum ('sad', 'so so', 'happy', 'Überglücklich');
 create domain positive as integer constraint is_positive check (value >= 0);
 create domain short_text as varchar(10);
+create type pair as (number integer, word text);
 ";
 
 const TEXTS: &[&str] = &[
@@ -50,7 +51,7 @@ pub(super) fn column(number: usize, dice: &mut Dice) -> ValueColumn {
     let makers: &[fn(&mut Maker, &mut Dice)] = &[
         text, text, varchar, padded, narrow, widened, decimal, numeric, times, moment, precise,
         plain, plain, document, parsed, parsed, label, text_label, coded, coded, domain, short,
-        checked, texts, arrays, cast, constant, object, derived,
+        checked, texts, arrays, cast, constant, object, derived, labels,
     ];
     let odd = ["c", "Col ", "ü", "order", "select"][usize::try_from(dice.below(5)).unwrap_or(0)];
     let source = if dice.below(3) == 0 {
@@ -160,7 +161,11 @@ fn varchar(maker: &mut Maker, dice: &mut Dice) {
         of,
         "varchar(12)",
         strings(&good),
-        strings(&["thirteen char", "日本語日本語日本語日本語日"]),
+        strings(&[
+            "thirteen char",
+            "exactly12chr ",
+            "日本語日本語日本語日本語日",
+        ]),
     );
     maker.fault("value_too_long", "char_length($) > 12");
 }
@@ -227,6 +232,7 @@ fn decimal(maker: &mut Maker, _: &mut Dice) {
         "-0.001",
         "100000000",
         "123456789012345678901234567890.5",
+        "'-Infinity'",
     ];
     maker.set(
         "numeric",
@@ -337,6 +343,12 @@ fn plain(maker: &mut Maker, dice: &mut Dice) {
             ),
             ("real", &["NaN", "0.1", "1e30"]),
             ("bytea", &["\\x", "\\x00", "\\xdeadbeef", "\\x27275c5c0a"]),
+            ("pair", &["(1,x)", "(,)", "(-1,\"a \"\"b\"\",\")"]),
+            ("int4multirange", &["{}", "{[1,2),[4,9)}"]),
+            ("timetz", &["00:00:00+00", "12:00:00.5-08:30"]),
+            ("json", &["{\"b\":1,  \"a\":1.0}", "null", "[ ]"]),
+            ("macaddr", &["08:00:2b:01:02:03"]),
+            ("name", &["a name", ""]),
             ("int4range", &["[1,5)", "empty", "(,3)"]),
             ("bit(3)", &["101", "000"]),
             ("point", &["(1,2)", "(0,-0)"]),
@@ -361,8 +373,19 @@ const DOCUMENTS: &[&str] = &[
 ];
 
 fn document(maker: &mut Maker, dice: &mut Dice) {
-    let of = *pick(&["json", "jsonb"], dice);
-    maker.set(of, "jsonb", strings(DOCUMENTS), Vec::new());
+    if dice.below(2) == 0 {
+        maker.set("jsonb", "jsonb", strings(DOCUMENTS), Vec::new());
+    } else {
+        // What json takes and jsonb doesn't.
+        maker.set(
+            "json",
+            "jsonb",
+            strings(DOCUMENTS),
+            strings(&["[\"\\u0000\"]"]),
+        );
+        let when = format!("position('u0000' in {}::text) > 0", maker.c);
+        maker.column.faults.push(("source_error".to_owned(), when));
+    }
     maker.column.expected = format!("{}::jsonb::text", maker.c);
 }
 
@@ -618,4 +641,15 @@ fn derived(maker: &mut Maker, dice: &mut Dice) {
     };
     maker.column.rule = toml(&derived);
     maker.column.expected = derived;
+}
+
+/// Only the target knows which texts are labels when they are in an array.
+fn labels(maker: &mut Maker, _: &mut Dice) {
+    maker.set(
+        "text[]",
+        "mood[]",
+        strings(&["{}", "{sad,NULL}", "{happy}"]),
+        strings(&["{purple}", "{sad,\"\"}"]),
+    );
+    maker.fault("target_refused", "$ && array['purple', '']");
 }

@@ -89,7 +89,7 @@ fn try_project(seed: u64, folder: &Path) -> Vec<String> {
         .with("REGRAFT_WORKERS", &(1 + dice.below(4)).to_string());
     let planned = (dice.below(5) == 0).then(|| program.json(0, &["plan"]));
     let arguments = ["migrate", "--mode", mode];
-    let before = Dump::of_tables(&rehearsal.modern_url()).catalog();
+    let before = Dump::of_tables(&rehearsal.modern_url());
     if dice.below(4) == 0 {
         for _ in 0..1 + dice.below(3) {
             let moment = dice.moment(std::time::Duration::from_millis(900));
@@ -121,7 +121,7 @@ fn try_project(seed: u64, folder: &Path) -> Vec<String> {
         }
     }
     let after = Dump::of(&rehearsal.modern_url());
-    let difference = before.difference(&after.catalog());
+    let difference = before.catalog().difference(&after.catalog());
     if !difference.is_empty() {
         wrong.push(format!("the catalog is another: {difference}"));
     }
@@ -130,6 +130,13 @@ fn try_project(seed: u64, folder: &Path) -> Vec<String> {
     let difference = after.without_runs().difference(&again.without_runs());
     if !difference.is_empty() {
         wrong.push(format!("the second run did something: {difference}"));
+    }
+    if dice.below(5) == 0 {
+        program.expect(0, &["rollback", "all", "--yes"]);
+        let difference = before.difference(&Dump::of_tables(&rehearsal.modern_url()));
+        if !difference.is_empty() {
+            wrong.push(format!("the rollback left something: {difference}"));
+        }
     }
     wrong
 }
@@ -151,7 +158,16 @@ fn not_as_planned(plan: &Value, rehearsal: &Rehearsal<'_>) -> Vec<String> {
                 "select count(*) from regraft.migration_mappings where entity = '{name}'"
             ));
             let planned = entity["to_move"].as_i64().expect("a number");
-            (moved != planned).then(|| format!("{name}: {planned} rows planned, {moved} moved"))
+            let reasons = || {
+                rehearsal.modern_rows(&format!(
+                    "select legacy_id, reasons from regraft.migration_quarantine where entity = '{name}'"
+                ))
+            };
+            (moved != planned).then(|| {
+                let foreseen = &entity["predictions"];
+                let reasons = reasons();
+                format!("{name}: {planned} rows planned, {moved} moved; {foreseen}; {reasons:?}")
+            })
         })
         .collect()
 }

@@ -146,7 +146,9 @@ fn whatever_is_wrong_with_random_projects_is_found() {
     eprintln!("REGRAFT_TEST_SEED={}", dice.seed());
     let count = mutations() / 5;
     let (mut done, mut number, mut struck) = (0, 0, BTreeSet::new());
-    while done < count {
+    let all_struck = |struck: &BTreeSet<Class>| NOT_IN_DISPATCH.iter().all(|c| struck.contains(c));
+    // Not every project has a column of every type.
+    while done < count || (count >= 100 && number < 60 && !all_struck(&struck)) {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let project = RandomProject::new(dice.roll());
         project.write(folder.path());
@@ -170,9 +172,7 @@ fn whatever_is_wrong_with_random_projects_is_found() {
         done += round.classes().count();
         struck.extend(round.classes());
     }
-    for class in NOT_IN_DISPATCH.iter().filter(|_| count >= 100) {
-        assert!(struck.contains(class), "no {class:?}");
-    }
+    assert!(count < 100 || all_struck(&struck), "only {struck:?}");
 }
 
 /// Classes for which dispatch has no column; the random schemas have them.

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use regraft_engine::{Method, ValidationOptions};
 use regraft_testkit::{Dice, Dump, Legacy, Program, RandomProject, Rehearsal, Servers};
+use serde_json::Value;
 
 const REGRAFT: &str = env!("CARGO_BIN_EXE_regraft");
 
@@ -86,8 +87,9 @@ fn try_project(seed: u64, folder: &Path) -> Vec<String> {
     let program = Program::on(REGRAFT, &rehearsal)
         .with("BATCH_SIZE", &(5 + dice.below(120)).to_string())
         .with("REGRAFT_WORKERS", &(1 + dice.below(4)).to_string());
+    let planned = (dice.below(5) == 0).then(|| program.json(0, &["plan"]));
     let arguments = ["migrate", "--mode", mode];
-    let before = Dump::of_tables(&rehearsal.modern_url()).catalog();
+    let before = Dump::of_tables(&rehearsal.modern_url());
     if dice.below(4) == 0 {
         for _ in 0..1 + dice.below(3) {
             let moment = dice.moment(std::time::Duration::from_millis(900));
@@ -102,6 +104,11 @@ fn try_project(seed: u64, folder: &Path) -> Vec<String> {
         program.expect(0, &arguments);
     }
     let mut wrong = project.judge(&rehearsal);
+    wrong.extend(
+        planned
+            .iter()
+            .flat_map(|plan| not_as_planned(plan, &rehearsal)),
+    );
     let options = ValidationOptions {
         method: [Method::Stream, Method::Sums][usize::from(dice.below(2) == 0)],
         ..ValidationOptions::default()
@@ -114,7 +121,7 @@ fn try_project(seed: u64, folder: &Path) -> Vec<String> {
         }
     }
     let after = Dump::of(&rehearsal.modern_url());
-    let difference = before.difference(&after.catalog());
+    let difference = before.catalog().difference(&after.catalog());
     if !difference.is_empty() {
         wrong.push(format!("the catalog is another: {difference}"));
     }
@@ -124,6 +131,13 @@ fn try_project(seed: u64, folder: &Path) -> Vec<String> {
     if !difference.is_empty() {
         wrong.push(format!("the second run did something: {difference}"));
     }
+    if dice.below(5) == 0 {
+        program.expect(0, &["rollback", "all", "--yes"]);
+        let difference = before.difference(&Dump::of_tables(&rehearsal.modern_url()));
+        if !difference.is_empty() {
+            wrong.push(format!("the rollback left something: {difference}"));
+        }
+    }
     wrong
 }
 
@@ -132,4 +146,28 @@ fn is_done(rehearsal: &Rehearsal<'_>) -> bool {
     let installed = "select 1 from pg_class where relname = 'migration_control'";
     let done = "select 1 from regraft.migration_control where entity = '' and batch = 0 and status = 'done'";
     !rehearsal.modern_rows(installed).is_empty() && !rehearsal.modern_rows(done).is_empty()
+}
+
+/// Entities of which other numbers of rows were moved than the plan said.
+fn not_as_planned(plan: &Value, rehearsal: &Rehearsal<'_>) -> Vec<String> {
+    let entities = plan["entities"].as_array().expect("entities").iter();
+    entities
+        .filter_map(|entity| {
+            let name = entity["entity"].as_str().expect("a name");
+            let moved = rehearsal.modern_number(&format!(
+                "select count(*) from regraft.migration_mappings where entity = '{name}'"
+            ));
+            let planned = entity["to_move"].as_i64().expect("a number");
+            let reasons = || {
+                rehearsal.modern_rows(&format!(
+                    "select legacy_id, reasons from regraft.migration_quarantine where entity = '{name}'"
+                ))
+            };
+            (moved != planned).then(|| {
+                let foreseen = &entity["predictions"];
+                let reasons = reasons();
+                format!("{name}: {planned} rows planned, {moved} moved; {foreseen}; {reasons:?}")
+            })
+        })
+        .collect()
 }

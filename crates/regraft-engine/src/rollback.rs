@@ -298,7 +298,11 @@ async fn obstacles(target: &Session, context: &Context, parts: &[Part]) -> Resul
         .batch_execute("set enable_nestloop = off; set work_mem = '64MB'")
         .await?;
     for child in &catalog.tables {
-        if !refers_to(child, parts) || goes_as_a_whole(target, parts, child, namespace).await? {
+        // A partition has the foreign keys of its table, under whose name its rows go or stay.
+        if child.is_partition
+            || !refers_to(child, parts)
+            || goes_as_a_whole(target, parts, child, namespace).await?
+        {
             continue;
         }
         for part in parts.iter().filter(|p| p.step.rows > 0) {

@@ -1,6 +1,8 @@
 //! Random projects: a legacy schema with random rows, a target schema and the rules between them,
 //! and an oracle in plain SQL that says what a migration must come to.
 
+mod code;
+mod document;
 mod generator;
 mod oracle;
 mod table;

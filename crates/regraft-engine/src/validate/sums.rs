@@ -94,7 +94,8 @@ impl Ranges {
         (self.different.len() <= MOST_RANGES).then(|| {
             let ids = self.different.iter().flat_map(|range| {
                 let first = range << RANGE_BITS;
-                first..first + (1 << RANGE_BITS)
+                // Up to its last number: the one behind it may be too large for a bigint.
+                first..=first + ((1 << RANGE_BITS) - 1)
             });
             ids.map(|id| id.to_string()).collect()
         })

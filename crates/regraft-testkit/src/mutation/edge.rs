@@ -34,94 +34,79 @@ async fn at(
     round: &mut Round<'_>,
     session: &Session,
     class: Class,
-    (subject, edge): (&Subject, &EdgeColumn),
+    place: (&Subject, &EdgeColumn),
     dice: &mut Dice,
 ) -> bool {
+    let (subject, edge) = place;
     let column = format!("t.{}", quote::ident(&edge.name));
-    if class == Class::InventedEdge {
-        let fresh = round
-            .candidates(session, subject, &format!("{column} is null"), dice)
-            .await;
-        let Some(parent) = edge.parents.first() else {
-            return false;
-        };
-        let Some(to) = parent_of(round, session, parent, None, dice).await else {
-            return false;
-        };
-        return point(
-            round,
-            session,
-            class,
-            (subject, edge),
-            fresh,
-            &uuid(&to.key),
-            (parent, &to.id),
-            "",
-        )
-        .await;
-    }
     for parent in shuffle(edge.parents.clone(), dice) {
         let Some(mappings) = round.ground.subject(&parent).map(|p| p.mappings.clone()) else {
             continue;
         };
-        let points = format!("exists (select from {mappings} p where p.new_id = {column})");
-        let fresh = round.candidates(session, subject, &points, dice).await;
-        let struck = match class {
-            Class::DroppedEdge => {
-                point(
-                    round,
-                    session,
-                    class,
-                    (subject, edge),
-                    fresh,
-                    "null",
-                    (&parent, ""),
-                    "is NULL, though",
-                )
-                .await
-            }
-            Class::DanglingEdge => {
-                let says = "holds a key that no mapping of";
-                point(
-                    round,
-                    session,
-                    class,
-                    (subject, edge),
-                    fresh,
-                    "gen_random_uuid()",
-                    (&parent, ""),
-                    says,
-                )
-                .await
-            }
-            Class::MovedChild => {
-                let Some(first) = fresh.into_iter().next() else {
-                    continue;
-                };
-                let held = held(session, subject, edge, &first).await;
-                let Some(to) = parent_of(round, session, &parent, Some(&held), dice).await else {
-                    continue;
-                };
-                let says = "points to another row of";
-                point(
-                    round,
-                    session,
-                    class,
-                    (subject, edge),
-                    vec![first],
-                    &uuid(&to.key),
-                    (&parent, &to.id),
-                    says,
-                )
-                .await
-            }
-            _ => swap(round, session, (subject, edge), &fresh).await,
+        let condition = match class {
+            Class::InventedEdge => format!("{column} is null"),
+            _ => format!("exists (select from {mappings} p where p.new_id = {column})"),
+        };
+        let rows = round.candidates(session, subject, &condition, dice).await;
+        let struck = if class == Class::SwappedParents {
+            swap(round, session, place, &rows).await
+        } else {
+            let Some(row) = rows.into_iter().next() else {
+                continue;
+            };
+            let Some(wrong) =
+                wrong(round, session, class, (subject, edge, &row), &parent, dice).await
+            else {
+                continue;
+            };
+            point(round, session, class, place, &row, wrong).await
         };
         if struck {
             return true;
         }
     }
     false
+}
+
+/// What a reference holds instead of what it should.
+struct Wrong {
+    sql: String,
+    /// The row that it leads to, which must stay.
+    to: Option<(String, String)>,
+    says: &'static str,
+}
+
+async fn wrong(
+    round: &Round<'_>,
+    session: &Session,
+    class: Class,
+    (subject, edge, row): (&Subject, &EdgeColumn, &Candidate),
+    parent: &str,
+    dice: &mut Dice,
+) -> Option<Wrong> {
+    let nothing = |sql: &str, says| Wrong {
+        sql: sql.to_owned(),
+        to: None,
+        says,
+    };
+    let (held, says) = match class {
+        Class::DroppedEdge => return Some(nothing("null", "is NULL, though")),
+        Class::DanglingEdge => {
+            let says = "holds a key that no mapping of";
+            return Some(nothing("gen_random_uuid()", says));
+        }
+        Class::MovedChild => {
+            let held = held(session, subject, edge, row).await;
+            (Some(held), "points to another row of")
+        }
+        _ => (None, ""),
+    };
+    let to = parent_of(round, session, parent, held.as_deref(), dice).await?;
+    Some(Wrong {
+        sql: uuid(&to.key),
+        to: Some((parent.to_owned(), to.id)),
+        says,
+    })
 }
 
 /// A mapped row of an entity under another key than the given one.
@@ -156,28 +141,20 @@ async fn held(session: &Session, subject: &Subject, edge: &EdgeColumn, row: &Can
         .unwrap_or_default()
 }
 
-/// Lets the reference of the first of some rows hold something else.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one call for each kind of strike"
-)]
+/// Lets the reference of a row hold something else.
 async fn point(
     round: &mut Round<'_>,
     session: &Session,
     class: Class,
     (subject, edge): (&Subject, &EdgeColumn),
-    rows: Vec<Candidate>,
-    to: &str,
-    parent: (&str, &str),
-    says: &str,
+    row: &Candidate,
+    wrong: Wrong,
 ) -> bool {
-    let Some(row) = rows.into_iter().next() else {
-        return false;
-    };
     let update = format!(
-        "update {} t set {} = {to} where t.{} = {}",
+        "update {} t set {} = {} where t.{} = {}",
         subject.table,
         quote::ident(&edge.name),
+        wrong.sql,
         subject.key,
         uuid(&row.key)
     );
@@ -185,9 +162,10 @@ async fn point(
         return false;
     }
     round.touch(&subject.name, &row.id);
-    // Who is pointed to must stay.
-    round.touch(parent.0, parent.1);
-    let expected = Expected::of_row(&subject.name, "references", &edge.name, &row.id, says);
+    if let Some((parent, id)) = &wrong.to {
+        round.touch(parent, id);
+    }
+    let expected = Expected::of_row(&subject.name, "references", &edge.name, &row.id, wrong.says);
     let what = format!("{}.{} of {}", subject.name, edge.name, row.id);
     round.record(class, what, vec![expected]);
     true

@@ -201,37 +201,13 @@ async fn subject(
         .schema_and_table(&project.manifest().target.namespace);
     let place = quote::qualified(schema, table);
     let there = columns(session, &place).await;
-    let excluded = not_checked(validation, &entity.name);
     let legacy = entity.target.legacy.as_ref().map(|l| l.value.clone());
     let first = before.iter().find(|other| other.table == place);
     let answers = first.map_or_else(
         || (entity.name.clone(), legacy.clone()),
         |first| (first.name.clone(), first.legacy.clone()),
     );
-    let (mut values, mut edges) = (Vec::new(), Vec::new());
-    for column in &entity.columns {
-        let name = column.name.value.clone();
-        if excluded.contains(&name) {
-            continue;
-        }
-        let parents = match &column.rule {
-            Rule::Ref { entity, .. } => BTreeSet::from([entity.value.clone()]),
-            Rule::RefBy { cases, .. } => cases.iter().map(|(_, p)| p.value.clone()).collect(),
-            _ => {
-                let Some(known) = there.iter().find(|known| known.name == name) else {
-                    continue;
-                };
-                values.push(ValueColumn {
-                    name,
-                    kind: known.kind.clone(),
-                    declared: known.declared.clone(),
-                });
-                continue;
-            }
-        };
-        let parents = parents.into_iter().collect();
-        edges.push(EdgeColumn { name, parents });
-    }
+    let (values, edges) = mapped(entity, &there, &not_checked(validation, &entity.name));
     Subject {
         name: entity.name.clone(),
         table: place,
@@ -261,6 +237,39 @@ async fn subject(
             .filter_map(|column| column.writable.then_some(column.name))
             .collect(),
     }
+}
+
+/// The mapped columns of an entity that are checked: values, and references.
+fn mapped(
+    entity: &Entity,
+    there: &[Declared],
+    excluded: &BTreeSet<String>,
+) -> (Vec<ValueColumn>, Vec<EdgeColumn>) {
+    let (mut values, mut edges) = (Vec::new(), Vec::new());
+    for column in &entity.columns {
+        let name = column.name.value.clone();
+        if excluded.contains(&name) {
+            continue;
+        }
+        let parents = match &column.rule {
+            Rule::Ref { entity, .. } => BTreeSet::from([entity.value.clone()]),
+            Rule::RefBy { cases, .. } => cases.iter().map(|(_, p)| p.value.clone()).collect(),
+            _ => {
+                let Some(known) = there.iter().find(|known| known.name == name) else {
+                    continue;
+                };
+                values.push(ValueColumn {
+                    name,
+                    kind: known.kind.clone(),
+                    declared: known.declared.clone(),
+                });
+                continue;
+            }
+        };
+        let parents = parents.into_iter().collect();
+        edges.push(EdgeColumn { name, parents });
+    }
+    (values, edges)
 }
 
 /// Columns that the program says it did not check, with its reason: `entity.column: reason`.

@@ -159,6 +159,40 @@ async fn missing(
     true
 }
 
+/// The findings about all rows that refer to one, if there are any, and all of them can be told.
+async fn orphans(
+    round: &Round<'_>,
+    session: &Session,
+    subject: &Subject,
+    row: &Candidate,
+) -> Option<Vec<Expected>> {
+    let mut orphans = Vec::new();
+    for (child, column) in round.ground.children(&subject.name) {
+        let query = format!(
+            "select c.legacy_id from {} c join {} x on x.{} = c.new_id
+             where x.{} = {} and c.merged_into is null limit {}",
+            child.mappings,
+            child.table,
+            child.key,
+            quote::ident(column),
+            uuid(&row.key),
+            EXAMPLES + 1
+        );
+        let ids = rows(session, &query).await.concat();
+        let ids: Vec<String> = ids.into_iter().flatten().collect();
+        // A row that refers to itself is gone with the reference.
+        let is_itself = |id: &String| child.name == subject.name && *id == row.id;
+        let told = |id: &String| round.is_fresh(&child.name, id) && !is_itself(id);
+        if !round.has_room(&child.name, "references", column, ids.len()) || !ids.iter().all(told) {
+            return None;
+        }
+        let says = "points to a row that is not in the table of";
+        let orphan = |id: &String| Expected::of_row(&child.name, "references", column, id, says);
+        orphans.extend(ids.iter().map(orphan));
+    }
+    (!orphans.is_empty()).then_some(orphans)
+}
+
 async fn missing_parent(
     round: &mut Round<'_>,
     session: &Session,
@@ -178,45 +212,10 @@ async fn missing_parent(
             &row.id,
             "has no such row",
         )];
-        let (mut possible, mut orphans) = (true, 0);
-        for (child, column) in &children {
-            let query = format!(
-                "select c.legacy_id from {} c join {} x on x.{} = c.new_id
-                 where x.{} = {} and c.merged_into is null limit {}",
-                child.mappings,
-                child.table,
-                child.key,
-                quote::ident(column),
-                uuid(&row.key),
-                EXAMPLES + 1
-            );
-            let ids: Vec<String> = rows(session, &query)
-                .await
-                .concat()
-                .into_iter()
-                .flatten()
-                .collect();
-            orphans += ids.len();
-            possible &= round.has_room(&child.name, "references", column, ids.len())
-                && ids.iter().all(|id| round.is_fresh(&child.name, id));
-            let orphan = |id: &String| {
-                Expected::of_row(
-                    &child.name,
-                    "references",
-                    column,
-                    id,
-                    "points to a row that is not in the table of",
-                )
-            };
-            expected.extend(ids.iter().map(orphan));
-        }
-        // A row that refers to itself is gone with the reference.
-        let refers_to_itself = expected[1..]
-            .iter()
-            .any(|orphan| orphan.entity == subject.name && orphan.id.as_deref() == Some(&row.id));
-        if !possible || orphans == 0 || refers_to_itself {
+        let Some(orphans) = orphans(round, session, subject, &row).await else {
             continue;
-        }
+        };
+        expected.extend(orphans);
         delete(session, subject, &row).await;
         for one in &expected {
             round.touch(&one.entity, one.id.as_deref().unwrap_or_default());

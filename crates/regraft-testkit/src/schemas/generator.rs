@@ -101,7 +101,13 @@ fn ids(key: SourceKey, count: usize, dice: &mut Dice) -> Vec<Vec<String>> {
     let mut ids: Vec<Vec<String>> = (0..count)
         .map(|n| match key {
             SourceKey::Integer => vec![(n as i64 * 3 - 20).to_string()],
-            SourceKey::Bigint => vec![(n as i64 * 5_000_000_019 - 7).to_string()],
+            SourceKey::Bigint => vec![literal(&match n {
+                0 => i64::MIN.to_string(),
+                1 => i64::MAX.to_string(),
+                _ => (n as i64 * 5_000_000_019 - 7).to_string(),
+            })],
+            SourceKey::Text if n == 3 => vec![literal("")],
+            SourceKey::Text if n == 5 => vec![literal(&"long ".repeat(99))],
             SourceKey::Text => vec![literal(&format!("{}{n}", PREFIXES[n % PREFIXES.len()]))],
             SourceKey::Uuid => {
                 let (a, b) = (dice.roll(), dice.roll());

@@ -7,7 +7,7 @@ use regraft_pg::Session;
 use regraft_pg::quote::{ident, literal};
 
 use super::generator::leads;
-use super::table::{Edge, Missing, Table};
+use super::table::{Edge, Missing, Strategy, Table};
 use crate::rehearsal::Rehearsal;
 use crate::servers::{block_on, rows, session};
 
@@ -44,66 +44,25 @@ fn script(tables: &[Table]) -> String {
          create temp table edge (entity text, id text, col text, parent text, parent_id text, strict boolean);\n",
     );
     for table in tables {
-        let (name, id) = (literal(&table.name), table.id());
-        let (from, kept) = (table.from(), table.kept());
+        let (name, id, from, kept) = (literal(&table.name), table.id(), table.from(), table.kept());
         script.push_str(&format!(
             "insert into node select {name}, ({id})::text, {kept} from {from};\n"
         ));
-        let mut fault = |reason: &str, when: &str| {
+        for (reason, when) in faults(table) {
             script.push_str(&format!(
                 "insert into fault select {name}, ({id})::text, {} from {from} where {kept} and ({when});\n",
-                literal(reason)
-            ));
-        };
-        for value in &table.values {
-            for (reason, when) in &value.faults {
-                fault(reason, when);
-            }
-        }
-        if table.strategy == super::table::Strategy::V7 {
-            fault("not_null:id", "t.born is null");
-        }
-        for edge in &table.edges {
-            if edge.not_null {
-                fault(
-                    &format!("not_null:{}", edge.name),
-                    &format!("({}) is null", edge.from),
-                );
-            }
-            if let (Some(by), Missing::Quarantine) = (&edge.by, &edge.missing) {
-                let known: Vec<String> = edge
-                    .parents
-                    .iter()
-                    .map(|(code, _)| code.to_string())
-                    .collect();
-                let when = format!(
-                    "({}) is not null and (t.{by} in ({})) is not true",
-                    edge.from,
-                    known.join(", ")
-                );
-                fault(&format!("unmapped_value:{}", edge.name), &when);
-            }
-        }
-        if let Some(unique) = table.unique {
-            let value = &table.values[unique].expected;
-            script.push_str(&format!(
-                "insert into fault select {name}, x.id, 'unique_violation:only_one_{table_name}' from (
-                   select ({id})::text as id, row_number() over (partition by {value} order by {id}) as n from {from}
-                   where {kept} and ({value}) is not null
-                     and not exists (select from fault f where f.entity = {name} and f.id = ({id})::text)) x where x.n > 1;\n",
-                table_name = table.name
+                literal(&reason)
             ));
         }
+        script.extend(equal_rows(table));
         for edge in &table.edges {
             script.push_str(&format!(
-                "insert into edge select {name}, ({id})::text, {}, {}, ({})::text, {} from {from}
-                 where {kept} and ({}) is not null and {} is not null;\n",
+                "insert into edge select {name}, ({id})::text, {}, {parent}, ({leads_to})::text, {} from {from}
+                 where {kept} and ({leads_to}) is not null and {parent} is not null;\n",
                 literal(&edge.name),
-                parent(edge),
-                edge.from,
                 edge.missing == Missing::Quarantine,
-                edge.from,
-                parent(edge),
+                parent = parent(edge),
+                leads_to = edge.from,
             ));
         }
     }
@@ -119,6 +78,51 @@ fn script(tables: &[Table]) -> String {
          analyze node, fault, edge, gone, moved;",
     );
     script
+}
+
+/// What is wrong with a row whatever the others are: reasons, and SQL over `t` for when.
+fn faults(table: &Table) -> Vec<(String, String)> {
+    let mut faults: Vec<(String, String)> = Vec::new();
+    for value in &table.values {
+        faults.extend(value.faults.iter().cloned());
+    }
+    if table.strategy == Strategy::V7 {
+        faults.push(("not_null:id".to_owned(), "t.born is null".to_owned()));
+    }
+    for edge in &table.edges {
+        if edge.not_null {
+            let reason = format!("not_null:{}", edge.name);
+            faults.push((reason, format!("({}) is null", edge.from)));
+        }
+        if let (Some(by), Missing::Quarantine) = (&edge.by, &edge.missing) {
+            let known = edge.parents.iter().map(|(code, _)| code.to_string());
+            let known = known.collect::<Vec<_>>().join(", ");
+            let when = format!(
+                "({}) is not null and (t.{by} in ({known})) is not true",
+                edge.from
+            );
+            faults.push((format!("unmapped_value:{}", edge.name), when));
+        }
+    }
+    faults
+}
+
+/// A statement for the rows that equal an earlier one where the target allows only one; of rows
+/// that something else is wrong with none is the first.
+fn equal_rows(table: &Table) -> Option<String> {
+    let value = &table.values[table.unique?].expected;
+    Some(format!(
+        "insert into fault select {name}, x.id, 'unique_violation:only_one_{table_name}' from (
+           select ({id})::text as id, row_number() over (partition by {value} order by {id}) as n from {from}
+           where {kept} and ({value}) is not null
+             and not exists (select from fault f where f.entity = {name} and f.id = ({id})::text)) x
+         where x.n > 1;\n",
+        name = literal(&table.name),
+        id = table.id(),
+        from = table.from(),
+        kept = table.kept(),
+        table_name = table.name
+    ))
 }
 
 /// SQL for the entity that a reference leads to.
@@ -208,6 +212,7 @@ impl Late {
     fn contains(&self, entity: &str, reason: &str) -> bool {
         reason.starts_with("check_violation")
             || reason.starts_with("unique_violation")
+            || reason.starts_with("target_refused")
             || self.0.contains(&(entity.to_owned(), reason.to_owned()))
     }
 }

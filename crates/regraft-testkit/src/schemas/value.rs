@@ -4,6 +4,7 @@ use regraft_pg::quote::{ident, literal};
 
 use super::table::{Pool, ValueColumn};
 use super::writing::toml;
+use super::{code, document};
 use crate::dice::Dice;
 
 /// Types that both databases of every random project have.
@@ -11,9 +12,10 @@ pub(super) const TYPES: &str = "
 create type mood as enum ('sad', 'so so', 'happy', 'Überglücklich');
 create domain positive as integer constraint is_positive check (value >= 0);
 create domain short_text as varchar(10);
+create type pair as (number integer, word text);
 ";
 
-const TEXTS: &[&str] = &[
+pub(super) const TEXTS: &[&str] = &[
     "",
     " ",
     "a",
@@ -48,9 +50,36 @@ const TEXTS: &[&str] = &[
 /// One column; `number` makes its names.
 pub(super) fn column(number: usize, dice: &mut Dice) -> ValueColumn {
     let makers: &[fn(&mut Maker, &mut Dice)] = &[
-        text, text, varchar, padded, narrow, widened, decimal, numeric, times, moment, precise,
-        plain, plain, document, parsed, parsed, label, text_label, coded, coded, domain, short,
-        checked, texts, arrays, cast, constant, object, derived,
+        text,
+        text,
+        varchar,
+        padded,
+        narrow,
+        widened,
+        decimal,
+        numeric,
+        times,
+        moment,
+        precise,
+        plain,
+        plain,
+        document::document,
+        document::parsed,
+        document::parsed,
+        code::label,
+        code::text_label,
+        code::coded,
+        code::coded,
+        domain,
+        short,
+        checked,
+        texts,
+        arrays,
+        cast,
+        constant,
+        document::object,
+        derived,
+        code::labels,
     ];
     let odd = ["c", "Col ", "ü", "order", "select"][usize::try_from(dice.below(5)).unwrap_or(0)];
     let source = if dice.below(3) == 0 {
@@ -105,16 +134,17 @@ pub(super) fn column(number: usize, dice: &mut Dice) -> ValueColumn {
     column
 }
 
-struct Maker {
+/// A column in the making.
+pub(super) struct Maker {
     /// The source column, and as an expression.
     source: String,
-    c: String,
-    column: ValueColumn,
+    pub(super) c: String,
+    pub(super) column: ValueColumn,
 }
 
 impl Maker {
     /// A column of the source, one of the target, and the value as it is.
-    fn set(&mut self, of: &str, target: &str, good: Vec<String>, bad: Vec<String>) {
+    pub(super) fn set(&mut self, of: &str, target: &str, good: Vec<String>, bad: Vec<String>) {
         self.column.target = target.to_owned();
         self.column.rule = toml(&self.c);
         self.column.expected = format!("{}::text", self.c);
@@ -126,7 +156,7 @@ impl Maker {
         });
     }
 
-    fn fault(&mut self, code: &str, when: &str) {
+    pub(super) fn fault(&mut self, code: &str, when: &str) {
         let reason = format!("{code}:{}", self.column.name);
         self.column
             .faults
@@ -134,11 +164,11 @@ impl Maker {
     }
 }
 
-fn strings(values: &[&str]) -> Vec<String> {
+pub(super) fn strings(values: &[&str]) -> Vec<String> {
     values.iter().map(|value| literal(value)).collect()
 }
 
-fn pick<'a, T>(things: &'a [T], dice: &mut Dice) -> &'a T {
+pub(super) fn pick<'a, T>(things: &'a [T], dice: &mut Dice) -> &'a T {
     &things[usize::try_from(dice.below(things.len() as u64)).unwrap_or(0)]
 }
 
@@ -160,7 +190,11 @@ fn varchar(maker: &mut Maker, dice: &mut Dice) {
         of,
         "varchar(12)",
         strings(&good),
-        strings(&["thirteen char", "日本語日本語日本語日本語日"]),
+        strings(&[
+            "thirteen char",
+            "exactly12chr ",
+            "日本語日本語日本語日本語日",
+        ]),
     );
     maker.fault("value_too_long", "char_length($) > 12");
 }
@@ -227,6 +261,7 @@ fn decimal(maker: &mut Maker, _: &mut Dice) {
         "-0.001",
         "100000000",
         "123456789012345678901234567890.5",
+        "'-Infinity'",
     ];
     maker.set(
         "numeric",
@@ -337,6 +372,12 @@ fn plain(maker: &mut Maker, dice: &mut Dice) {
             ),
             ("real", &["NaN", "0.1", "1e30"]),
             ("bytea", &["\\x", "\\x00", "\\xdeadbeef", "\\x27275c5c0a"]),
+            ("pair", &["(1,x)", "(,)", "(-1,\"a \"\"b\"\",\")"]),
+            ("int4multirange", &["{}", "{[1,2),[4,9)}"]),
+            ("timetz", &["00:00:00+00", "12:00:00.5-08:30"]),
+            ("json", &["{\"b\":1,  \"a\":1.0}", "null", "[ ]"]),
+            ("macaddr", &["08:00:2b:01:02:03"]),
+            ("name", &["a name", ""]),
             ("int4range", &["[1,5)", "empty", "(,3)"]),
             ("bit(3)", &["101", "000"]),
             ("point", &["(1,2)", "(0,-0)"]),
@@ -344,151 +385,6 @@ fn plain(maker: &mut Maker, dice: &mut Dice) {
         dice,
     );
     maker.set(of, of, strings(good), Vec::new());
-}
-
-const DOCUMENTS: &[&str] = &[
-    "{}",
-    "[]",
-    "null",
-    "1",
-    "\"text\"",
-    "{\"b\": 1, \"a\": {\"c\": [1, 2, {\"d\": null}]}}",
-    "[1.0, 1.00, 1e3]",
-    "{\"é\": \"\\u00e9\", \"\": \"\"}",
-    "{\"a\": 1, \"a\": 2}",
-    "12345678901234567890.123456789",
-    " [ true , false ] ",
-];
-
-fn document(maker: &mut Maker, dice: &mut Dice) {
-    let of = *pick(&["json", "jsonb"], dice);
-    maker.set(of, "jsonb", strings(DOCUMENTS), Vec::new());
-    maker.column.expected = format!("{}::jsonb::text", maker.c);
-}
-
-const NO_DOCUMENTS: &[&str] = &[
-    "{",
-    "nul",
-    "{'a': 1}",
-    "[1,]",
-    "01",
-    "\"\\u0000\"",
-    "{\"a\" 1}",
-    "\"unclosed",
-    "{\"a\": 1} x",
-    "\u{a0}1",
-    "\"tab\there\"",
-    "\"\\ud800\"",
-];
-
-fn parsed(maker: &mut Maker, dice: &mut Dice) {
-    let c = maker.c.clone();
-    let mut good = strings(DOCUMENTS);
-    good.extend(strings(&["", " \n"]));
-    maker.set("text", "jsonb", good, strings(NO_DOCUMENTS));
-    let bad_list = strings(NO_DOCUMENTS).join(", ");
-    let is_bad = format!("{c} in ({bad_list})");
-    let is_empty = format!("{c} in ('', E' \\n')");
-    let (bad, bad_value) = match dice.below(3) {
-        0 => {
-            maker.fault("invalid_json", &is_bad);
-            ("\"quarantine\"", "null".to_owned())
-        }
-        1 => ("\"null\"", "null".to_owned()),
-        _ => (
-            "{ keep_as = \"raw text\" }",
-            format!("jsonb_build_object('raw text', {c})::text"),
-        ),
-    };
-    let (empty, empty_value) = match dice.below(3) {
-        0 => {
-            maker.fault("invalid_json", &is_empty);
-            ("\"quarantine\"", "null".to_owned())
-        }
-        1 => ("\"null\"", "null".to_owned()),
-        _ => ("'{\"empty\": true}'", "'{\"empty\": true}'".to_owned()),
-    };
-    maker.column.rule = format!("{{ parse = {}, bad = {bad}, empty = {empty} }}", toml(&c));
-    maker.column.expected = format!(
-        "case when {is_bad} then {bad_value} when {is_empty} then {empty_value} else {c}::jsonb::text end"
-    );
-}
-
-fn label(maker: &mut Maker, dice: &mut Dice) {
-    let to = *pick(&["mood", "text"], dice);
-    maker.set(
-        "mood",
-        to,
-        strings(&["sad", "so so", "happy", "Überglücklich"]),
-        Vec::new(),
-    );
-}
-
-fn text_label(maker: &mut Maker, _: &mut Dice) {
-    maker.set(
-        "text",
-        "mood",
-        strings(&["sad", "so so", "Überglücklich"]),
-        strings(&["Happy", "", "sad "]),
-    );
-    maker.fault(
-        "unmapped_value",
-        "$ not in ('sad', 'so so', 'happy', 'Überglücklich')",
-    );
-}
-
-fn coded(maker: &mut Maker, dice: &mut Dice) {
-    let c = maker.c.clone();
-    let (of, to) = *pick(
-        &[
-            ("integer", "mood"),
-            ("text", "mood"),
-            ("integer", "text"),
-            ("boolean", "mood"),
-        ],
-        dice,
-    );
-    let codes = if of == "boolean" {
-        ["true", "false", "true"]
-    } else {
-        ["0", "1", "-2"]
-    };
-    let labels = ["sad", "happy", "so so"];
-    let count = if of == "boolean" { 2 } else { 3 };
-    let good = codes[..count].iter().map(|code| literal(code)).collect();
-    let bad = if of == "boolean" {
-        Vec::new()
-    } else {
-        vec!["'9'".to_owned(), "'77'".to_owned()]
-    };
-    maker.set(of, to, good, bad);
-    let mut rule = format!("{{ from = {}, map = {{ ", toml(&c));
-    let mut expected = format!("case {c}::text ");
-    for (code, label) in codes[..count].iter().zip(labels) {
-        rule.push_str(&format!("\"{code}\" = \"{label}\", "));
-        expected.push_str(&format!("when '{code}' then '{label}' "));
-    }
-    rule.truncate(rule.len() - 2);
-    rule.push_str(" }");
-    let mut null = "null";
-    if dice.below(2) == 0 {
-        rule.push_str(", null = \"sad\"");
-        null = "'sad'";
-    }
-    let known = codes[..count]
-        .iter()
-        .map(|code| literal(code))
-        .collect::<Vec<_>>()
-        .join(", ");
-    if dice.below(2) == 0 {
-        rule.push_str(", otherwise = \"happy\"");
-        expected.push_str("else 'happy' end");
-    } else {
-        maker.fault("unmapped_value", &format!("$::text not in ({known})"));
-        expected.push_str("end");
-    }
-    maker.column.rule = format!("{rule} }}");
-    maker.column.expected = format!("case when {c} is null then {null} else {expected} end");
 }
 
 fn domain(maker: &mut Maker, _: &mut Dice) {
@@ -594,18 +490,6 @@ fn constant(maker: &mut Maker, dice: &mut Dice) {
     maker.column.target = of.to_owned();
     maker.column.rule = rule.to_owned();
     maker.column.expected = value.to_owned();
-}
-
-fn object(maker: &mut Maker, _: &mut Dice) {
-    let c = maker.c.clone();
-    maker.set("text", "jsonb", strings(TEXTS), Vec::new());
-    let (length, bare) = (toml(&format!("char_length({c})")), toml(&c));
-    maker.column.rule = format!(
-        "{{ json = {{ text = {bare}, more = {{ length = {length}, \"a b\" = \"1.50\" }} }} }}"
-    );
-    maker.column.expected = format!(
-        "jsonb_build_object('text', {c}, 'more', jsonb_build_object('length', char_length({c}), 'a b', 1.50))::text"
-    );
 }
 
 fn derived(maker: &mut Maker, dice: &mut Dice) {

@@ -42,6 +42,11 @@ impl<'a> Databases<'a> {
         let target_beside = read_target(context).await?;
         let source_beside = context.connect_source().await?;
         require_ledger(&target_beside).await?;
+        for session in [&source_beside, &target_beside] {
+            // Outside a transaction: for the whole session.
+            let limit = time_limit(limit).replace("set local", "set");
+            session.batch_execute(&limit).await?;
+        }
         let source_view = Snapshot::take(context).await?;
         target
             .batch_execute("begin transaction isolation level repeatable read, read only")

@@ -144,6 +144,7 @@ async fn a_ledger_that_was_altered_is_found() {
              where entity = 'messages' and batch = 2",
             &[
                 "messages account: migrate_ ...  against 52 (1) []",
+                "messages account: migrate_ ...  in 7 (1) []",
                 "messages account: rows inserted, as the batches have it and as the mappings do: batch 2 of migrate_ ... (1) []",
             ],
         ),

@@ -374,7 +374,8 @@ async fn a_row_that_the_source_cannot_compute_stops_nothing_when_it_is_in_quaran
     pair.target(
         "insert into regraft.migration_quarantine (entity, legacy_id, bucket, reasons, run_no, batch)
          values ('fact', '2', 'quarantined', '[]', 1, 1);
-         update regraft.migration_control set quarantined = 1, source_rows = 3 where entity = 'fact'",
+         update regraft.migration_control set quarantined = 1, source_rows = 3 where entity = 'fact';
+         update regraft.migration_checkpoints set rows_done = 3 where entity = 'fact'",
     )
     .await;
     assert_eq!(findings(&pair.validate().await), Vec::<String>::new());

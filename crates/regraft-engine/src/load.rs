@@ -2,6 +2,7 @@
 
 mod batch;
 mod classify;
+mod condition;
 mod doubles;
 mod json;
 mod merge;
@@ -16,6 +17,7 @@ mod unique;
 
 pub(crate) use batch::{EntityLoad, Progress, Worker, process, quarantined_rows, read_into};
 pub(crate) use classify::{Classifier, foreign_conditions};
+pub(crate) use condition::row_conditions;
 pub(crate) use doubles::Doubles;
 pub(crate) use merge::{Merged, merged, send_merged, write_merged};
 pub(crate) use read::MappedRow;
@@ -26,6 +28,5 @@ pub(crate) use read::{
 pub(crate) use reason::{Faults, Reason};
 pub(crate) use row::{Outcome, Transformer, corrupt, fingerprint_of};
 pub(crate) use sink::Sink;
-pub(crate) use stage::row_conditions;
 pub(crate) use survey::{CodeSurvey, EXAMPLES, ReferenceSurvey, Sample, Survey};
 pub(crate) use unique::{duplicates, order_decides};

@@ -37,7 +37,9 @@ impl Classifier {
     ) -> Result<Self> {
         let staged = !foreign.is_empty()
             || model.table.constraints.iter().any(|c| c.kind == "c")
-            || model.table.columns.iter().any(|c| c.is_domain);
+            || model.table.columns.iter().any(|c| c.is_domain)
+            // Texts in an array may be no labels of the enum that the target has there.
+            || model.outputs.iter().any(|o| matches!(o.rule, OutputRule::Recode { .. }));
         let transformer = Transformer::new(Arc::clone(&model), deriver, parents, Arc::default())?;
         Ok(Self {
             model,
@@ -172,5 +174,5 @@ pub(crate) fn foreign_conditions(all: &Model, model: &EntityModel) -> Vec<(Reaso
             && !c.foreign_table.as_deref().is_some_and(filled)
     });
     let written = model.outputs.iter().map(|o| o.column.as_str()).collect();
-    stage::row_conditions(&table, &written)
+    super::condition::row_conditions(&table, &written)
 }

@@ -8,6 +8,7 @@ use regraft_pg::catalog::{Index, Table};
 use regraft_pg::quote::{ident, idents};
 
 use super::batch::{Progress, Worker, is_about_rows, read_into};
+use super::condition::{domain_conditions, row_conditions};
 use super::read::{Rows, keys_of};
 use super::sink::Sink;
 use super::{Reason, Transformer};
@@ -303,6 +304,12 @@ async fn find_by_condition(
             collect(target, &sql, &[], &reason, bad).await?;
         }
     }
+    if code == "check_violation" && model.table.columns.iter().any(|c| c.is_domain) {
+        for (reason, condition) in domain_conditions(target, &model.table, &written).await? {
+            let sql = format!("select {NUMBER} from {stage} s where {condition}");
+            collect(target, &sql, &[], &reason, bad).await?;
+        }
+    }
     Ok(())
 }
 
@@ -324,62 +331,6 @@ async fn find_duplicates(
         }
     }
     Ok(())
-}
-
-/// The conditions under which a row violates a check or a foreign key of a table, over a relation
-/// with the table's column names and the alias `s`.
-pub(crate) fn row_conditions(table: &Table, columns: &BTreeSet<&str>) -> Vec<(Reason, String)> {
-    let mut conditions = Vec::new();
-    for constraint in &table.constraints {
-        if !constraint
-            .columns
-            .iter()
-            .all(|c| columns.contains(c.as_str()))
-        {
-            continue;
-        }
-        match (constraint.kind.as_str(), &constraint.expression) {
-            ("c", Some(expression)) => conditions.push((
-                Reason::constraint("check_violation", &constraint.name),
-                format!("({expression}) is false"),
-            )),
-            ("f", _) => {
-                if let Some(condition) = orphan_condition(constraint) {
-                    conditions.push((
-                        Reason::constraint("foreign_key_violation", &constraint.name),
-                        condition,
-                    ));
-                }
-            }
-            _ => {}
-        }
-    }
-    conditions
-}
-
-fn orphan_condition(constraint: &regraft_pg::catalog::Constraint) -> Option<String> {
-    let (schema, parent) = (
-        constraint.foreign_schema.as_ref()?,
-        constraint.foreign_table.as_ref()?,
-    );
-    let foreign = constraint.foreign_columns.as_ref()?;
-    let present: Vec<String> = constraint
-        .columns
-        .iter()
-        .map(|c| format!("s.{} is not null", ident(c)))
-        .collect();
-    let equal: Vec<String> = constraint
-        .columns
-        .iter()
-        .zip(foreign)
-        .map(|(c, f)| format!("p.{} = s.{}", ident(f), ident(c)))
-        .collect();
-    Some(format!(
-        "{} and not exists (select 1 from {} p where {})",
-        present.join(" and "),
-        regraft_pg::quote::qualified(schema, parent),
-        equal.join(" and ")
-    ))
 }
 
 /// The unique indexes whose columns are all written.

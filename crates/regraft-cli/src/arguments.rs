@@ -67,7 +67,7 @@ pub(crate) enum Format {
     #[default]
     Human,
     Json,
-    // These two are for receipts only.
+    // These two are for receipts and reports only.
     Markdown,
     Html,
 }
@@ -112,6 +112,10 @@ pub(crate) enum Command {
     Runs(RunsArguments),
     /// Print the account of a run
     Receipt(ReceiptArguments),
+    /// Report the latest validation: what was checked, how, what was not, and every difference
+    Report(ReportArguments),
+    /// Certify the migration, or check a certificate against the ledger
+    Certify(CertifyArguments),
     /// Look at the rows that could not be moved
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
@@ -377,6 +381,36 @@ pub(crate) struct ReceiptArguments {
     /// Add the SQL that gives each figure, to be pasted into psql on the target
     #[arg(long)]
     pub(crate) explain: bool,
+}
+
+/// Arguments of `report`.
+#[derive(Debug, Args)]
+pub(crate) struct ReportArguments {
+    #[command(flatten)]
+    pub(crate) entities: EntityNames,
+    /// Everything: how it was checked, invariants, what was not checked, the accounts of the latest
+    /// runs, earlier validations
+    #[arg(long)]
+    pub(crate) comprehensive: bool,
+    // Stands for the option of every command, which knows fewer forms.
+    /// The report for people, as one JSON document, as Markdown, or as one HTML page
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    pub(crate) format: Format,
+    /// Write the report to a file instead of standard output; the form follows the file's ending
+    /// where `--format` is not given
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// Arguments of `certify`.
+#[derive(Debug, Args)]
+pub(crate) struct CertifyArguments {
+    /// Write the certificate to a file instead of standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Check a certificate: whether it is what was written, and whether the ledger still says so
+    #[arg(long, value_name = "FILE", conflicts_with = "output")]
+    pub(crate) verify: Option<PathBuf>,
 }
 
 /// Arguments of `backfill`.

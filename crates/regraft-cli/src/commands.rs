@@ -1,6 +1,7 @@
 //! From the command line to the work and back to an exit code.
 
 mod backfill;
+mod certify;
 mod check;
 mod check_record;
 mod demo;
@@ -9,6 +10,7 @@ mod migrate;
 mod plan;
 mod quarantine;
 mod receipt;
+mod report;
 mod rollback;
 mod runs;
 mod schema;
@@ -89,6 +91,8 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitStatu
         Command::Status(arguments) => status::run(invocation, &arguments).await,
         Command::Runs(arguments) => runs::run(invocation, &arguments).await,
         Command::Receipt(arguments) => receipt::run(invocation, &arguments).await,
+        Command::Report(arguments) => report::run(invocation, &arguments).await,
+        Command::Certify(arguments) => certify::run(invocation, &arguments).await,
         Command::Quarantine(QuarantineCommand::List(arguments)) => {
             quarantine::list(invocation, &arguments).await
         }

@@ -1,6 +1,7 @@
 //! Results as people read them, one module for each.
 
 pub(crate) mod backfill;
+pub(crate) mod certificate;
 pub(crate) mod check;
 pub(crate) mod mappings;
 pub(crate) mod plan;
@@ -13,4 +14,5 @@ pub(crate) mod runs;
 pub(crate) mod schema;
 pub(crate) mod status;
 pub(crate) mod validation;
+pub(crate) mod validation_report;
 mod written;

@@ -5,6 +5,7 @@
 
 mod backfill;
 mod bulk;
+mod certificate;
 mod check;
 mod context;
 mod error;
@@ -25,8 +26,12 @@ mod snapshot;
 mod transaction;
 mod unfinished;
 mod validate;
+mod validation_report;
 
 pub use backfill::{Backfilled, backfill};
+pub use certificate::{
+    Certificate, Certification, Verification, certify, read_certificate, verify_certificate,
+};
 pub use check::{CheckOutcome, check};
 pub use context::{Context, KeySecret, Settings};
 pub use error::{Error, Kind, Place, Result};
@@ -51,4 +56,8 @@ pub use validate::{
     Finding, InvariantOutcome, Method, ParentRecord, Reading, Record, RecordId, RecordState,
     SourceRow, TargetRow, Validation, ValidationOptions, ValidationType, check_record, validate,
     validate_final,
+};
+pub use validation_report::{
+    HistoryEntry, ReportedCheck, ReportedEntity, ReportedFinding, ReportedValidation, RunAccount,
+    ValidationReport, report_validation,
 };

@@ -52,8 +52,8 @@ pub use record::{
     mappings_of_row, row_batch, row_states,
 };
 pub use report::{
-    SUMMARY, StoredValidation, ValidationRecord, delete_validations_before, record_validation,
-    stored_validations,
+    SUMMARY, StoredValidation, ValidationRecord, delete_validations_before, now, record_validation,
+    runs_since_validation, stored_validations,
 };
 pub use run::{
     NewRun, OpenRun, Run, RunStatus, begin_run, close_if_undone, entities_of_run, find_run,

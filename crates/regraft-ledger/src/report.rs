@@ -107,3 +107,34 @@ pub async fn record_validation(
         .await?;
     Ok(())
 }
+
+/// The runs that were not finished when a validation began: what it says is about the time before
+/// them. Oldest first.
+pub async fn runs_since_validation(
+    client: &impl GenericClient,
+    validation_id: Uuid,
+) -> Result<Vec<String>> {
+    let rows = client
+        .query(
+            "select r.run_id from regraft.migration_control r
+             join regraft.migration_validation_reports v on v.validation_id = $1 and v.validation_type = $2
+             where r.entity = '' and r.batch = 0
+               and (r.finished_at is null
+                    or r.finished_at > v.generated_at - v.execution_time_ms * interval '1 millisecond')
+             order by r.run_no",
+            &[&validation_id, &SUMMARY],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// The target's time; RFC 3339, UTC.
+pub async fn now(client: &impl GenericClient) -> Result<String> {
+    let row = client
+        .query_one(
+            "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')",
+            &[],
+        )
+        .await?;
+    Ok(row.get(0))
+}

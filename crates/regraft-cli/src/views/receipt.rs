@@ -1,9 +1,9 @@
 //! The receipt: what became of every source row.
 
 mod chart;
-mod html;
-mod markdown;
-mod report;
+pub(super) mod html;
+pub(super) mod markdown;
+pub(super) mod report;
 
 use std::collections::BTreeMap;
 

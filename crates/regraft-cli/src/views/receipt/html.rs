@@ -6,7 +6,7 @@ use super::chart;
 use super::report::{self, Cell, Grid, Report, Section, Topic};
 use crate::views::written::markup_free as escaped;
 
-const STYLE: &str = include_str!("receipt.css");
+pub(crate) const STYLE: &str = include_str!("receipt.css");
 
 /// The receipt as a page.
 pub(crate) fn html(receipt: &Receipt, explanations: Option<&[Explanation]>) -> String {
@@ -126,7 +126,7 @@ fn picture(topic: Topic, receipt: &Receipt) -> String {
     )
 }
 
-fn grid(table: &Grid) -> String {
+pub(crate) fn grid(table: &Grid) -> String {
     let narrow = if table.heads.len() < 5 {
         " class=\"narrow\""
     } else {
@@ -159,7 +159,7 @@ fn grid(table: &Grid) -> String {
     out
 }
 
-fn cell(cell: &Cell) -> String {
+pub(crate) fn cell(cell: &Cell) -> String {
     cell.written(escaped, |text| match text {
         "" => String::new(),
         text => format!("<code>{}</code>", escaped(text)),

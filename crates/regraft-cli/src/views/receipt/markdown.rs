@@ -49,7 +49,7 @@ fn facts(report: &Report<'_>) -> String {
     out
 }
 
-fn grid(table: &Grid) -> String {
+pub(crate) fn grid(table: &Grid) -> String {
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
     let mut out = line(table.heads.iter().map(|(head, _)| escaped(head)).collect());
     out.push('|');
@@ -71,7 +71,7 @@ fn grid(table: &Grid) -> String {
     out
 }
 
-fn cell(cell: &Cell) -> String {
+pub(crate) fn cell(cell: &Cell) -> String {
     cell.written(escaped, code)
 }
 
@@ -114,7 +114,7 @@ fn statements(explanations: &[Explanation]) -> String {
 }
 
 /// Text in which nothing is markup.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in plain(text).chars() {
         if matches!(

@@ -52,17 +52,17 @@ pub(super) struct Section {
 }
 
 /// A table.
-pub(super) struct Grid {
+pub(crate) struct Grid {
     /// Heads, and whether the column holds numbers.
-    pub(super) heads: Vec<(&'static str, bool)>,
-    pub(super) rows: Vec<Vec<Cell>>,
+    pub(crate) heads: Vec<(&'static str, bool)>,
+    pub(crate) rows: Vec<Vec<Cell>>,
     /// Whether the last row is the total.
-    pub(super) total: bool,
+    pub(crate) total: bool,
 }
 
 /// A cell of a table.
 #[derive(Debug, Clone)]
-pub(super) enum Cell {
+pub(crate) enum Cell {
     /// Words.
     Text(String),
     /// Words of this program's own, in which backquotes mark what can be typed.
@@ -74,15 +74,15 @@ pub(super) enum Cell {
 }
 
 impl Cell {
-    fn text(text: impl Into<String>) -> Self {
+    pub(crate) fn text(text: impl Into<String>) -> Self {
         Self::Text(text.into())
     }
 
-    fn code(text: &str) -> Self {
+    pub(crate) fn code(text: &str) -> Self {
         Self::Code(text.to_owned())
     }
 
-    fn count(number: impl Into<i128>) -> Self {
+    pub(crate) fn count(number: impl Into<i128>) -> Self {
         Self::Text(figures::count(number))
     }
 

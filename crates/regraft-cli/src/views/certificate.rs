@@ -47,7 +47,7 @@ pub(crate) fn after_refusal() -> Vec<(String, &'static str)> {
 pub(crate) fn verification(found: &Verification, width: usize) -> String {
     let mut out = match found.passed {
         true => format!(
-            "{} genuine: the file is what was written, and the ledger says the same of all {}\n",
+            "{} genuine: the file is what was written, and the ledger says the same ({})\n",
             paint(style::GOOD, "✓"),
             figures::counted(found.runs as u64, "run")
         ),

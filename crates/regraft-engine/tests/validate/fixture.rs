@@ -230,7 +230,9 @@ pub(crate) fn findings(validation: &Validation) -> Vec<String> {
             }
         }
     }
-    assert_eq!(validation.passed, lines.is_empty());
+    // Checks of the migration as a whole are for the tests that are about them.
+    let whole = validation.migration.iter().all(|check| check.passed);
+    assert_eq!(validation.passed, lines.is_empty() && whole);
     lines
 }
 

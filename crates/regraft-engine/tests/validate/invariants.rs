@@ -97,7 +97,7 @@ async fn what_holds_is_no_finding_in_spite_of_quarantine() {
     let row = session
         .query_one(
             "select validation_passed, records_validated from regraft.migration_validation_reports
-             where entity = '' and validation_type = 'data_integrity'",
+             where entity = '' and validation_type = 'data_integrity' limit 1",
             &[],
         )
         .await
@@ -130,10 +130,10 @@ async fn a_figure_that_differs_is_named_with_its_group_and_both_figures() {
             ],
         ),
         (
-            "update people set shop_id = (select id from shops where legacy_code = 'S4') where legacy_id = 3",
+            "update people set shop_id = (select id from shops where legacy_code = 'S5') where legacy_id = 3",
             &[
-                "people-per-shop: shop_id S3, active ",
                 "people-per-shop: shop_id S4, active ",
+                "people-per-shop: shop_id S5, active ",
             ],
         ),
         (

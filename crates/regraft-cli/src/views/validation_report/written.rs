@@ -114,7 +114,7 @@ pub(crate) fn html(report: &ValidationReport) -> String {
         project = escaped(&report.validation.asked.project),
         style = page::STYLE,
     );
-    out.push_str(&head(&content));
+    out.push_str(&head(&content, report));
     out.push_str("<main>\n");
     for part in &content.parts {
         out.push_str(&format!("<section>\n<h2>{}</h2>\n", escaped(part.title)));
@@ -133,14 +133,16 @@ pub(crate) fn html(report: &ValidationReport) -> String {
     out
 }
 
-fn head(content: &Content) -> String {
+fn head(content: &Content, report: &ValidationReport) -> String {
     let (class, mark) = match content.passed {
         true => ("good", "✓"),
         false => ("bad", "✗"),
     };
     let mut out = format!(
-        "<header>\n<h1>{TITLE}</h1>\n\
+        "<header>\n<h1>{TITLE}</h1>\n<p class=\"run\">{}, {}</p>\n\
          <p class=\"verdict {class}\"><span class=\"mark\">{mark}</span> {}</p>\n<dl>\n",
+        escaped(&report.validation.asked.project),
+        escaped(&figures::moment(&report.validation.generated_at)),
         escaped(&content.verdict)
     );
     for (name, value) in &content.facts {

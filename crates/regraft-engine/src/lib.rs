@@ -52,10 +52,10 @@ pub use rollback::{
 };
 pub use schema::{SchemaApplied, SchemaDiff, SchemaDifference, apply_schema, diff_schema};
 pub use validate::{
-    Check, ChildExample, ChildRecord, ColumnRecord, ColumnValue, ColumnVerdict, EntityValidation,
-    Finding, InvariantOutcome, Method, ParentRecord, Reading, Record, RecordId, RecordState,
-    SourceRow, TargetRow, Validation, ValidationOptions, ValidationType, check_record, validate,
-    validate_final,
+    Check, ChildExample, ChildRecord, ColumnDistribution, ColumnRecord, ColumnValue, ColumnVerdict,
+    EntityValidation, Finding, InvariantOutcome, Method, ParentRecord, Reading, Record, RecordId,
+    RecordState, SourceRow, TargetRow, Validation, ValidationOptions, ValidationType, ValueCount,
+    check_record, validate, validate_final,
 };
 pub use validation_report::{
     HistoryEntry, ReportedCheck, ReportedEntity, ReportedFinding, ReportedValidation, RunAccount,

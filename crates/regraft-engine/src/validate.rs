@@ -14,6 +14,7 @@ mod compare;
 mod course;
 mod databases;
 mod determinism;
+mod distribution;
 mod edge;
 mod examination;
 mod expectation;
@@ -38,6 +39,7 @@ use std::time::Instant;
 use regraft_project::Selection;
 use uuid::Uuid;
 
+pub use distribution::{ColumnDistribution, ValueCount};
 pub use invariants::InvariantOutcome;
 pub(crate) use invariants::problems as invariant_problems;
 pub use options::{Method, ValidationOptions, ValidationType};

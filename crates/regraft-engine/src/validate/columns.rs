@@ -8,6 +8,7 @@ use regraft_project::Rule;
 use tokio_postgres::types::Type;
 
 use super::databases::Databases;
+use super::distribution::{ColumnDistribution, Counts};
 use super::expectation::{Expectation, Verdict, expectation, key_expectation};
 use super::report::{Check, Finding, Tally};
 use super::rows::Merge;
@@ -162,6 +163,7 @@ fn unmapped(subject: &Subject<'_>) -> Option<String> {
 pub(super) struct Compared {
     rows: u64,
     tallies: BTreeMap<(usize, Verdict), Tally>,
+    counts: Vec<Counts>,
 }
 
 impl Compared {
@@ -178,18 +180,32 @@ impl Compared {
         (mut at_source, at_target): (usize, usize),
     ) {
         self.rows += 1;
+        self.counts.resize(expectations.len(), Counts::default());
         for (i, expectation) in expectations.iter().enumerate() {
             let mut value = None;
             if expectation.source.is_some() {
                 value = merge.source.field(at_source);
                 at_source += 1;
             }
-            let verdict = expectation.judge(value, merge.target.field(at_target + i));
+            let held = merge.target.field(at_target + i);
+            let verdict = expectation.judge(value, held);
+            self.counts[i].add(expectation.seen(value, held, verdict == Verdict::Right));
             if verdict != Verdict::Right {
                 let tally = self.tallies.entry((i, verdict)).or_default();
                 tally.add(|| merge.id());
             }
         }
+    }
+
+    /// How the values are distributed, over the rows that went by.
+    pub(super) fn distributions(
+        &self,
+        expectations: &[Expectation<'_>],
+    ) -> Vec<ColumnDistribution> {
+        let pairs = self.counts.iter().zip(expectations);
+        pairs
+            .map(|(counts, of)| counts.of(of.column, of.listed()))
+            .collect()
     }
 
     /// What is wrong, by the number of the expectation.

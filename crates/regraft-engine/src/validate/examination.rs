@@ -7,6 +7,7 @@ use super::account::{self, History};
 use super::census::Census;
 use super::columns;
 use super::databases::Databases;
+use super::distribution::ColumnDistribution;
 use super::extent::Extent;
 use super::options::{Method, ValidationOptions, ValidationType};
 use super::pass::{Pass, Passed};
@@ -38,6 +39,7 @@ struct Found {
     rows: u64,
     checks: Vec<Check>,
     method: Option<Method>,
+    distributions: Vec<ColumnDistribution>,
     transient: u64,
     completeness: Duration,
     pass: Duration,
@@ -72,6 +74,7 @@ impl<'c> Examination<'_, 'c> {
                 rows: found.rows,
                 checks: found.checks,
                 method: found.method,
+                distributions: found.distributions,
                 transient: found.transient,
                 seconds: started.elapsed().as_secs_f64(),
             },
@@ -168,6 +171,9 @@ impl<'c> Examination<'_, 'c> {
         found.transient += self.look_again(&pass, &mut followed, &mut compared).await?;
         if wants_references {
             found.checks.push(references.check(&followed));
+        }
+        if let (Ok(compared), Some(Method::Stream)) = (&compared, found.method) {
+            found.distributions = compared.distributions(&columns.expectations);
         }
         if wants_columns {
             found.checks.push(columns.check(&compared));

@@ -12,6 +12,7 @@ use super::canonical::{self, Sides};
 use super::compare::{Comparison, Shape, base, comparison};
 use super::databases::Databases;
 use super::determinism::depends_on_more_than_the_row;
+use super::distribution::Seen;
 use super::json::{self, Strings};
 use super::rows::{Parts, Rows};
 use super::subject::Subject;
@@ -29,6 +30,31 @@ pub(super) struct Expectation<'a> {
     pub(super) sums: Option<Sides>,
     shape: Shape,
     expected: Expected,
+    /// The values that the project lists, each once, and for each case which of them it is.
+    listed: Listed,
+}
+
+/// The values that a project lists for a column, and the binary form of each.
+#[derive(Default)]
+struct Listed {
+    values: Vec<String>,
+    forms: Vec<Vec<u8>>,
+    of_case: Vec<Option<usize>>,
+}
+
+impl Listed {
+    /// Adds a case that becomes a value.
+    fn add(&mut self, value: Option<(&str, &[u8])>) {
+        let place = value.map(|(value, form)| {
+            let known = self.values.iter().position(|other| other == value);
+            known.unwrap_or_else(|| {
+                self.values.push(value.to_owned());
+                self.forms.push(form.to_vec());
+                self.values.len() - 1
+            })
+        });
+        self.of_case.push(place);
+    }
 }
 
 /// Where the expected value comes from.
@@ -74,6 +100,45 @@ impl Expectation<'_> {
     fn with_sums(mut self, of: &Type, sums: Sides) -> Self {
         self.sums = (*base(of) != Type::JSON).then_some(sums);
         self
+    }
+
+    /// What a row adds to the distribution of the column.
+    pub(super) fn seen(&self, source: Option<&[u8]>, target: Option<&[u8]>, right: bool) -> Seen {
+        let null_held = target.is_none();
+        let case = || {
+            let case = i32::from_be_bytes(source?.try_into().ok()?);
+            usize::try_from(case).ok()
+        };
+        match &self.expected {
+            Expected::Case(_) => {
+                let expected = case().and_then(|case| self.listed.of_case.get(case).copied()?);
+                let held = match right {
+                    true => expected,
+                    false => target
+                        .and_then(|held| self.listed.forms.iter().position(|form| form == held)),
+                };
+                Seen {
+                    null_expected: expected.is_none(),
+                    null_held,
+                    listed: Some((expected, held)),
+                }
+            }
+            Expected::Constant(value) => Seen {
+                null_expected: value.is_none(),
+                null_held,
+                listed: None,
+            },
+            Expected::Value | Expected::Json { .. } | Expected::UuidText => Seen {
+                null_expected: if right { null_held } else { source.is_none() },
+                null_held,
+                listed: None,
+            },
+        }
+    }
+
+    /// The values that the project lists for the column.
+    pub(super) fn listed(&self) -> &[String] {
+        &self.listed.values
     }
 
     /// Holds a row's values against each other.
@@ -271,6 +336,7 @@ pub(super) fn key_expectation<'a>(subject: &Subject<'a>) -> Option<Expectation<'
         sums: None,
         shape: Shape::Bytes,
         expected: Expected::UuidText,
+        listed: Listed::default(),
     })
 }
 
@@ -327,6 +393,7 @@ fn value<'a>(column: &'a str, sql: &str, source: &Type, of: &Type) -> Checkable<
         sums: Some(sums),
         shape,
         expected: Expected::Value,
+        listed: Listed::default(),
     })
 }
 
@@ -354,6 +421,7 @@ fn prepared<'a>(
         sums: None,
         shape,
         expected,
+        listed: Listed::default(),
     })
 }
 
@@ -374,13 +442,17 @@ async fn case<'a>(
     let text = format!("({}\n)::text", from.text);
     let mut outcomes = Vec::with_capacity(map.len() + 2);
     let mut literals = Vec::with_capacity(map.len() + 2);
+    let mut listed = Listed::default();
     let literal = |text: &Spanned<String>| canonical::literal(&text.value, &type_name(of));
     let mut arms = String::new();
     for (i, (key, becomes)) in map.iter().enumerate() {
         arms.push_str(&format!("when {} then {i} ", quote::literal(&key.value)));
         literals.push(Some(literal(becomes)));
         match encode(databases, &becomes.value, of).await? {
-            Ok(bytes) => outcomes.push(Outcome::Becomes(bytes)),
+            Ok(bytes) => {
+                listed.add(bytes.as_deref().map(|form| (becomes.value.as_str(), form)));
+                outcomes.push(Outcome::Becomes(bytes));
+            }
             Err(why) => return Ok(Err(why)),
         }
     }
@@ -400,6 +472,10 @@ async fn case<'a>(
                 Err(why) => return Ok(Err(why)),
             },
         });
+        listed.add(match (value, outcomes.last()) {
+            (Some(value), Some(Outcome::Becomes(Some(form)))) => Some((&value.value, form)),
+            _ => None,
+        });
     }
     let (otherwise, null) = (map.len(), map.len() + 1);
     let whole = if arms.is_empty() {
@@ -409,8 +485,14 @@ async fn case<'a>(
     };
     let number = format!("(case when {text} is null then {null} else {whole} end)::int4");
     let sums = canonical::case(&number, &format!("t.{}", quote::ident(column)), &literals);
-    Ok(prepared(column, of, Some(number), Expected::Case(outcomes))
-        .map(|expectation| expectation.with_sums(of, sums)))
+    Ok(
+        prepared(column, of, Some(number), Expected::Case(outcomes)).map(|expectation| {
+            Expectation {
+                listed,
+                ..expectation.with_sums(of, sums)
+            }
+        }),
+    )
 }
 
 /// A constant of the project as the target reads it, in the form that the column is compared in.

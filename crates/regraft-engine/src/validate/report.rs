@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::distribution::ColumnDistribution;
 use super::invariants::{Checked, InvariantOutcome};
 use super::options::{Method, ValidationType};
 use super::performance::Advice;
@@ -55,6 +56,10 @@ pub struct EntityValidation {
     pub checks: Vec<Check>,
     /// How its rows were compared: [`Method::Stream`] or [`Method::Sums`]; `None` where they were not.
     pub method: Option<Method>,
+    /// How the values of each column are distributed, as they should be and as they are; only
+    /// where rows were streamed: equal sums mean equal distributions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub distributions: Vec<ColumnDistribution>,
     /// Differences that were gone when their rows were looked at again in later views of both
     /// databases: somebody was writing.
     pub transient: u64,

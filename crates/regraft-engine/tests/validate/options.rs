@@ -296,3 +296,53 @@ async fn what_the_new_database_lacks_to_serve_is_named() {
         Vec::<String>::new()
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_are_counted_as_they_should_be_and_as_they_are() {
+    let pair = Pair::migrated().await;
+    let grades = async || {
+        let validation = with(&pair, &of(&[ValidationType::DataIntegrity])).await;
+        let people = validation
+            .entities
+            .into_iter()
+            .find(|e| e.entity == "people");
+        let people = people.unwrap();
+        let compared = people.checks[0].looked_at;
+        let wrong: u64 = people.checks[0]
+            .findings
+            .iter()
+            .filter(|finding| finding.what.starts_with("`grade`"))
+            .map(|finding| finding.rows)
+            .sum();
+        let of_grade = people
+            .distributions
+            .into_iter()
+            .find(|d| d.column == "grade");
+        (of_grade.unwrap(), compared, wrong)
+    };
+    let (clean, compared, wrong) = grades().await;
+    assert_eq!(wrong, 0);
+    assert!(
+        clean
+            .values
+            .iter()
+            .all(|value| value.expected == value.held),
+        "{clean:?}"
+    );
+    let listed: u64 = clean.values.iter().map(|value| value.expected).sum();
+    assert_eq!(listed + clean.nulls_expected, compared, "{clean:?}");
+    pair.target("update people set grade = 'none'").await;
+    let (changed, _, wrong) = grades().await;
+    assert!(wrong > 0);
+    let none = changed
+        .values
+        .iter()
+        .find(|value| value.value == "none")
+        .unwrap();
+    assert_eq!(
+        (none.held, none.held - none.expected),
+        (compared, wrong),
+        "{changed:?}"
+    );
+    assert_eq!((changed.nulls_held, changed.other_held), (0, 0));
+}

@@ -8,6 +8,7 @@ mod bulk;
 mod certificate;
 mod check;
 mod context;
+mod drift;
 mod error;
 mod events;
 mod failpoints;

@@ -31,6 +31,7 @@ mod record;
 mod references;
 mod report;
 mod rows;
+mod storage;
 mod subject;
 mod sums;
 
@@ -40,20 +41,19 @@ use regraft_project::Selection;
 use uuid::Uuid;
 
 pub use distribution::{ColumnDistribution, ValueCount};
-pub use invariants::InvariantOutcome;
 pub(crate) use invariants::problems as invariant_problems;
 pub use options::{Method, ValidationOptions, ValidationType};
 pub use record::{
     ChildExample, ChildRecord, ColumnRecord, ColumnValue, ColumnVerdict, ParentRecord, Reading,
     Record, RecordId, RecordState, SourceRow, TargetRow, check_record,
 };
-pub use report::{Check, EntityValidation, Finding, Validation};
+pub use report::{Check, EntityValidation, Finding, InvariantOutcome, Validation};
 
 use account::History;
 use course::Done;
 use databases::{Databases, nothing_migrated};
 use examination::Examination;
-use report::{Summary, Whole};
+use storage::{Summary, Whole};
 use subject::{IdSpaces, Subject};
 
 use crate::context::Context;
@@ -247,7 +247,7 @@ async fn conclude(
         keep_days: context.project.manifest().validation.keep_days,
     };
     let target = context.connect_target().await?;
-    match report::record(&target, validation_id, &entities, &whole, &summary).await {
+    match storage::record(&target, validation_id, &entities, &whole, &summary).await {
         Err(error) if error.kind() == Kind::Permission => validation
             .not_checked
             .push("ledger: this role may not write to it, so the result is not stored".to_owned()),

@@ -7,10 +7,11 @@ use regraft_project::Selection;
 
 use super::databases::Databases;
 use super::examination::Examination;
-use super::invariants::{self, Checked};
+use super::invariants;
 use super::options::{ValidationOptions, ValidationType};
-use super::performance::{self, Advice};
-use super::report::{Check, Timed};
+use super::performance;
+use super::report::{Advice, Check, Checked};
+use super::storage::Timed;
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 

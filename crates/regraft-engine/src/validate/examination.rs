@@ -11,10 +11,12 @@ use super::distribution::ColumnDistribution;
 use super::extent::Extent;
 use super::options::{Method, ValidationOptions, ValidationType};
 use super::pass::{Pass, Passed};
-use super::report::{Check, EntityValidation, Finding, Timed};
+use super::report::{Advice, Check, EntityValidation, Finding};
+use super::storage::Timed;
 use super::subject::Subject;
 use super::{mapping, merges, performance, references, sums};
 use crate::context::Context;
+use crate::drift;
 use crate::error::Result;
 use crate::events::Event;
 
@@ -43,7 +45,10 @@ struct Found {
     transient: u64,
     completeness: Duration,
     pass: Duration,
-    advice: performance::Advice,
+    advice: Advice,
+    /// Rows that differ, as far as they are known one by one.
+    suspects: Vec<String>,
+    changed_since: Option<u64>,
 }
 
 impl<'c> Examination<'_, 'c> {
@@ -61,12 +66,13 @@ impl<'c> Examination<'_, 'c> {
             found.completeness = started.elapsed();
         }
         self.rows(databases, &mut found, not_checked).await?;
+        self.tell_changes(&mut found).await;
         found.pass = started.elapsed() - found.completeness;
         if self.options.wants(ValidationType::PerformanceCheck) {
             self.phase("performance");
             let performance = performance::of_table(databases, self.subject).await?;
             found.checks.push(performance.check);
-            found.advice = performance.advice;
+            found.advice.add(performance.advice);
         }
         Ok(Timed {
             validation: EntityValidation {
@@ -76,6 +82,7 @@ impl<'c> Examination<'_, 'c> {
                 method: found.method,
                 distributions: found.distributions,
                 transient: found.transient,
+                changed_since: found.changed_since,
                 seconds: started.elapsed().as_secs_f64(),
             },
             completeness: found.completeness,
@@ -172,6 +179,10 @@ impl<'c> Examination<'_, 'c> {
         if wants_references {
             found.checks.push(references.check(&followed));
         }
+        if let (Ok(followed), Ok(compared)) = (&followed, &compared) {
+            let suspects = followed.suspects().into_iter().chain(compared.suspects());
+            found.suspects = suspects.flatten().collect();
+        }
         if let (Ok(compared), Some(Method::Stream)) = (&compared, found.method) {
             found.distributions = compared.distributions(&columns.expectations);
         }
@@ -179,6 +190,30 @@ impl<'c> Examination<'_, 'c> {
             found.checks.push(columns.check(&compared));
         }
         Ok(())
+    }
+
+    /// Tells which of the rows that differ were changed in the source since they were moved. What
+    /// can't be told leaves the differences as they are.
+    async fn tell_changes(&self, found: &mut Found) {
+        if found.suspects.is_empty() {
+            return;
+        }
+        found.suspects.sort_unstable();
+        found.suspects.dedup();
+        let name = self.subject.name();
+        let changed = drift::changed_since(self.context, name, &found.suspects).await;
+        let Ok(changed) = changed else { return };
+        found.changed_since = Some(changed.len() as u64);
+        if !changed.is_empty() {
+            let shown: Vec<&str> = changed.iter().map(String::as_str).take(5).collect();
+            found.advice.changed.push(format!(
+                "{name}: the source has changed {} of the {} rows that differ since they were moved: {}{}",
+                changed.len(),
+                found.suspects.len(),
+                shown.join(", "),
+                if changed.len() > shown.len() { ", ..." } else { "" }
+            ));
+        }
     }
 
     /// The rows whose references and columns are looked at.

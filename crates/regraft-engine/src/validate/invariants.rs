@@ -7,60 +7,19 @@ mod statement;
 mod through_entity;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use regraft_pg::Session;
 use regraft_project::{Invariant, InvariantForm, Missing, Problem, Project, Selection};
-use serde::{Deserialize, Serialize};
 use tokio_postgres::types::ToSql;
 
 use super::databases::Databases;
-use super::report::{Check, Finding, Tally};
+use super::report::{Check, Checked, Finding, InvariantOutcome, Tally};
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use difference::Groups;
 use statement::{GROUPS, Parameter, Servers, Statement, Statements, Translation};
-
-/// What came of one invariant.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct InvariantOutcome {
-    /// Its name.
-    pub name: String,
-    /// What it is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
-    /// `entity` where it is written through one, `queries` for a pair of queries.
-    pub form: String,
-    /// The entities it is about; empty for all.
-    pub entities: Vec<String>,
-    /// `exact`, or how far figures may be apart: `within 0.01`, `within 0.5%`.
-    pub tolerance: String,
-    /// Groups that either side has.
-    pub groups: u64,
-    /// Groups that differ; 1 where it could not be computed.
-    pub differences: u64,
-    /// Whether none does.
-    pub passed: bool,
-    /// Seconds it took.
-    pub seconds: f64,
-}
-
-/// The invariants of the selected entities, and the check `invariants` that they make up; none
-/// where the selection has none.
-#[derive(Default)]
-pub(super) struct Checked {
-    pub(super) check: Option<Check>,
-    pub(super) outcomes: Vec<InvariantOutcome>,
-}
-
-impl Checked {
-    /// The time it took.
-    pub(super) fn took(&self) -> Duration {
-        let seconds = self.outcomes.iter().map(|outcome| outcome.seconds).sum();
-        Duration::try_from_secs_f64(seconds).unwrap_or_default()
-    }
-}
 
 /// Runs the invariants whose entities are all selected. `migrated` are the entities that the ledger
 /// knows rows of; an invariant about another is not checked.

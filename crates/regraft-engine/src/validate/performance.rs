@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::databases::Databases;
 use super::edge::references;
-use super::report::{Check, Finding};
+use super::report::{Advice, Check, Finding};
 use super::subject::Subject;
 use crate::error::Result;
 
@@ -30,34 +30,6 @@ const PATIENCE: u32 = 20;
 pub(super) struct Performance {
     pub(super) check: Check,
     pub(super) advice: Advice,
-}
-
-/// What is no fault but good to know.
-#[derive(Debug, Default)]
-pub(super) struct Advice {
-    /// Tables whose statistics autovacuum will see to.
-    stale: Vec<String>,
-    /// Indexes that nobody uses, after their entities.
-    unused: Vec<String>,
-}
-
-impl Advice {
-    /// Adds what is good to know of another table.
-    pub(super) fn add(&mut self, other: Self) {
-        self.stale.extend(other.stale);
-        self.unused.extend(other.unused);
-    }
-
-    /// One remark for each thing to do.
-    pub(super) fn remarks(self) -> Vec<String> {
-        let stale = (!self.stale.is_empty()).then(|| {
-            format!(
-                "statistics: missing or old on {}; until autovacuum has taken them queries may be planned badly, or run `analyze`",
-                self.stale.join(", ")
-            )
-        });
-        stale.into_iter().chain(self.unused).collect()
-    }
 }
 
 /// Looks at the table of an entity.
@@ -92,10 +64,13 @@ pub(super) async fn of_table(
         ));
     }
     findings.extend(state.findings(subject));
-    let stale = state.is_stale() && state.autovacuum;
+    // What autovacuum will see to by itself is no fault.
+    let soon = |needed: bool| (needed && state.autovacuum).then(|| table.name.clone());
     let advice = Advice {
-        stale: stale.then(|| table.name.clone()).into_iter().collect(),
+        stale: soon(state.is_stale()).into_iter().collect(),
+        bloated: soon(state.is_bloated()).into_iter().collect(),
         unused: unused(&databases.target, subject, state.rows).await?,
+        changed: Vec::new(),
     };
     let looked_at = (referring.len() + table.indexes.len()) as u64;
     Ok(Performance {
@@ -180,17 +155,13 @@ impl State {
         })
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "parts of counts of rows")]
+    /// What autovacuum will not see to.
     fn findings(&self, subject: &Subject<'_>) -> Vec<Finding> {
         let table = &subject.table_name;
         let mut findings = Vec::new();
-        let part = self.dead as f64 / (self.rows + self.dead).max(1) as f64;
-        if self.dead >= DEAD.0 && part >= DEAD.1 {
+        if self.is_bloated() && !self.autovacuum {
             findings.push(finding(
-                format!(
-                    "dead rows take {:.0} % of the table: `vacuum {table}`",
-                    part * 100.0
-                ),
+                format!("dead rows that nothing cleans away, autovacuum is off: `vacuum {table}`"),
                 self.dead,
             ));
         }
@@ -203,7 +174,13 @@ impl State {
         findings
     }
 
-    /// Whether statistics are missing or old. What autovacuum will see to by itself is no fault.
+    #[expect(clippy::cast_precision_loss, reason = "parts of counts of rows")]
+    fn is_bloated(&self) -> bool {
+        let part = self.dead as f64 / (self.rows + self.dead).max(1) as f64;
+        self.dead >= DEAD.0 && part >= DEAD.1
+    }
+
+    /// Whether statistics are missing or old.
     #[expect(clippy::cast_precision_loss, reason = "parts of counts of rows")]
     fn is_stale(&self) -> bool {
         self.rows >= LARGE && (!self.analyzed || self.changed as f64 >= self.rows as f64 * CHANGED)

@@ -1,19 +1,12 @@
-//! What a validation found, and its record in the ledger.
+//! What a validation found.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use regraft_ledger::ValidationRecord;
-use regraft_pg::Session;
-use serde::Serialize;
-use serde_json::{Value, json};
-use uuid::Uuid;
+use serde::{Deserialize, Serialize};
 
 use super::distribution::ColumnDistribution;
-use super::invariants::{Checked, InvariantOutcome};
-use super::options::{Method, ValidationType};
-use super::performance::Advice;
-use crate::error::Result;
+use super::options::Method;
 
 /// How many legacy ids are kept of a finding: as many can be looked at again.
 pub(super) const KEPT: usize = 10_000;
@@ -63,6 +56,10 @@ pub struct EntityValidation {
     /// Differences that were gone when their rows were looked at again in later views of both
     /// databases: somebody was writing.
     pub transient: u64,
+    /// How many of the rows that differ the source has changed since they were moved; `None` where
+    /// that was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed_since: Option<u64>,
     /// Seconds they took.
     pub seconds: f64,
 }
@@ -125,7 +122,8 @@ impl Check {
         }
     }
 
-    fn rows_found(&self) -> u64 {
+    /// Rows of all findings together.
+    pub(super) fn rows_found(&self) -> u64 {
         self.findings.iter().map(|finding| finding.rows).sum()
     }
 }
@@ -179,173 +177,87 @@ impl Tally {
     }
 }
 
-/// A validated entity with the time that its proofs took.
-pub(super) struct Timed {
-    pub(super) validation: EntityValidation,
-    pub(super) completeness: Duration,
-    /// References and columns are looked at in one pass.
-    pub(super) pass: Duration,
-    pub(super) performance: Duration,
-    /// What is no fault but good to know.
-    pub(super) advice: Advice,
+/// What came of one invariant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InvariantOutcome {
+    /// Its name.
+    pub name: String,
+    /// What it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// `entity` where it is written through one, `queries` for a pair of queries.
+    pub form: String,
+    /// The entities it is about; empty for all.
+    pub entities: Vec<String>,
+    /// `exact`, or how far figures may be apart: `within 0.01`, `within 0.5%`.
+    pub tolerance: String,
+    /// Groups that either side has.
+    pub groups: u64,
+    /// Groups that differ; 1 where it could not be computed.
+    pub differences: u64,
+    /// Whether none does.
+    pub passed: bool,
+    /// Seconds it took.
+    pub seconds: f64,
 }
 
-impl Timed {
-    /// The records of this entity: type, checks that belong to it, time.
-    fn records(&self) -> [(ValidationType, &'static [&'static str], Duration); 4] {
-        [
-            (
-                ValidationType::CompletenessCheck,
-                &["account", "counts", "mapping"],
-                self.completeness,
-            ),
-            (
-                ValidationType::RelationshipIntegrity,
-                &["references"],
-                self.pass,
-            ),
-            (ValidationType::DataIntegrity, &["columns"], self.pass),
-            (
-                ValidationType::PerformanceCheck,
-                &["performance"],
-                self.performance,
-            ),
-        ]
-    }
+/// The invariants of the selected entities, and the check `invariants` that they make up; none
+/// where the selection has none.
+#[derive(Default)]
+pub(super) struct Checked {
+    pub(super) check: Option<Check>,
+    pub(super) outcomes: Vec<InvariantOutcome>,
 }
 
-/// The checks of the migration as a whole, if there are any, and the time they took.
-pub(super) struct Whole<'a> {
-    pub(super) checks: &'a [Check],
-    pub(super) took: Duration,
-    pub(super) invariants: &'a Checked,
-    /// The check of the project's queries, with the time it took.
-    pub(super) queries: Option<(&'a Check, Duration)>,
-}
-
-/// The validation itself, as it is stored.
-pub(super) struct Summary<'a> {
-    pub(super) validation: &'a Validation,
-    /// Entities that could not be examined to the end.
-    pub(super) unfinished: u64,
-    /// What it was: project, program, what was asked for.
-    pub(super) context: Value,
-    /// Results older than this are deleted.
-    pub(super) keep_days: u32,
-}
-
-impl Summary<'_> {
-    /// Differences found; an entity that was not finished counts as one.
-    fn discrepancies(&self) -> u64 {
-        let of_entities = self.validation.entities.iter().flat_map(|e| &e.checks);
-        let checks = of_entities.chain(&self.validation.migration);
-        self.unfinished + checks.map(Check::rows_found).sum::<u64>()
-    }
-
-    async fn store(&self, target: &Session, validation_id: Uuid) -> Result<()> {
-        let rows: u64 = self.validation.entities.iter().map(|e| e.rows).sum();
-        let mut context = self.context.clone();
-        context["validation"] = json!(self.validation);
-        let record = ValidationRecord {
-            validation_id,
-            validation_type: regraft_ledger::SUMMARY,
-            entity: "",
-            records_validated: i64::try_from(rows).unwrap_or(i64::MAX),
-            discrepancies: i64::try_from(self.discrepancies()).unwrap_or(i64::MAX),
-            details: &json!([]),
-            #[expect(clippy::cast_possible_truncation, reason = "milliseconds for people")]
-            milliseconds: (self.validation.seconds * 1000.0) as i64,
-            context: &context,
-        };
-        regraft_ledger::record_validation(&**target, &record).await?;
-        regraft_ledger::delete_validations_before(&**target, self.keep_days).await?;
-        Ok(())
+impl Checked {
+    /// The time it took.
+    pub(super) fn took(&self) -> Duration {
+        let seconds = self.outcomes.iter().map(|outcome| outcome.seconds).sum();
+        Duration::try_from_secs_f64(seconds).unwrap_or_default()
     }
 }
 
-/// Stores the results, all of them or none.
-pub(super) async fn record(
-    target: &Session,
-    validation_id: Uuid,
-    entities: &[Timed],
-    whole: &Whole<'_>,
-    summary: &Summary<'_>,
-) -> Result<()> {
-    target.batch_execute("begin").await?;
-    summary.store(target, validation_id).await?;
-    if !whole.checks.is_empty() {
-        let checks: Vec<&Check> = whole.checks.iter().collect();
-        record_one(
-            target,
-            validation_id,
-            "",
-            "final_check",
-            &checks,
-            whole.took,
-        )
-        .await?;
+/// What is no fault but good to know.
+#[derive(Debug, Default)]
+pub(super) struct Advice {
+    /// Tables whose statistics autovacuum will see to.
+    pub(super) stale: Vec<String>,
+    /// Tables with many dead rows that autovacuum will see to.
+    pub(super) bloated: Vec<String>,
+    /// Indexes that nobody uses, after their entities.
+    pub(super) unused: Vec<String>,
+    /// Rows that differ and that the source has changed since they were moved, by entity.
+    pub(super) changed: Vec<String>,
+}
+
+impl Advice {
+    /// Adds what is good to know of another table.
+    pub(super) fn add(&mut self, other: Self) {
+        self.stale.extend(other.stale);
+        self.bloated.extend(other.bloated);
+        self.unused.extend(other.unused);
+        self.changed.extend(other.changed);
     }
-    if let Some(check) = &whole.invariants.check {
-        let took = whole.invariants.took();
-        record_one(target, validation_id, "", "data_integrity", &[check], took).await?;
-    }
-    if let Some((check, took)) = whole.queries {
-        let of = ValidationType::PerformanceCheck.as_str();
-        record_one(target, validation_id, "", of, &[check], took).await?;
-    }
-    for timed in entities {
-        for (validation_type, names, took) in timed.records() {
-            let entity = &timed.validation;
-            let checks: Vec<&Check> = entity
-                .checks
-                .iter()
-                .filter(|check| names.contains(&check.name))
-                .collect();
-            if checks.is_empty() {
-                continue;
-            }
-            record_one(
-                target,
-                validation_id,
-                &entity.entity,
-                validation_type.as_str(),
-                &checks,
-                took,
+
+    /// One remark for each thing to do.
+    pub(super) fn remarks(self) -> Vec<String> {
+        let stale = (!self.stale.is_empty()).then(|| {
+            format!(
+                "statistics: missing or old on {}; until autovacuum has taken them queries may be planned badly, or run `analyze`",
+                self.stale.join(", ")
             )
-            .await?;
-        }
+        });
+        let bloated = (!self.bloated.is_empty()).then(|| {
+            format!(
+                "dead rows: many in {}; autovacuum will clean them away, or run `vacuum`",
+                self.bloated.join(", ")
+            )
+        });
+        self.changed
+            .into_iter()
+            .chain(stale)
+            .chain(bloated)
+            .chain(self.unused)
+            .collect()
     }
-    Ok(target.batch_execute("commit").await?)
-}
-
-async fn record_one(
-    target: &Session,
-    validation_id: Uuid,
-    entity: &str,
-    validation_type: &str,
-    checks: &[&Check],
-    took: Duration,
-) -> Result<()> {
-    let details: Vec<_> = checks
-        .iter()
-        .flat_map(|check| check.findings.iter().map(|finding| (check.name, finding)))
-        .map(|(check, f)| json!({ "check": check, "what": f.what, "rows": f.rows, "examples": f.examples }))
-        .collect();
-    let most = checks
-        .iter()
-        .map(|check| check.looked_at)
-        .max()
-        .unwrap_or(0);
-    let found: u64 = checks.iter().map(|check| check.rows_found()).sum();
-    let record = ValidationRecord {
-        validation_id,
-        validation_type,
-        entity,
-        records_validated: i64::try_from(most).unwrap_or(i64::MAX),
-        discrepancies: i64::try_from(found).unwrap_or(i64::MAX),
-        details: &json!(details),
-        milliseconds: i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
-        context: &json!({}),
-    };
-    Ok(regraft_ledger::record_validation(&**target, &record).await?)
 }

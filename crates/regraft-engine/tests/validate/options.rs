@@ -346,3 +346,31 @@ async fn values_are_counted_as_they_should_be_and_as_they_are() {
     );
     assert_eq!((changed.nulls_held, changed.other_held), (0, 0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_source_has_changed_since_is_told_apart() {
+    let pair = Pair::migrated_with_own_source().await;
+    pair.source("update person set name = name || ' the second' where id = 1")
+        .await;
+    pair.target("update people set email = 'other@wrong.test' where legacy_id = 2")
+        .await;
+    let validation = with(&pair, &ValidationOptions::default()).await;
+    assert_eq!(
+        findings(&validation),
+        [
+            "people columns: `name` is not what the source gives (1) [1]",
+            "people columns: `email` is not what the source gives (1) [2]",
+        ]
+    );
+    let people = validation.entities.iter().find(|e| e.entity == "people");
+    assert_eq!(people.unwrap().changed_since, Some(1));
+    let told =
+        "people: the source has changed 1 of the 2 rows that differ since they were moved: 1";
+    assert!(
+        validation.advice.iter().any(|advice| advice == told),
+        "{:?}",
+        validation.advice
+    );
+    let shops = validation.entities.iter().find(|e| e.entity == "shops");
+    assert_eq!(shops.unwrap().changed_since, None);
+}

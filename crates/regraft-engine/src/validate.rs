@@ -13,6 +13,7 @@ mod columns;
 mod compare;
 mod course;
 mod databases;
+mod declared;
 mod determinism;
 mod distribution;
 mod edge;

@@ -8,8 +8,9 @@ use regraft_project::Rule;
 use tokio_postgres::types::Type;
 
 use super::databases::Databases;
+use super::declared::{expectation, key_expectation};
 use super::distribution::{ColumnDistribution, Counts};
-use super::expectation::{Expectation, Verdict, expectation, key_expectation};
+use super::expectation::{Expectation, Verdict};
 use super::report::{Check, Finding, Tally};
 use super::rows::Merge;
 use super::subject::Subject;

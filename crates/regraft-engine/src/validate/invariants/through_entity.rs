@@ -8,8 +8,8 @@ use regraft_project::{Column, Entity, Figure, Invariant, Missing, Problem, Rule,
 use tokio_postgres::types::Type;
 
 use super::super::compare::{base, comparison};
+use super::super::declared::{expressions, json_object};
 use super::super::determinism::depends_on_more_than_the_row;
-use super::super::expectation::{expressions, json_object};
 use super::super::subject::filter_number;
 use super::statement::{
     GROUPS, Parameter, Refusal, Servers, Statement, Statements, Translation, Wrong, as_text,

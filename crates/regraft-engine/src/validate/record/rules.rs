@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use regraft_project::{KeyStrategy, Missing, Project, Provenance, Rule, Span, Sql};
 
 use super::document::{ColumnRecord, ColumnVerdict};
-use crate::validate::expectation::json_object;
+use crate::validate::declared::json_object;
 use crate::validate::subject::Subject;
 
 /// A rule in words, with the SQL that it reads from the source.

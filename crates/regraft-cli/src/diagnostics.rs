@@ -140,14 +140,6 @@ pub(crate) fn unknown_name(error: &SelectionError) -> Error {
     Error::new(Kind::Usage, message).hint(hint)
 }
 
-/// The error of a file that can't be used; `doing` says what was tried.
-pub(crate) fn file(doing: &str, path: &std::path::Path, error: &std::io::Error) -> Error {
-    Error::new(
-        Kind::Usage,
-        format!("{doing} {} failed: {error}", path.display()),
-    )
-}
-
 /// How many problems there are, in words.
 pub(crate) fn problem_count(problems: &Problems) -> String {
     let warnings = problems

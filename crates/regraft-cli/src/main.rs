@@ -7,6 +7,7 @@ mod diagnostics;
 mod environment;
 mod exit;
 mod figures;
+mod files;
 mod interrupts;
 mod invocation;
 mod printer;

@@ -11,9 +11,9 @@ use regraft_engine::{Error, Kind};
 use serde::Serialize;
 
 use crate::arguments::{Color, Format, GlobalOptions};
-use crate::diagnostics;
 use crate::exit::ExitStatus;
 use crate::figures;
+use crate::files;
 use crate::style::{self, paint};
 
 /// Text wider than this is hard to read, whatever the terminal's width.
@@ -101,7 +101,7 @@ impl Printer {
     pub(crate) fn save(&self, path: &Path, text: &str) -> Result<(), Error> {
         let plain = anstream::adapter::strip_str(text).to_string();
         std::fs::write(path, format!("{}\n", plain.trim_end()))
-            .map_err(|error| diagnostics::file("writing", path, &error))?;
+            .map_err(|error| files::failed("writing", path, &error))?;
         self.note(format!("it is in {}", path.display()));
         Ok(())
     }

@@ -7,8 +7,8 @@ use regraft_engine::{Certification, Result, certify, verify_certificate};
 use serde_json::json;
 
 use crate::arguments::CertifyArguments;
-use crate::diagnostics;
 use crate::exit::ExitStatus;
+use crate::files;
 use crate::invocation::{Invocation, Needs};
 use crate::views::certificate;
 
@@ -56,6 +56,6 @@ pub(super) async fn run(
 
 /// The file's text; what is no text is shown to be changed by the marks in its place.
 fn read(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).map_err(|error| diagnostics::file("reading", path, &error))?;
+    let bytes = fs::read(path).map_err(|error| files::failed("reading", path, &error))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

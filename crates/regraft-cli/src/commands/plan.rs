@@ -7,7 +7,7 @@ use regraft_engine::{Error, Kind, ModeChoice, Plan, Result, plan};
 use crate::arguments::PlanArguments;
 use crate::exit::ExitStatus;
 use crate::invocation::{Invocation, Needs, select};
-use crate::{diagnostics, views};
+use crate::{files, views};
 
 /// Prints what a migration would do.
 pub(super) async fn run(invocation: &Invocation, arguments: &PlanArguments) -> Result<ExitStatus> {
@@ -17,7 +17,7 @@ pub(super) async fn run(invocation: &Invocation, arguments: &PlanArguments) -> R
     let plan = plan(&context, &selection, ModeChoice::Auto).await?;
     if let Some(path) = &arguments.out {
         let text = document(&plan)?;
-        fs::write(path, text).map_err(|error| diagnostics::file("writing", path, &error))?;
+        fs::write(path, text).map_err(|error| files::failed("writing", path, &error))?;
         invocation
             .printer
             .note(format!("the whole plan is in {}", path.display()));

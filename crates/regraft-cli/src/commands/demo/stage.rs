@@ -12,7 +12,7 @@ use regraft_pg::{Endpoint, Side};
 use serde::{Deserialize, Serialize};
 
 use crate::bundled;
-use crate::diagnostics;
+use crate::files;
 
 /// First line of a `.env` that a demo wrote: only such a file is ever overwritten or removed.
 const MARK: &str = "# Written by `regraft demo --keep`, removed by `regraft demo --stop`";
@@ -57,7 +57,7 @@ impl Stage {
             kept: false,
         };
         bundled::write(bundled::DEMO, &stage.project())
-            .map_err(|error| diagnostics::file("writing", &stage.project(), &error))?;
+            .map_err(|error| files::failed("writing", &stage.project(), &error))?;
         Ok(stage)
     }
 
@@ -146,7 +146,7 @@ impl Stage {
             .open(&incoming)
             .and_then(|mut file| file.write_all(text.as_bytes()))
             .and_then(|()| fs::rename(&incoming, &path));
-        written.map_err(|error| diagnostics::file("writing", &path, &error))?;
+        written.map_err(|error| files::failed("writing", &path, &error))?;
         let notes = Notes {
             env: path.clone(),
             made: jiff::Timestamp::now(),
@@ -154,7 +154,7 @@ impl Stage {
         let text = serde_json::to_string_pretty(&notes)
             .map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
         let notes = self.folder.join(NOTES);
-        fs::write(&notes, text).map_err(|error| diagnostics::file("writing", &notes, &error))?;
+        fs::write(&notes, text).map_err(|error| files::failed("writing", &notes, &error))?;
         self.kept = true;
         Ok(path)
     }
@@ -169,7 +169,7 @@ impl Stage {
             return Ok(self.folder.join(".env"));
         }
         let current = std::env::current_dir()
-            .map_err(|error| diagnostics::file("looking at", Path::new("."), &error))?;
+            .map_err(|error| files::failed("looking at", Path::new("."), &error))?;
         Ok(current.join(".env"))
     }
 }
@@ -223,15 +223,15 @@ pub(super) fn stop(dir: Option<&Path>) -> Result<Stopped> {
         }
     }
     let left = remove_project(&folder.join("project"), Some(notes.made))
-        .map_err(|error| diagnostics::file("removing", &folder.join("project"), &error))?;
+        .map_err(|error| files::failed("removing", &folder.join("project"), &error))?;
     if demo_of_env(&notes.env)
         .is_some_and(|of| of == folder || Some(of) == folder.canonicalize().ok())
     {
         fs::remove_file(&notes.env)
-            .map_err(|error| diagnostics::file("removing", &notes.env, &error))?;
+            .map_err(|error| files::failed("removing", &notes.env, &error))?;
     }
     let path = folder.join(NOTES);
-    fs::remove_file(&path).map_err(|error| diagnostics::file("removing", &path, &error))?;
+    fs::remove_file(&path).map_err(|error| files::failed("removing", &path, &error))?;
     // Only goes when nothing of the user's is in it.
     let _ = fs::remove_dir(&folder);
     Ok(Stopped { folder, left })
@@ -271,7 +271,7 @@ fn given_folder(dir: &Path) -> Result<PathBuf> {
             make_folder(dir)?;
             true
         }
-        Err(error) => return Err(diagnostics::file("reading", dir, &error)),
+        Err(error) => return Err(files::failed("reading", dir, &error)),
     };
     if !empty {
         return Err(
@@ -280,7 +280,7 @@ fn given_folder(dir: &Path) -> Result<PathBuf> {
         );
     }
     dir.canonicalize()
-        .map_err(|error| diagnostics::file("reading", dir, &error))
+        .map_err(|error| files::failed("reading", dir, &error))
 }
 
 fn temporary_folder() -> Result<PathBuf> {
@@ -297,7 +297,7 @@ fn make_folder(folder: &Path) -> Result<()> {
         .recursive(true)
         .mode(0o755)
         .create(folder)
-        .map_err(|error| diagnostics::file("making", folder, &error))
+        .map_err(|error| files::failed("making", folder, &error))
 }
 
 /// Removes the files of the demo's project, except those that were written after `made`: gives

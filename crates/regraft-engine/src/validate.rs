@@ -145,11 +145,7 @@ async fn run(
     if subjects.is_empty() {
         return Err(nothing_migrated());
     }
-    let far = match options.method {
-        Method::Auto => sums::is_far(&databases).await?,
-        Method::Stream => false,
-        Method::Sums => true,
-    };
+    let far = options.method == Method::Auto && sums::is_far(&databases).await?;
     for (subject, history) in &subjects {
         // Where several entities fill a table, one of them answers for rows that nobody migrated.
         let first = subjects

@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 
 use super::databases::Databases;
 use super::declared::{expectation, key_expectation};
-use super::distribution::{ColumnDistribution, Counts};
+use super::distribution::{ColumnDistribution, Counts, Held};
 use super::expectation::{Expectation, Verdict};
 use super::report::{Check, Finding, Tally};
 use super::rows::Merge;
@@ -198,14 +198,20 @@ impl Compared {
         }
     }
 
-    /// How the values are distributed, over the rows that went by.
+    /// How the values are distributed: over the rows that went by, or over all with what the table
+    /// holds of each column.
     pub(super) fn distributions(
         &self,
         expectations: &[Expectation<'_>],
+        held: &[Held],
     ) -> Vec<ColumnDistribution> {
-        let pairs = self.counts.iter().zip(expectations);
-        pairs
-            .map(|(counts, of)| counts.of(of.column, of.listed()))
+        let none = Counts::default();
+        let columns = expectations.iter().enumerate();
+        columns
+            .map(|(i, of)| {
+                let counts = self.counts.get(i).unwrap_or(&none);
+                counts.over(held.get(i), of.column, of.listed())
+            })
             .collect()
     }
 

@@ -222,7 +222,11 @@ async fn case<'a>(
         literals.push(Some(literal(becomes)));
         match encode(databases, &becomes.value, of).await? {
             Ok(bytes) => {
-                listed.add(bytes.as_deref().map(|form| (becomes.value.as_str(), form)));
+                let form = bytes.as_deref();
+                listed.add(
+                    form.map(|form| (becomes.value.as_str(), form)),
+                    &literal(becomes),
+                );
                 outcomes.push(Outcome::Becomes(bytes));
             }
             Err(why) => return Ok(Err(why)),
@@ -244,10 +248,13 @@ async fn case<'a>(
                 Err(why) => return Ok(Err(why)),
             },
         });
-        listed.add(match (value, outcomes.last()) {
-            (Some(value), Some(Outcome::Becomes(Some(form)))) => Some((&value.value, form)),
+        let own = match (value, outcomes.last()) {
+            (Some(value), Some(Outcome::Becomes(Some(form)))) => {
+                Some((value.value.as_str(), form.as_slice()))
+            }
             _ => None,
-        });
+        };
+        listed.add(own, &value.map(literal).unwrap_or_default());
     }
     let (otherwise, null) = (map.len(), map.len() + 1);
     let whole = if arms.is_empty() {

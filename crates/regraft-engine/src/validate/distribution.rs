@@ -1,6 +1,15 @@
 //! How the values of a column are distributed, as they should be and as they are, side by side.
 
+use regraft_pg::quote;
 use serde::Serialize;
+
+use super::databases::Databases;
+use super::expectation::Expectation;
+use super::subject::Subject;
+use crate::error::Result;
+
+/// PostgreSQL gives 1,664 columns at most.
+const MOST_COUNTS: usize = 1_600;
 
 /// A column over all rows that were compared.
 #[derive(Debug, Clone, Serialize)]
@@ -40,7 +49,7 @@ pub(super) struct Seen {
 }
 
 /// Counts as rows go by.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Counts {
     nulls_expected: u64,
     nulls_held: u64,
@@ -67,8 +76,48 @@ impl Counts {
         }
     }
 
+    /// The same counts with what the whole table holds: rows that did not go by are what they should
+    /// be.
+    fn with_the_rest(&self, held: &Held) -> Self {
+        let rest = |all: u64, seen: u64| all.saturating_sub(seen);
+        let at = |counts: &[u64], i: usize| counts.get(i).copied().unwrap_or(0);
+        let others: Vec<u64> = held
+            .values
+            .iter()
+            .enumerate()
+            .map(|(i, all)| rest(*all, at(&self.held, i)))
+            .collect();
+        let nulls = rest(held.nulls, self.nulls_held);
+        let add = |counts: &[u64]| {
+            (0..others.len())
+                .map(|i| at(counts, i) + others[i])
+                .collect()
+        };
+        Self {
+            nulls_expected: self.nulls_expected + nulls,
+            nulls_held: self.nulls_held + nulls,
+            expected: add(&self.expected),
+            held: add(&self.held),
+            other_held: self.other_held,
+        }
+    }
+
+    /// The distribution of a column whose listed values these are, over the rows that went by or,
+    /// with what the table holds, over all.
+    pub(super) fn over(
+        &self,
+        held: Option<&Held>,
+        column: &str,
+        listed: &[String],
+    ) -> ColumnDistribution {
+        match held {
+            Some(held) => self.with_the_rest(held).of(column, listed),
+            None => self.of(column, listed),
+        }
+    }
+
     /// The distribution of a column whose listed values these are.
-    pub(super) fn of(&self, column: &str, listed: &[String]) -> ColumnDistribution {
+    fn of(&self, column: &str, listed: &[String]) -> ColumnDistribution {
         let at = |counts: &[u64], i: usize| counts.get(i).copied().unwrap_or(0);
         let values = listed.iter().enumerate().map(|(i, value)| ValueCount {
             value: value.clone(),
@@ -90,4 +139,50 @@ fn increment(counts: &mut Vec<u64>, at: usize) {
         counts.resize(at + 1, 0);
     }
     counts[at] += 1;
+}
+
+/// What a whole table holds of a column.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    nulls: u64,
+    values: Vec<u64>,
+}
+
+/// Counts what the table of an entity holds, column by column, in one pass on the server.
+pub(super) async fn held(
+    databases: &Databases<'_>,
+    subject: &Subject<'_>,
+    expectations: &[Expectation<'_>],
+) -> Result<Vec<Held>> {
+    let mut list = Vec::new();
+    for expectation in expectations {
+        let column = format!("t.{}", quote::ident(expectation.column));
+        list.push(format!("count(*) - count({column})"));
+        for literal in expectation.listed_literals() {
+            list.push(format!(
+                "count(*) filter (where {column} is not distinct from {literal})"
+            ));
+        }
+    }
+    if list.is_empty() || list.len() > MOST_COUNTS {
+        return Ok(Vec::new());
+    }
+    let query = format!("select {} from {} t", list.join(", "), subject.table_name);
+    let row = databases.target.query_one(&query, &[]).await?;
+    let mut next = 0..row.len();
+    let mut count = || {
+        next.next()
+            .map_or(0, |at| row.get::<_, i64>(at).unsigned_abs())
+    };
+    Ok(expectations
+        .iter()
+        .map(|expectation| Held {
+            nulls: count(),
+            values: expectation
+                .listed_literals()
+                .iter()
+                .map(|_| count())
+                .collect(),
+        })
+        .collect())
 }

@@ -243,6 +243,12 @@ impl Reference<'_> {
             .collect()
     }
 
+    /// Whether the source alone says what the target should hold: not where an edge to a row that was
+    /// not migrated becomes NULL or a default.
+    pub(super) fn is_told_by_the_source(&self) -> bool {
+        self.fallback == Fallback::StaysBehind
+    }
+
     /// What is hashed for the reference of this number, and the joins that the target needs: whether
     /// there is an edge at all, and for each entity it may go to, the legacy id over there.
     pub(super) fn sums(&self, subject: &Subject<'_>, number: usize) -> (Vec<Sides>, String) {

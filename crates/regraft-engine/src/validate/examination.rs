@@ -7,7 +7,8 @@ use super::account::{self, History};
 use super::census::Census;
 use super::columns;
 use super::databases::Databases;
-use super::distribution::ColumnDistribution;
+use super::distribution::{self, ColumnDistribution};
+use super::edge::Reference;
 use super::extent::Extent;
 use super::options::{Method, ValidationOptions, ValidationType};
 use super::pass::{Pass, Passed};
@@ -29,7 +30,7 @@ pub(super) struct Examination<'a, 'c> {
     pub(super) options: &'a ValidationOptions,
     pub(super) subject: &'a Subject<'a>,
     pub(super) history: &'a History,
-    /// Whether a server is so far away that rows are compared by sums where that is possible.
+    /// Whether a server is far away.
     pub(super) far: bool,
     /// Whether it answers for rows of its table that nobody migrated.
     pub(super) answers_for_table: bool,
@@ -183,13 +184,33 @@ impl<'c> Examination<'_, 'c> {
             let suspects = followed.suspects().into_iter().chain(compared.suspects());
             found.suspects = suspects.flatten().collect();
         }
-        if let (Ok(compared), Some(Method::Stream)) = (&compared, found.method) {
-            found.distributions = compared.distributions(&columns.expectations);
+        if let Ok(compared) = &compared {
+            let of = &columns.expectations;
+            found.distributions = match found.method {
+                Some(Method::Stream) => compared.distributions(of, &[]),
+                // Rows whose sums are equal are what they should be: counting them on one side tells.
+                _ if self.is_table_its_own(found) => {
+                    let held = distribution::held(databases, self.subject, of).await?;
+                    compared.distributions(of, &held)
+                }
+                _ => Vec::new(),
+            };
         }
         if wants_columns {
             found.checks.push(columns.check(&compared));
         }
         Ok(())
+    }
+
+    /// Whether all rows of the table are this entity's, as far as is known, and all are looked at.
+    fn is_table_its_own(&self, found: &Found) -> bool {
+        self.subject.fillers.len() == 1
+            && self.options.rate(found.rows) >= 1.0
+            && found.checks.iter().any(|check| check.name == "counts")
+            && found
+                .checks
+                .iter()
+                .all(|check| check.name == "references" || check.passed)
     }
 
     /// Tells which of the rows that differ were changed in the source since they were moved. What
@@ -241,7 +262,13 @@ impl<'c> Examination<'_, 'c> {
     /// What sums tell, where they are wanted and possible. A source that refuses to compute them
     /// says more when the rows are fetched.
     async fn by_sums(&self, pass: &Pass<'_>, databases: &Databases<'_>) -> Result<Option<Passed>> {
-        if !self.far || !sums::can_be_used(pass, databases) {
+        let mut references = pass.references.iter();
+        let wanted = match self.options.method {
+            Method::Stream => false,
+            Method::Sums => true,
+            Method::Auto => self.far || references.all(Reference::is_told_by_the_source),
+        };
+        if !wanted || !sums::can_be_used(pass, databases) {
             return Ok(None);
         }
         Ok(refusable(sums::run(pass, databases).await)?.unwrap_or_default())

@@ -30,17 +30,19 @@ pub(super) struct Expectation<'a> {
 pub(super) struct Listed {
     values: Vec<String>,
     forms: Vec<Vec<u8>>,
+    literals: Vec<String>,
     of_case: Vec<Option<usize>>,
 }
 
 impl Listed {
     /// Adds a case that becomes a value.
-    pub(super) fn add(&mut self, value: Option<(&str, &[u8])>) {
+    pub(super) fn add(&mut self, value: Option<(&str, &[u8])>, literal: &str) {
         let place = value.map(|(value, form)| {
             let known = self.values.iter().position(|other| other == value);
             known.unwrap_or_else(|| {
                 self.values.push(value.to_owned());
                 self.forms.push(form.to_vec());
+                self.literals.push(literal.to_owned());
                 self.values.len() - 1
             })
         });
@@ -125,6 +127,11 @@ impl Expectation<'_> {
                 listed: None,
             },
         }
+    }
+
+    /// The same as literals of the target's type.
+    pub(super) fn listed_literals(&self) -> &[String] {
+        &self.listed.literals
     }
 
     /// The values that the project lists for the column.

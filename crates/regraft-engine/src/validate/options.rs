@@ -42,7 +42,8 @@ impl ValidationType {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
-    /// By whichever suits the link to the servers, which is measured.
+    /// By sums where they are likely to tell: of entities whose references all have to be there, and
+    /// of all others where the link to a server, which is measured, is slow.
     #[default]
     Auto,
     /// All rows are fetched and met in key order.

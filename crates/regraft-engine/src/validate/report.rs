@@ -49,8 +49,8 @@ pub struct EntityValidation {
     pub checks: Vec<Check>,
     /// How its rows were compared: [`Method::Stream`] or [`Method::Sums`]; `None` where they were not.
     pub method: Option<Method>,
-    /// How the values of each column are distributed, as they should be and as they are; only
-    /// where rows were streamed: equal sums mean equal distributions.
+    /// How the values of each column are distributed, as they should be and as they are. Empty
+    /// where rows were compared by sums and the table is not known to be the entity's alone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub distributions: Vec<ColumnDistribution>,
     /// Differences that were gone when their rows were looked at again in later views of both

@@ -25,11 +25,11 @@ const SINCE: u32 = 140_000;
 /// What is fetched to measure a link.
 const PROBE_BYTES: u32 = 1 << 20;
 
-/// Below so many bytes a second rows are not fetched to be compared. Where fetching them costs as
-/// much as hashing them was measured with `cargo xtask bench proofs`.
+/// Below so many bytes a second a link is slow: fetching the rows costs more than adding up hashes
+/// for nothing. Measured with `cargo xtask bench proofs`.
 const NEAR: f64 = 50e6;
 
-/// Whether one of the servers is so far away that sums pay.
+/// Whether one of the servers is so far away that sums pay even where many ranges may differ.
 ///
 /// # Errors
 /// A connection is lost.

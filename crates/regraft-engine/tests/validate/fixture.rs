@@ -193,6 +193,12 @@ impl Pair {
         assert_eq!(findings(&streamed), findings(&summed), "stream and sums");
         assert_eq!(looked_at(&streamed), looked_at(&summed), "stream and sums");
         assert_eq!(streamed.not_checked, summed.not_checked, "stream and sums");
+        for (streamed, summed) in streamed.entities.iter().zip(&summed.entities) {
+            if !summed.distributions.is_empty() {
+                let [a, b] = [streamed, summed].map(|e| format!("{:#?}", e.distributions));
+                assert_eq!(a, b, "stream and sums: {}", summed.entity);
+            }
+        }
         streamed
     }
 }

@@ -360,6 +360,7 @@ async fn what_the_source_has_changed_since_is_told_apart() {
         [
             "people columns: `name` is not what the source gives (1) [1]",
             "people columns: `email` is not what the source gives (1) [2]",
+            "people columns: `built` is not what the source gives (1) [1]",
         ]
     );
     let people = validation.entities.iter().find(|e| e.entity == "people");

@@ -417,7 +417,7 @@ impl<'a> KeptRows<'a> {
         self.after = upto;
         Ok(Some(match self.sums {
             None => format!("{query}\norder by {}", self.subject.source_order()),
-            // Without an OFFSET the rows would be worked out once for every mention.
+            // Without an OFFSET the expressions would be worked out once for every mention.
             Some(sums) => format!("select {sums} from ({query}\noffset 0) s group by 1 order by 1"),
         }))
     }

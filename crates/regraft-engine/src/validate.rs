@@ -264,6 +264,7 @@ fn asked_for(context: &Context, options: &ValidationOptions, scope: Scope) -> se
         "sampling_rate": options.sampling_rate,
         "max_records": options.max_records,
         "timeout_seconds": options.timeout.map(|limit| limit.as_secs_f64()),
+        "method": options.method,
     })
 }
 

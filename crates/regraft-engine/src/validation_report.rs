@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::receipt::require_ledger;
-use crate::validate::InvariantOutcome;
+use crate::validate::{InvariantOutcome, ValidationType};
 
 /// Runs and validations that a comprehensive report lists at most.
 const LISTED: usize = 20;
@@ -51,6 +51,9 @@ pub struct ReportedValidation {
     pub invariants: Vec<InvariantOutcome>,
     /// What nobody looked at, by name and with the reason.
     pub not_checked: Vec<String>,
+    /// What is no fault, but good to know before users come.
+    #[serde(default)]
+    pub advice: Vec<String>,
     /// Whether it came to its end.
     pub complete: bool,
     /// Whether it is complete and every check passed.
@@ -79,12 +82,18 @@ pub struct Asked {
     pub max_records: Option<u64>,
     /// The time it was given.
     pub timeout_seconds: Option<f64>,
+    /// How rows were to be compared: `auto`, `stream` or `sums`.
+    #[serde(default)]
+    pub method: Option<String>,
 }
 
 impl Asked {
     /// Whether all proofs were asked for, over all rows.
     pub fn everything(&self) -> bool {
-        self.types.is_empty() && self.sampling_rate >= 1.0 && self.max_records.is_none()
+        let all = ValidationType::ALL.map(ValidationType::as_str);
+        let every_type =
+            self.types.is_empty() || all.iter().all(|of| self.types.iter().any(|t| t == of));
+        every_type && self.sampling_rate >= 1.0 && self.max_records.is_none()
     }
 }
 
@@ -158,7 +167,11 @@ pub struct HistoryEntry {
     /// Whether it was about the migration as a whole.
     #[serde(rename = "final")]
     pub whole: bool,
-    /// Whether it passed.
+    /// The kinds of proof it was asked for; empty for all.
+    pub types: Vec<String>,
+    /// Whether it came to its end.
+    pub complete: bool,
+    /// Whether it is complete and passed.
     pub passed: bool,
     /// Differences found.
     pub discrepancies: i64,
@@ -204,7 +217,8 @@ impl ReportedValidation {
         self.entities.iter().any(|e| e.entity == entity)
     }
 
-    /// Only what is about these entities. What is about the migration as a whole is not.
+    /// Only what is about these entities. What is about the migration as a whole is not. When the
+    /// validation did not come to its end, all that says why stays.
     fn only(mut self, entities: &[&str]) -> Self {
         let about = |name: &str| entities.contains(&name);
         self.entities.retain(|entity| about(&entity.entity));
@@ -213,13 +227,15 @@ impl ReportedValidation {
             let mut names = invariant.entities.iter();
             !invariant.entities.is_empty() && names.all(|name| about(name))
         });
-        self.not_checked.retain(|remark| {
-            let entity = remark.split([':', '.']).next();
-            entity.is_some_and(about)
-        });
+        let of_these = |remark: &String| remark.split([':', '.']).next().is_some_and(about);
+        let complete = self.complete;
+        self.not_checked
+            .retain(|remark| !complete || of_these(remark));
+        self.advice.retain(of_these);
         let mut checks = self.entities.iter().flat_map(|entity| &entity.checks);
-        self.passed =
-            checks.all(|check| check.passed) && self.invariants.iter().all(|found| found.passed);
+        self.passed = complete
+            && checks.all(|check| check.passed)
+            && self.invariants.iter().all(|found| found.passed);
         self
     }
 }
@@ -319,6 +335,8 @@ fn entry(stored: &StoredValidation) -> HistoryEntry {
         generated_at: stored.generated_at.clone(),
         entities: entities.map_or(0, |entities| entities.len() as u64),
         whole: stored.context["final"] == true,
+        types: Vec::deserialize(&stored.context["types"]).unwrap_or_default(),
+        complete: validation["complete"] != false,
         passed: stored.passed,
         discrepancies: stored.discrepancies,
         seconds: validation["seconds"].as_f64().unwrap_or_default(),

@@ -20,7 +20,7 @@ const LONGEST: usize = 120;
 /// The record for people.
 pub(crate) fn render(record: &Record, width: usize) -> String {
     let mut out = head(record, width);
-    if record.state == RecordState::Nowhere && record.target.is_none() {
+    if !record.exists {
         return out;
     }
     let parts = [
@@ -65,7 +65,10 @@ fn head(record: &Record, width: usize) -> String {
     if let (Some(key), Some(_)) = (&record.key, &record.legacy_id) {
         let _ = writeln!(out, "key {key} in table {}", record.target_table);
     }
-    if record.passed {
+    for remark in &record.remarks {
+        let _ = writeln!(out, "{}", figures::wrap(remark, width, 0));
+    }
+    if record.passed && record.exists {
         let _ = writeln!(out, "{} all is right with it", paint(style::GOOD, "✓"));
     }
     for problem in &record.problems {

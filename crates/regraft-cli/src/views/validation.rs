@@ -7,6 +7,9 @@ use crate::figures;
 use crate::style::{self, paint};
 use crate::table::{Table, Tone, count, text};
 
+/// The checks that are about what the new database needs to serve, and not about its rows.
+pub(crate) const SERVING: [&str; 2] = ["performance", "queries"];
+
 /// The result of a validation for people.
 pub(crate) fn render(validation: &Validation, width: usize) -> String {
     format!(
@@ -79,6 +82,30 @@ fn remarks(title: &str, remarks: &[String], width: usize) -> String {
     format!("{}\n", table.render(width, 2))
 }
 
+/// What a validation came to, in words: `results` are its checks and whether they passed. `whole` is
+/// for one of the migration as a whole.
+pub(crate) fn in_words<'a>(
+    complete: bool,
+    whole: bool,
+    results: impl Iterator<Item = (&'a str, bool)>,
+) -> &'static str {
+    let (serving, rows): (Vec<_>, Vec<_>) = results.partition(|(name, _)| SERVING.contains(name));
+    let passed = |results: &[(&str, bool)]| results.iter().all(|(_, passed)| *passed);
+    match (complete, passed(&rows), passed(&serving)) {
+        (false, ..) => "NOT FINISHED",
+        (_, false, _) if whole => "NOT COMPLETE",
+        (_, false, _) => "NOT VALID",
+        (_, _, true) if whole => "the migration is complete and valid",
+        (_, _, true) if rows.is_empty() => "ready to serve",
+        (_, _, true) => "valid",
+        (_, _, false) if whole => {
+            "the migration is complete and valid, but the target is NOT READY TO SERVE"
+        }
+        (_, _, false) if rows.is_empty() => "the target is NOT READY TO SERVE",
+        (_, _, false) => "the rows are valid, but the target is NOT READY TO SERVE",
+    }
+}
+
 /// The result in one line.
 fn verdict(validation: &Validation) -> String {
     let number = checks(validation).count();
@@ -90,20 +117,8 @@ fn verdict(validation: &Validation) -> String {
         .migration
         .iter()
         .any(|check| check.name == "entities");
-    let serves = |check: &Check| ["performance", "queries"].contains(&check.name);
-    let mut faulty = checks(validation).filter(|(_, check)| !check.passed);
-    let (good, bad) = if !validation.complete {
-        ("valid", "NOT FINISHED")
-    } else if faulty.all(|(_, check)| serves(check)) && validation.migration.is_empty() {
-        (
-            "valid",
-            "the rows are valid, but the target is NOT READY TO SERVE",
-        )
-    } else if !whole {
-        ("valid", "NOT VALID")
-    } else {
-        ("the migration is complete and valid", "NOT COMPLETE")
-    };
+    let results = checks(validation).map(|(_, check)| (check.name, check.passed));
+    let result = in_words(validation.complete, whole, results);
     let scope = format!(
         "{} over {} of {}",
         figures::counted(number as u64, "check"),
@@ -118,10 +133,10 @@ fn verdict(validation: &Validation) -> String {
     }
     if validation.passed {
         let mark = paint(style::GOOD, "✓");
-        format!("{mark} {good}: {scope}, all passed{remarks} ({time})")
+        format!("{mark} {result}: {scope}, all passed{remarks} ({time})")
     } else {
         format!(
-            "{} {bad}: {scope}, {} failed{remarks} ({time})",
+            "{} {result}: {scope}, {} failed{remarks} ({time})",
             paint(style::BAD, "✗"),
             figures::count(failed as u64)
         )

@@ -1,6 +1,7 @@
 //! The report of a validation: what was checked, how, what was not, and what was found.
 
 mod content;
+mod proofs;
 mod written;
 
 use regraft_engine::ValidationReport;

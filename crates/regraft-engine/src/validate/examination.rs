@@ -71,6 +71,9 @@ impl<'c> Examination<'_, 'c> {
         found.pass = started.elapsed() - found.completeness;
         if self.options.wants(ValidationType::PerformanceCheck) {
             self.phase("performance");
+            if found.checks.is_empty() {
+                found.rows = databases.count_source(self.subject.entity).await?;
+            }
             let performance = performance::of_table(databases, self.subject).await?;
             found.checks.push(performance.check);
             found.advice.add(performance.advice);

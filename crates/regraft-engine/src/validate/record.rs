@@ -104,7 +104,7 @@ impl Inquiry<'_> {
                 "table {table} has a row with this key, and no mapping of {name} knows it{of_others}"
             ));
         } else {
-            record.problems.push(format!(
+            record.remarks.push(format!(
                 "no mapping of {name} knows this key, and table {table} has no such row{of_others}"
             ));
         }
@@ -127,7 +127,7 @@ impl Inquiry<'_> {
         self.target(&mut record, id).await?;
         if record.state == RecordState::Nowhere && record.target.is_none() {
             let name = self.subject.name();
-            record.problems.push(format!(
+            record.remarks.push(format!(
                 "there is no row {id} of {name}: neither in the source, nor in the ledger, nor in the target"
             ));
             return Ok(self.closed(record));
@@ -152,6 +152,7 @@ impl Inquiry<'_> {
             target_table: self.subject.entity.target.table.value.clone(),
             legacy_id: legacy_id.map(str::to_owned),
             key: None,
+            exists: false,
             state: RecordState::Nowhere,
             with_values: self.values,
             source: None,
@@ -166,6 +167,7 @@ impl Inquiry<'_> {
             children: Vec::new(),
             checks: Vec::new(),
             not_checked: Vec::new(),
+            remarks: Vec::new(),
             problems: Vec::new(),
             passed: false,
         }
@@ -311,6 +313,7 @@ impl Inquiry<'_> {
         {
             row.values.clear();
         }
+        record.exists = record.state != RecordState::Nowhere;
         record.passed = record.problems.is_empty();
         record
     }

@@ -2,8 +2,10 @@
 
 use regraft_engine::{HistoryEntry, ReportedCheck, ReportedEntity, RunAccount, ValidationReport};
 
+use super::proofs::{self, Proof};
 use crate::figures;
 use crate::views::receipt::report::{Cell, Grid};
+use crate::views::validation::{SERVING, in_words};
 
 /// A report as it is written.
 pub(super) struct Content {
@@ -20,64 +22,6 @@ pub(super) struct Part {
     pub(super) table: Option<Grid>,
 }
 
-/// The checks of an entity and what they are, in the order they are shown in.
-const CHECKS: &[(&str, &str, &str)] = &[
-    (
-        "account",
-        "every source row is mapped, in quarantine or dropped by a filter, once; the ledger's figures say the same",
-        "every legacy id of the source read in order and met with mappings and quarantine",
-    ),
-    (
-        "counts",
-        "every mapping leads to a row, every row has a mapping",
-        "mappings joined with the table, in the target",
-    ),
-    (
-        "mapping",
-        "one legacy id, one key; the row agrees on where it came from",
-        "mappings joined with the table, in the target",
-    ),
-    (
-        "references",
-        "every reference of the source goes between the mapped ends",
-        "keys of the target turned back to legacy ids and met with the source's, row by row",
-    ),
-    (
-        "columns",
-        "every column holds what recomputing it from the source gives",
-        "computed again from the project's rules and compared in binary form, row by row",
-    ),
-];
-
-/// The checks of the migration as a whole.
-const WHOLE: &[(&str, &str, &str)] = &[
-    (
-        "entities",
-        "every entity was migrated by a run that finished",
-        "the ledger, and the source's rows of those that were not",
-    ),
-    (
-        "runs",
-        "no run is unfinished, every account of every run balances",
-        "the ledger's figures added up",
-    ),
-    (
-        "quarantine",
-        "what is left behind is within the project's limit",
-        "counted in the ledger",
-    ),
-    (
-        "catalog",
-        "the target declares what it did when the latest migration finished",
-        "hash of the target's catalog",
-    ),
-    (
-        "invariants",
-        "the project's own figures are the same in both databases",
-        "computed in SQL by both servers over the rows that were moved",
-    ),
-];
-
 /// The content of a report.
 pub(super) fn of(report: &ValidationReport) -> Content {
     let comprehensive = report.history.is_some();
@@ -85,9 +29,14 @@ pub(super) fn of(report: &ValidationReport) -> Content {
     parts.extend(whole(report));
     parts.extend(comprehensive.then(|| invariants(report)).flatten());
     parts.push(differences(report));
-    if comprehensive {
+    parts.extend(serving(report));
+    parts.extend(advice(report));
+    // What is missing is the first question about a validation that did not come to its end.
+    if comprehensive || !report.validation.complete {
         parts.push(not_checked(report));
-        parts.push(methods(report));
+    }
+    if comprehensive {
+        parts.push(proofs::methods(report));
         parts.extend(report.runs.as_deref().map(runs));
         parts.extend(report.history.as_deref().map(history));
     }
@@ -110,13 +59,19 @@ fn verdict(report: &ValidationReport) -> String {
         figures::counted(rows, "row"),
         figures::counted(validation.entities.len() as u64, "entity")
     );
-    if !validation.complete {
-        return format!("NOT FINISHED: {scope}, {failed} failed; see what was not checked");
-    }
-    match (validation.passed, validation.asked.everything()) {
-        (true, true) => format!("valid: {scope}, all passed"),
-        (true, false) => format!("valid as far as asked for: {scope}, all passed"),
-        (false, _) => format!("NOT VALID: {scope}, {} failed", figures::count(failed)),
+    let whole = validation.asked.whole && !validation.migration.is_empty();
+    let results = validation
+        .checks()
+        .map(|(_, c)| (c.name.as_str(), c.passed));
+    let result = in_words(validation.complete, whole, results);
+    match (validation.complete, validation.passed) {
+        (false, _) => {
+            let failed = figures::count(failed);
+            format!("{result}: {scope}, {failed} failed; what is missing is below")
+        }
+        (_, true) if validation.asked.everything() => format!("{result}: {scope}, all passed"),
+        (_, true) => format!("{result} as far as asked for: {scope}, all passed"),
+        (_, false) => format!("{result}: {scope}, {} failed", figures::count(failed)),
     }
 }
 
@@ -163,6 +118,10 @@ fn asked_for(report: &ValidationReport) -> String {
             figures::count(most)
         ));
     }
+    if let Some(method @ ("stream" | "sums")) = asked.method.as_deref() {
+        let by = if method == "stream" { "rows" } else { "sums" };
+        text.push_str(&format!(", compared by {by}"));
+    }
     if let Some(seconds) = asked.timeout_seconds {
         text.push_str(&format!(", within {}", figures::duration(seconds)));
     }
@@ -184,13 +143,20 @@ fn outcome(check: Option<&ReportedCheck>) -> Cell {
 fn entities(report: &ValidationReport) -> Part {
     let validation = &report.validation;
     let mut heads = vec![("entity", false), ("rows", true)];
-    heads.extend(CHECKS.iter().map(|(name, _, _)| (*name, false)));
+    let made: Vec<&Proof> = proofs::OF_ENTITIES
+        .iter()
+        .filter(|known| {
+            let mut all = validation.entities.iter().flat_map(|e| &e.checks);
+            all.any(|check| check.name == known.name)
+        })
+        .collect();
+    heads.extend(made.iter().map(|known| (known.name, false)));
     heads.extend([("compared by", false), ("time", true)]);
     let row = |entity: &ReportedEntity| {
         let mut cells = vec![Cell::code(&entity.entity), Cell::count(entity.rows)];
-        cells.extend(CHECKS.iter().map(|(name, _, _)| {
+        cells.extend(made.iter().map(|known| {
             let mut checks = entity.checks.iter();
-            outcome(checks.find(|check| check.name == *name))
+            outcome(checks.find(|check| check.name == known.name))
         }));
         cells.push(Cell::text(match entity.method.as_deref() {
             Some("stream") => "rows",
@@ -200,21 +166,9 @@ fn entities(report: &ValidationReport) -> Part {
         cells.push(Cell::text(figures::duration(entity.seconds)));
         cells
     };
-    let transient: u64 = validation
-        .entities
-        .iter()
-        .map(|entity| entity.transient)
-        .sum();
-    let mut remarks = Vec::new();
-    if transient > 0 {
-        remarks.push(format!(
-            "{} gone at a second look: somebody was writing. They are not findings.",
-            figures::counted(transient, "difference")
-        ));
-    }
     Part {
         title: "Entity by entity",
-        remarks,
+        remarks: transient(report).into_iter().collect(),
         table: Some(Grid {
             heads,
             rows: validation.entities.iter().map(row).collect(),
@@ -223,20 +177,32 @@ fn entities(report: &ValidationReport) -> Part {
     }
 }
 
+/// What was gone at a second look, by entity.
+fn transient(report: &ValidationReport) -> Option<String> {
+    let entities = report.validation.entities.iter();
+    let changing: Vec<&ReportedEntity> = entities.filter(|e| e.transient > 0).collect();
+    let of_each: Vec<String> = changing
+        .iter()
+        .map(|entity| format!("{} {}", entity.entity, figures::count(entity.transient)))
+        .collect();
+    let all: u64 = changing.iter().map(|entity| entity.transient).sum();
+    (all > 0).then(|| {
+        format!(
+            "{} gone at a second look ({}): somebody was writing. They are not findings.",
+            figures::counted(all, "difference"),
+            of_each.join(", ")
+        )
+    })
+}
+
 fn whole(report: &ValidationReport) -> Option<Part> {
     let checks = &report.validation.migration;
-    let about = |name: &str| {
-        let mut known = WHOLE.iter();
-        known
-            .find(|(known, _, _)| *known == name)
-            .map_or("", |(_, about, _)| about)
-    };
     let rows = checks
         .iter()
         .map(|check| {
             vec![
                 Cell::code(&check.name),
-                Cell::text(about(&check.name)),
+                Cell::text(proofs::about(&check.name)),
                 Cell::count(check.looked_at),
                 outcome(Some(check)),
             ]
@@ -300,15 +266,21 @@ fn invariants(report: &ValidationReport) -> Option<Part> {
     })
 }
 
+/// What a finding is about, and what is wrong: one of the migration as a whole names its entity,
+/// invariant or query, if any, in front.
+fn located<'a>(entity: &'a str, what: &'a str) -> (&'a str, &'a str) {
+    match what.split_once(": ") {
+        Some((of, what)) if entity.is_empty() && !of.contains(' ') => (of, what),
+        _ => (entity, what),
+    }
+}
+
 fn differences(report: &ValidationReport) -> Part {
     let mut rows = Vec::new();
-    for (entity, check) in report.validation.checks() {
+    let checks = report.validation.checks();
+    for (entity, check) in checks.filter(|(_, c)| !SERVING.contains(&c.name.as_str())) {
         for finding in &check.findings {
-            // What is about the migration names its entity or invariant, if any, in front.
-            let (about, what) = match finding.what.split_once(": ") {
-                Some((of, what)) if entity.is_empty() && !of.contains(' ') => (of, what),
-                _ => (entity, finding.what.as_str()),
-            };
+            let (about, what) = located(entity, &finding.what);
             rows.push(vec![
                 Cell::code(about),
                 Cell::code(&check.name),
@@ -341,68 +313,71 @@ fn differences(report: &ValidationReport) -> Part {
     }
 }
 
-fn not_checked(report: &ValidationReport) -> Part {
-    let remarks = &report.validation.not_checked;
-    let rows: Vec<Vec<Cell>> = remarks
+/// What the new database lacks to serve, where that was asked for.
+fn serving(report: &ValidationReport) -> Option<Part> {
+    let of_serving = |check: &ReportedCheck| SERVING.contains(&check.name.as_str());
+    let checks = report.validation.checks();
+    let made: Vec<_> = checks.filter(|(_, check)| of_serving(check)).collect();
+    let rows: Vec<Vec<Cell>> = made
         .iter()
-        .map(|remark| {
-            let (entity, what) = remark.split_once(": ").unwrap_or(("", remark));
-            vec![Cell::code(entity), Cell::text(what)]
+        .flat_map(|(entity, check)| {
+            check.findings.iter().map(|finding| {
+                let (about, what) = located(entity, &finding.what);
+                vec![Cell::code(about), Cell::code(&check.name), Cell::text(what)]
+            })
         })
         .collect();
+    let remark = match rows.is_empty() {
+        true => "Nothing is missing.",
+        false => "No row is wrong because of these, but users will wait.",
+    };
+    (!made.is_empty()).then(|| Part {
+        title: "What the target lacks to serve",
+        remarks: vec![remark.to_owned()],
+        table: listed(
+            rows,
+            vec![("where", false), ("check", false), ("what", false)],
+        ),
+    })
+}
+
+/// What is no fault, but good to know before users come.
+fn advice(report: &ValidationReport) -> Option<Part> {
+    let advice = &report.validation.advice;
+    (!advice.is_empty()).then(|| Part {
+        title: "Advice",
+        remarks: vec!["No faults, but good to know before users come.".to_owned()],
+        table: listed(remarks(advice), vec![("about", false), ("what", false)]),
+    })
+}
+
+/// Remarks that name in front what they are about.
+fn remarks(remarks: &[String]) -> Vec<Vec<Cell>> {
+    let split = |remark: &String| {
+        let (about, what) = remark.split_once(": ").unwrap_or(("", remark));
+        vec![Cell::code(about), Cell::text(what)]
+    };
+    remarks.iter().map(split).collect()
+}
+
+/// A table, unless it is empty.
+fn listed(rows: Vec<Vec<Cell>>, heads: Vec<(&'static str, bool)>) -> Option<Grid> {
+    (!rows.is_empty()).then_some(Grid {
+        heads,
+        rows,
+        total: false,
+    })
+}
+
+fn not_checked(report: &ValidationReport) -> Part {
+    let rows = remarks(&report.validation.not_checked);
     Part {
         title: "What was not checked",
         remarks: match rows.is_empty() {
             true => vec!["Nothing was left out.".to_owned()],
             false => Vec::new(),
         },
-        table: (!rows.is_empty()).then(|| Grid {
-            heads: vec![("where", false), ("what, and why", false)],
-            rows,
-            total: false,
-        }),
-    }
-}
-
-fn methods(report: &ValidationReport) -> Part {
-    let rows = CHECKS
-        .iter()
-        .chain(WHOLE)
-        .filter_map(|(name, about, how)| {
-            let all = report.validation.checks();
-            let looked_at: Vec<u64> = all
-                .filter(|(_, check)| check.name == *name)
-                .map(|(_, check)| check.looked_at)
-                .collect();
-            (!looked_at.is_empty()).then(|| {
-                vec![
-                    Cell::code(name),
-                    Cell::text(*about),
-                    Cell::text(*how),
-                    Cell::count(looked_at.iter().sum::<u64>()),
-                ]
-            })
-        })
-        .collect();
-    Part {
-        title: "How it was checked",
-        remarks: vec![
-            "Both databases were read in one snapshot each; nothing of the loader was used. Entities \
-             compared by rows were streamed from both servers in the order of their legacy ids; those \
-             compared by sums were hashed by the servers, range by range, and ranges that differ were \
-             streamed."
-                .to_owned(),
-        ],
-        table: Some(Grid {
-            heads: vec![
-                ("check", false),
-                ("what must hold", false),
-                ("how", false),
-                ("looked at", true),
-            ],
-            rows,
-            total: false,
-        }),
+        table: listed(rows, vec![("where", false), ("what, and why", false)]),
     }
 }
 
@@ -458,13 +433,15 @@ fn history(entries: &[HistoryEntry]) -> Part {
             vec![
                 Cell::text(figures::moment(&entry.generated_at)),
                 Cell::code(&entry.validation_id),
-                Cell::text(match entry.whole {
-                    true => "the whole",
-                    false => "rows",
+                Cell::text(match (entry.whole, entry.types.as_slice()) {
+                    (true, _) => "the whole".to_owned(),
+                    (false, []) => "all proofs".to_owned(),
+                    (false, types) => types.join(", "),
                 }),
                 Cell::count(entry.entities),
                 Cell::text(match entry.passed {
                     true => "ok".to_owned(),
+                    false if !entry.complete => "NOT FINISHED".to_owned(),
                     false => format!("FAILED: {}", figures::count(entry.discrepancies)),
                 }),
                 Cell::text(figures::duration(entry.seconds)),

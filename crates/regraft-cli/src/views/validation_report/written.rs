@@ -73,7 +73,7 @@ fn table(grid: &Grid, width: usize) -> String {
 fn tone(cell: &Cell) -> Tone {
     match cell {
         Cell::Text(text) if text == "ok" => Tone::Good,
-        Cell::Text(text) if text.starts_with("FAILED") => Tone::Bad,
+        Cell::Text(text) if text.starts_with("FAILED") || text == "NOT FINISHED" => Tone::Bad,
         _ => Tone::Plain,
     }
 }
@@ -160,4 +160,5 @@ fn coloured(table: &str) -> String {
     table
         .replace("<td>ok</td>", "<td class=\"good\">ok</td>")
         .replace("<td>FAILED", "<td class=\"bad\">FAILED")
+        .replace("<td>NOT FINISHED", "<td class=\"bad\">NOT FINISHED")
 }

@@ -27,6 +27,9 @@ pub struct Record {
     pub legacy_id: Option<String>,
     /// Its key in the target, where it has one.
     pub key: Option<Uuid>,
+    /// Whether the source, the ledger or the target knows it. That there is no such row is an answer,
+    /// and nothing is wrong then.
+    pub exists: bool,
     /// Where it stands.
     pub state: RecordState,
     /// Whether the values of the row are in it, as asked for.
@@ -56,6 +59,9 @@ pub struct Record {
     pub checks: Vec<Check>,
     /// What the validator could not look at.
     pub not_checked: Vec<String>,
+    /// What else is good to know of it; without values.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
     /// What is wrong, in words; without values.
     pub problems: Vec<String>,
     /// Whether nothing is wrong.

@@ -101,8 +101,14 @@ pub(crate) enum Command {
     /// Migrate, or go on where an earlier migration stopped
     Migrate(MigrateArguments),
     /// Prove from both databases that what was migrated is complete and right
+    ///
+    /// Nothing is changed in either; the result is stored in the ledger, where `report` finds it.
+    /// Exit code 1 means that something is wrong, or that not all of it could be looked at.
     Validate(ValidateArguments),
     /// Tell the whole life of one row, and what is wrong with it
+    ///
+    /// Exit code 1 means that something is wrong with it. That there is no such row is an answer, and
+    /// exits with 0 (`"exists": false` in JSON).
     CheckRecord(CheckRecordArguments),
     /// Show what would be undone, then undo it
     Rollback(RollbackArguments),
@@ -113,8 +119,15 @@ pub(crate) enum Command {
     /// Print the account of a run
     Receipt(ReceiptArguments),
     /// Report the latest validation: what was checked, how, what was not, and every difference
+    ///
+    /// It reads the ledger alone: `regraft validate` comes first. The exit code is that of the
+    /// validation, 1 when something was found.
     Report(ReportArguments),
     /// Certify the migration, or check a certificate against the ledger
+    ///
+    /// A certificate needs a validation of all entities, with all proofs over all rows, that passed
+    /// and is younger than every run: `regraft validate --final`. Without one it is refused, with
+    /// exit code 1 and the reasons.
     Certify(CertifyArguments),
     /// Look at the rows that could not be moved
     #[command(subcommand)]
@@ -261,28 +274,30 @@ pub(crate) enum Mode {
 pub(crate) struct ValidateArguments {
     #[command(flatten)]
     pub(crate) entities: EntityNames,
-    /// The whole migration: every entity, every run, what is left behind, the target's catalog
+    /// The whole migration: every entity, every run, what is left behind, the target's catalog. With
+    /// all proofs
     #[arg(long = "final", conflicts_with_all = ["names", "entities", "types"])]
     pub(crate) whole: bool,
-    /// Only this kind of proof; may be given several times, or as a list with commas
+    /// Only this kind of proof, not all of them; may be given several times, or as a list with commas
     #[arg(long = "type", value_enum, value_name = "TYPE", value_delimiter = ',')]
     pub(crate) types: Vec<ProofType>,
     /// Look at the references and columns of this part of the rows (0.01 to 1)
-    #[arg(long, default_value_t = 1.0, value_parser = sampling_rate, value_name = "RATE")]
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true, value_parser = sampling_rate, value_name = "RATE")]
     pub(crate) sampling_rate: f64,
     /// Look at the references and columns of about so many rows of each entity at most
-    #[arg(long, value_name = "N", value_parser = records)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = records)]
     pub(crate) max_records: Option<u64>,
-    /// How long it may take: `30s`, `10m`; a number alone is milliseconds
+    /// How long it may take, a second or more: `30s`, `10m`; a number alone is milliseconds. What is
+    /// not reached by then is named, and the exit code is 1
     #[arg(long, value_name = "TIME", value_parser = time_limit)]
     pub(crate) timeout: Option<Duration>,
     /// How many legacy ids each finding shows
-    #[arg(long, default_value_t = 5, value_name = "N", value_parser = examples)]
+    #[arg(long, default_value_t = 5, value_name = "N", allow_negative_numbers = true, value_parser = examples)]
     pub(crate) examples: u64,
     /// How the rows of both databases are compared
     #[arg(long, value_enum, default_value_t, value_name = "METHOD")]
     pub(crate) method: CompareMethod,
-    /// Write the result to a file instead of standard output
+    /// Write the result to a file instead of standard output; with `--format json` as JSON
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 }

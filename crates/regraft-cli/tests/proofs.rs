@@ -172,6 +172,7 @@ fn the_report_says_what_was_checked_how_and_what_was_not() {
         "The migration as a whole",
         "Invariants",
         "Differences",
+        "What the target lacks to serve",
         "What was not checked",
         "How it was checked",
         "The account of the latest runs",
@@ -187,6 +188,44 @@ fn the_report_says_what_was_checked_how_and_what_was_not() {
     assert!(
         !page.contains("PET 8") && !page.contains("Pet 8"),
         "no value is shown"
+    );
+}
+
+#[test]
+fn a_target_that_is_not_ready_to_serve_is_told_apart_from_one_that_is_wrong() {
+    let folder = village_with_invariants();
+    folder.write(
+        "queries/pages.toml",
+        "[front-page]\nlimit = \"5 ms\"\nsql = \"select name from pets, pg_sleep(0.02) limit 1\"\n",
+    );
+    let rehearsal = migrated(&folder);
+    let verdict = "the rows are valid, but the target is NOT READY TO SERVE";
+    let found = program(&rehearsal).expect(1, &["validate"]);
+    assert!(found.says(verdict) && found.says("front-page"), "{found}");
+    for format in ["human", "markdown", "html"] {
+        let report = program(&rehearsal).expect(1, &["report", "--format", format]);
+        assert!(
+            report.says(verdict) && report.says("front-page") && report.says("its limit is 5 ms"),
+            "{report}"
+        );
+    }
+    let report = program(&rehearsal).json(1, &["report"]);
+    let checks = report["validation"]["migration"]
+        .as_array()
+        .expect("checks");
+    let queries = checks.iter().find(|check| check["name"] == "queries");
+    assert_eq!(queries.expect("queries")["passed"], false, "{report:#}");
+    let alone = program(&rehearsal).expect(1, &["validate", "--type", "performance_check"]);
+    assert!(alone.says("the target is NOT READY TO SERVE"), "{alone}");
+    assert!(!alone.says("rows are valid"), "{alone}");
+    folder.write("queries/pages.toml", "");
+    let alone = program(&rehearsal).expect(0, &["validate", "--type", "performance_check"]);
+    assert!(alone.says("ready to serve"), "{alone}");
+    let asked = program(&rehearsal).json(0, &["report"]);
+    let asked = &asked["validation"]["asked"];
+    assert_eq!(
+        (&asked["types"][0], &asked["method"]),
+        (&Value::from("performance_check"), &Value::from("auto"))
     );
 }
 

@@ -129,7 +129,11 @@ pub async fn certify(context: &Context) -> Result<Certification> {
         }
         if !validation.passed {
             let (id, at) = (&validation.validation_id, &validation.generated_at);
-            reasons.push(format!("validation {id} of {at}, of a part, failed"));
+            let what = match validation.complete {
+                true => "failed",
+                false => "did not come to its end",
+            };
+            reasons.push(format!("validation {id} of {at}, of a part, {what}"));
         }
     }
     let Some((id, validation)) = whole else {

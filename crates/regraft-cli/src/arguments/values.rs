@@ -41,7 +41,7 @@ pub(super) fn time_limit(text: &str) -> Result<Duration, String> {
     match limit {
         Ok(limit) if limit >= Duration::from_secs(1) => Ok(limit),
         _ => Err(
-            "not a time of a second or more, such as `30s`, `10m`, `1h30m`, or milliseconds"
+            "a time of one second or more is needed, such as `30s`, `10m` or `1h30m`; a number alone is milliseconds"
                 .to_owned(),
         ),
     }

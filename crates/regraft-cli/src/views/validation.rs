@@ -7,6 +7,9 @@ use crate::figures;
 use crate::style::{self, paint};
 use crate::table::{Table, Tone, count, text};
 
+/// As many remarks that say the same are shown one by one.
+const FEW: usize = 3;
+
 /// The checks that are about what the new database needs to serve, and not about its rows.
 pub(crate) const SERVING: [&str; 2] = ["performance", "queries"];
 
@@ -75,11 +78,37 @@ fn advice(validation: &Validation, width: usize) -> String {
 
 fn remarks(title: &str, remarks: &[String], width: usize) -> String {
     let mut table = Table::new().text("entity").text(title);
-    for remark in remarks {
-        let (entity, what) = remark.split_once(": ").unwrap_or(("", remark));
-        table.row(vec![text(entity), text(what)]);
+    for (about, what) in folded(remarks) {
+        table.row(vec![text(about), text(what)]);
     }
     format!("{}\n", table.render(width, 2))
+}
+
+/// Remarks, with what they are about in front of each; where more than a few say the same, in one.
+pub(crate) fn folded(remarks: &[String]) -> Vec<(String, String)> {
+    let mut same: Vec<(&str, Vec<&str>)> = Vec::new();
+    for remark in remarks {
+        let (about, what) = remark.split_once(": ").unwrap_or(("", remark));
+        match same.iter_mut().find(|(other, _)| *other == what) {
+            Some((_, all)) => all.push(about),
+            None => same.push((what, vec![about])),
+        }
+    }
+    let line = |(what, all): (&str, Vec<&str>)| match all.len() {
+        number if number > FEW => {
+            let columns = all.iter().any(|about| about.contains('.'));
+            let noun = if columns { "columns" } else { "entities" };
+            vec![(
+                format!("{number} {noun}"),
+                format!("{what}: {}", all.join(", ")),
+            )]
+        }
+        _ => all
+            .into_iter()
+            .map(|about| (about.to_owned(), what.to_owned()))
+            .collect(),
+    };
+    same.into_iter().flat_map(line).collect()
 }
 
 /// What a validation came to, in words: `results` are its checks and whether they passed. `whole` is
@@ -174,9 +203,18 @@ fn shown(check: Option<&Check>) -> (String, Tone) {
         None => ("–".to_owned(), Tone::Quiet),
         Some(check) if check.passed => ("ok".to_owned(), Tone::Good),
         Some(check) => {
-            let rows: u64 = check.findings.iter().map(|finding| finding.rows).sum();
-            (format!("FAILED: {}", figures::count(rows)), Tone::Bad)
+            let rows = check.findings.iter().map(|finding| finding.rows);
+            let found = faults(check.name, rows);
+            (format!("FAILED: {}", figures::count(found)), Tone::Bad)
         }
+    }
+}
+
+/// How much a check found: rows, but where it is not about rows as they are, things to do.
+pub(crate) fn faults(check: &str, rows: impl Iterator<Item = u64>) -> u64 {
+    match SERVING.contains(&check) {
+        true => rows.count() as u64,
+        false => rows.sum(),
     }
 }
 

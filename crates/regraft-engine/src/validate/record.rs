@@ -113,10 +113,9 @@ impl Inquiry<'_> {
 
     async fn by_legacy_id(&self, id: &str) -> Result<Record> {
         if self.subject.numeric && id.parse::<i64>().is_err() {
-            let name = self.subject.name();
             return Err(Error::new(
                 Kind::Usage,
-                format!("the legacy ids of {name} are whole numbers"),
+                "its legacy ids are whole numbers, of at most 19 digits",
             )
             .hint("name a row of the target by its key with --uuid-id"));
         }

@@ -5,7 +5,7 @@ use regraft_engine::{HistoryEntry, ReportedCheck, ReportedEntity, RunAccount, Va
 use super::proofs::{self, Proof};
 use crate::figures;
 use crate::views::receipt::report::{Cell, Grid};
-use crate::views::validation::{SERVING, in_words};
+use crate::views::validation::{SERVING, faults, folded, in_words};
 
 /// A report as it is written.
 pub(super) struct Content {
@@ -134,8 +134,9 @@ fn outcome(check: Option<&ReportedCheck>) -> Cell {
         None => Cell::text("–"),
         Some(check) if check.passed => Cell::text("ok"),
         Some(check) => {
-            let rows: u64 = check.findings.iter().map(|finding| finding.rows).sum();
-            Cell::text(format!("FAILED: {}", figures::count(rows)))
+            let rows = check.findings.iter().map(|finding| finding.rows);
+            let found = faults(&check.name, rows);
+            Cell::text(format!("FAILED: {}", figures::count(found)))
         }
     }
 }
@@ -151,7 +152,7 @@ fn entities(report: &ValidationReport) -> Part {
         })
         .collect();
     heads.extend(made.iter().map(|known| (known.name, false)));
-    heads.extend([("compared by", false), ("time", true)]);
+    heads.extend([("compared", false), ("time", true)]);
     let row = |entity: &ReportedEntity| {
         let mut cells = vec![Cell::code(&entity.entity), Cell::count(entity.rows)];
         cells.extend(made.iter().map(|known| {
@@ -353,11 +354,10 @@ fn advice(report: &ValidationReport) -> Option<Part> {
 
 /// Remarks that name in front what they are about.
 fn remarks(remarks: &[String]) -> Vec<Vec<Cell>> {
-    let split = |remark: &String| {
-        let (about, what) = remark.split_once(": ").unwrap_or(("", remark));
-        vec![Cell::code(about), Cell::text(what)]
-    };
-    remarks.iter().map(split).collect()
+    folded(remarks)
+        .into_iter()
+        .map(|(about, what)| vec![Cell::code(&about), Cell::text(what)])
+        .collect()
 }
 
 /// A table, unless it is empty.

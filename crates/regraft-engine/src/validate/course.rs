@@ -30,6 +30,14 @@ pub(super) struct Done {
 }
 
 impl Done {
+    /// Notes that the time was over before or within something.
+    fn stop(&mut self, what: &str, place: &str) {
+        self.late = true;
+        self.unfinished += 1;
+        self.not_checked
+            .push(format!("{what}: the time limit was reached {place} it"));
+    }
+
     /// Examines an entity; what the time or a privilege doesn't allow is noted.
     pub(super) async fn examine<'c>(
         &mut self,
@@ -39,10 +47,7 @@ impl Done {
     ) -> Result<()> {
         let name = examination.subject.name();
         if self.late || left.is_some_and(|left| left.is_zero()) {
-            self.late = true;
-            self.unfinished += 1;
-            self.not_checked
-                .push(format!("{name}: the time limit was reached before it"));
+            self.stop(name, "before");
             return Ok(());
         }
         databases.mark().await?;
@@ -65,12 +70,7 @@ impl Done {
                 databases.recover().await?;
             }
             Some(Err(error)) if !is_late(&error, left) => return Err(error),
-            _ => {
-                self.late = true;
-                self.unfinished += 1;
-                self.not_checked
-                    .push(format!("{name}: the time limit was reached within it"));
-            }
+            _ => self.stop(name, "within"),
         }
         Ok(())
     }
@@ -87,9 +87,7 @@ impl Done {
             return Ok(());
         }
         if self.late {
-            self.unfinished += 1;
-            self.not_checked
-                .push("queries: the time limit was reached before them".to_owned());
+            self.stop("queries", "before");
             return Ok(());
         }
         let started = Instant::now();
@@ -112,21 +110,14 @@ impl Done {
             return Ok(());
         }
         if self.late {
-            self.unfinished += 1;
-            self.not_checked
-                .push("invariants: the time limit was reached before them".to_owned());
+            self.stop("invariants", "before");
             return Ok(());
         }
         let remarks = &mut self.not_checked;
         let checked = invariants::check(context, databases, selection, migrated, remarks).await;
         match checked {
             Ok(checked) => self.invariants = checked,
-            Err(error) if is_late(&error, options.timeout) => {
-                self.unfinished += 1;
-                self.late = true;
-                self.not_checked
-                    .push("invariants: the time limit was reached within them".to_owned());
-            }
+            Err(error) if is_late(&error, options.timeout) => self.stop("invariants", "within"),
             Err(error) => return Err(error),
         }
         Ok(())

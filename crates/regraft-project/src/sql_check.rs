@@ -442,7 +442,7 @@ impl<'a> Check<'a> {
             .at(token.map_or(self.sql.span, |token| self.span_of(token)))
             .label("not a plain read")
             .hint(match self.kind {
-                Kind::Query => "an invariant only reads: compute the figures with a plain SELECT",
+                Kind::Query => "it only reads: compute what it gives with a plain SELECT",
                 _ => "the source is only read; compute the value with a plain SELECT",
             })
     }

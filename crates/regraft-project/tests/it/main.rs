@@ -7,6 +7,7 @@ mod folder;
 mod invariants;
 mod manifest_diagnostics;
 mod model;
+mod queries;
 mod robustness;
 mod selection;
 mod sql_diagnostics;

@@ -59,7 +59,7 @@ fn unknown_keys_with_and_without_a_near_one() {
        ·   ╰── not known here
        ╰────
       help: known keys: `version`, `name`, `description`, `source`, `target`, `limits`, `run`,
-            `groups`
+            `validation`, `groups`
 
     2 errors
     "#);

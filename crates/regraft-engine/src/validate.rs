@@ -44,6 +44,7 @@ use uuid::Uuid;
 pub use distribution::{ColumnDistribution, ValueCount};
 pub(crate) use invariants::problems as invariant_problems;
 pub use options::{Method, ValidationOptions, ValidationType};
+pub(crate) use performance::problems as query_problems;
 pub use record::{
     ChildExample, ChildRecord, ColumnRecord, ColumnValue, ColumnVerdict, ParentRecord, Reading,
     Record, RecordId, RecordState, SourceRow, TargetRow, check_record,

@@ -15,7 +15,7 @@ use super::fields::{Fields, cast};
 use super::transfer::{self, Limit, base, integer_width, is_text};
 use super::{EntityModel, KeyRule, MergeRule, Model, Output, OutputRule};
 use crate::error::Result;
-use crate::validate::invariant_problems;
+use crate::validate::{invariant_problems, query_problems};
 
 /// The model with all problems that were found; unusable when one of them is an error.
 #[derive(Debug)]
@@ -72,6 +72,7 @@ pub(crate) async fn resolve(
     // What is wrong with an entity would be told again of every invariant about it.
     if !problems.has_errors() {
         problems.extend(invariant_problems(project, source, target).await?);
+        problems.extend(query_problems(project, target).await?);
     }
     Ok(Resolution {
         model: Model {

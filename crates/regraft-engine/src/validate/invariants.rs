@@ -19,6 +19,7 @@ use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use difference::Groups;
+pub(super) use statement::describe;
 use statement::{GROUPS, Parameter, Servers, Statement, Statements, Translation};
 
 /// Runs the invariants whose entities are all selected. `migrated` are the entities that the ledger

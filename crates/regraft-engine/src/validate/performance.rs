@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use regraft_pg::catalog::{Index, Table};
 use regraft_pg::{Session, quote};
-use regraft_project::NamedQuery;
+use regraft_project::{NamedQuery, Problem, Project};
 use serde_json::Value;
 
 use super::databases::Databases;
 use super::edge::references;
+use super::invariants::describe;
 use super::report::{Advice, Check, Finding};
 use super::subject::Subject;
 use crate::error::Result;
@@ -212,6 +213,33 @@ async fn unused(target: &Session, subject: &Subject<'_>, rows: i64) -> Result<Ve
         )
     });
     Ok(advice.collect())
+}
+
+/// What the target says of the project's queries. A query that it refuses keeps nothing from being
+/// moved: it is a warning.
+///
+/// # Errors
+/// A connection that fails.
+pub(crate) async fn problems(project: &Project, target: &Session) -> Result<Vec<Problem>> {
+    let mut problems = Vec::new();
+    for query in project.queries() {
+        let Err(refusal) = describe(target, &query.sql.text).await? else {
+            continue;
+        };
+        let span = refusal
+            .position
+            .map_or(query.sql.span, |at| query.sql.span_at(at, 1));
+        let what = format!(
+            "the target refuses query `{}`: {}",
+            query.name.value, refusal.message
+        );
+        problems.push(
+            Problem::warning("query::refused", what)
+                .at(span)
+                .hint("mend it, or apply the target's schema first (`regraft schema apply`)"),
+        );
+    }
+    Ok(problems)
 }
 
 /// Measures the project's own queries against their limits.

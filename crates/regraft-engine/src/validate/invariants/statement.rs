@@ -121,17 +121,17 @@ fn suits_tolerance(
 }
 
 /// A server's refusal of a statement.
-pub(super) struct Refusal {
-    pub(super) message: String,
+pub(in crate::validate) struct Refusal {
+    pub(in crate::validate) message: String,
     /// The character it is about, from 0.
-    pub(super) position: Option<usize>,
+    pub(in crate::validate) position: Option<usize>,
 }
 
 /// A server's description of a statement, or its refusal.
 ///
 /// # Errors
 /// A connection that fails.
-pub(super) async fn describe(
+pub(in crate::validate) async fn describe(
     session: &Session,
     sql: &str,
 ) -> Result<std::result::Result<tokio_postgres::Statement, Refusal>> {

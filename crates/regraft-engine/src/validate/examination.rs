@@ -3,10 +3,14 @@
 
 use std::time::{Duration, Instant};
 
+use regraft_project::Column;
+
 use super::account::{self, History};
 use super::census::Census;
 use super::columns;
 use super::databases::Databases;
+use super::declared::expressions;
+use super::determinism::depends_on_more_than_the_row;
 use super::distribution::{self, ColumnDistribution};
 use super::edge::Reference;
 use super::extent::Extent;
@@ -219,7 +223,9 @@ impl<'c> Examination<'_, 'c> {
     /// Tells which of the rows that differ were changed in the source since they were moved. What
     /// can't be told leaves the differences as they are.
     async fn tell_changes(&self, found: &mut Found) {
-        if found.suspects.is_empty() {
+        // Where a value depends on more than the row, every reading of it is another.
+        let mut columns = self.subject.entity.columns.iter();
+        if found.suspects.is_empty() || columns.any(is_volatile) {
             return;
         }
         found.suspects.sort_unstable();
@@ -326,6 +332,12 @@ impl<'c> Examination<'_, 'c> {
             Err(_) => Ok(0),
         }
     }
+}
+
+/// Whether a column's rule gives another value each time.
+fn is_volatile(column: &Column) -> bool {
+    let mut expressions = expressions(&column.rule).into_iter();
+    expressions.any(|sql| depends_on_more_than_the_row(&sql.text).is_some())
 }
 
 type Both = (

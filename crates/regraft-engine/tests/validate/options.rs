@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use regraft_engine::{
-    MigrateOptions, Validation, ValidationOptions, ValidationType, migrate, validate,
+    MigrateOptions, Validation, ValidationOptions, ValidationType, check, migrate, validate,
 };
 
 use crate::fixture::{Pair, findings};
@@ -263,6 +263,14 @@ async fn what_the_new_database_lacks_to_serve_is_named() {
          analyze",
     )
     .await;
+    let checked = check(Some(&pair.context), &pair.context.project)
+        .await
+        .unwrap();
+    let told = checked.problems.render(false, 100);
+    assert!(
+        told.contains("the target refuses query `gone`") && told.contains("pages.toml:8"),
+        "{told}"
+    );
     let validation = with(&pair, &of(&[ValidationType::PerformanceCheck])).await;
     let found = findings(&validation);
     assert_eq!(found.len(), 2, "{found:#?}");
@@ -349,29 +357,43 @@ async fn values_are_counted_as_they_should_be_and_as_they_are() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_source_has_changed_since_is_told_apart() {
-    let pair = Pair::migrated_with_own_source().await;
-    pair.source("update person set name = name || ' the second' where id = 1")
+    let columns = "t = \"x.t\"\nu = \"x.u\"\n";
+    let pair = pair(
+        &[("thing", &entity("thing", columns))],
+        "create table thing (id int primary key, t text, u text);
+         insert into thing select n, 'thing ' || n, 'u' from generate_series(1, 9) n",
+        "create table thing_new (id uuid primary key, legacy_id int, t text, u text)",
+    )
+    .await;
+    pair.migrate().await;
+    pair.source("update thing set t = 'another' where id = 1")
         .await;
-    pair.target("update people set email = 'other@wrong.test' where legacy_id = 2")
+    pair.target("update thing_new set u = 'wrong' where legacy_id = 2")
         .await;
     let validation = with(&pair, &ValidationOptions::default()).await;
     assert_eq!(
         findings(&validation),
         [
-            "people columns: `name` is not what the source gives (1) [1]",
-            "people columns: `email` is not what the source gives (1) [2]",
-            "people columns: `built` is not what the source gives (1) [1]",
+            "thing columns: `t` is not what the source gives (1) [1]",
+            "thing columns: `u` is not what the source gives (1) [2]",
         ]
     );
-    let people = validation.entities.iter().find(|e| e.entity == "people");
-    assert_eq!(people.unwrap().changed_since, Some(1));
-    let told =
-        "people: the source has changed 1 of the 2 rows that differ since they were moved: 1";
+    assert_eq!(validation.entities[0].changed_since, Some(1));
+    let told = "thing: the source has changed 1 of the 2 rows that differ since they were moved: 1";
     assert!(
         validation.advice.iter().any(|advice| advice == told),
         "{:?}",
         validation.advice
     );
-    let shops = validation.entities.iter().find(|e| e.entity == "shops");
-    assert_eq!(shops.unwrap().changed_since, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_by_itself_does_not_tell_whether_the_source_has_changed() {
+    // A column of people is computed with now().
+    let pair = Pair::migrated().await;
+    pair.target("update people set email = 'other@wrong.test' where legacy_id = 2")
+        .await;
+    let validation = with(&pair, &ValidationOptions::default()).await;
+    let people = validation.entities.iter().find(|e| e.entity == "people");
+    assert_eq!(people.unwrap().changed_since, None);
 }

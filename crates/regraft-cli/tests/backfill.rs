@@ -1,6 +1,6 @@
 //! Columns that a project gains are filled in for rows that are in place.
 
-use regraft_testkit::{Dump, Legacy, Program, ProjectFolder, Rehearsal, Servers};
+use regraft_testkit::{Dump, Legacy, Program, ProjectFolder, Rehearsal, Servers, manifest};
 
 const REGRAFT: &str = env!("CARGO_BIN_EXE_regraft");
 const LEGACY: Legacy = Legacy {
@@ -8,18 +8,6 @@ const LEGACY: Legacy = Legacy {
     seed: 1,
     dirt: 1.0,
 };
-
-const MANIFEST: &str = r#"
-version = 1
-name = "library"
-[source]
-schema = ["source/schema.sql"]
-generator = ["source/data.sql"]
-[target]
-schema = ["target/schema.sql"]
-[limits]
-quarantine = "50%"
-"#;
 
 const SOURCE: &str = "
 create table author (id integer primary key, name text);
@@ -81,7 +69,7 @@ extra = { json = { pages = "b.pages" } }
 
 fn library() -> ProjectFolder {
     ProjectFolder::new(&[
-        ("regraft.toml", MANIFEST),
+        ("regraft.toml", &manifest("library", "50%")),
         ("source/schema.sql", SOURCE),
         ("source/data.sql", DATA),
         ("target/schema.sql", TARGET),

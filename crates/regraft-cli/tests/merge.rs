@@ -1,6 +1,6 @@
 //! Merge rules: several rows of the source that are one row of the target.
 
-use regraft_testkit::{Dump, Legacy, Program, ProjectFolder, Rehearsal, Servers};
+use regraft_testkit::{Dump, Legacy, Program, ProjectFolder, Rehearsal, Servers, manifest};
 
 const REGRAFT: &str = env!("CARGO_BIN_EXE_regraft");
 const LEGACY: Legacy = Legacy {
@@ -8,18 +8,6 @@ const LEGACY: Legacy = Legacy {
     seed: 1,
     dirt: 1.0,
 };
-
-const MANIFEST: &str = r#"
-version = 1
-name = "town"
-[source]
-schema = ["source/schema.sql"]
-generator = ["source/data.sql"]
-[target]
-schema = ["target/schema.sql"]
-[limits]
-quarantine = "50%"
-"#;
 
 const SOURCE: &str = "
 create table shop (id integer primary key, name text, street text, unit text, closed boolean not null);
@@ -81,7 +69,7 @@ shop_id = { ref = "shops", from = "s.shop" }
 
 fn town() -> ProjectFolder {
     ProjectFolder::new(&[
-        ("regraft.toml", MANIFEST),
+        ("regraft.toml", &manifest("town", "50%")),
         ("source/schema.sql", SOURCE),
         ("source/data.sql", DATA),
         ("target/schema.sql", TARGET),

@@ -5,6 +5,24 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
+/// The `regraft.toml` of a small project: its name, what may stay behind (`"50%"`), and one file of
+/// SQL for the source's schema, one for its data and one for the target's schema.
+pub fn manifest(name: &str, quarantine: &str) -> String {
+    format!(
+        r#"
+version = 1
+name = "{name}"
+[source]
+schema = ["source/schema.sql"]
+generator = ["source/data.sql"]
+[target]
+schema = ["target/schema.sql"]
+[limits]
+quarantine = "{quarantine}"
+"#
+    )
+}
+
 /// A project's folder, deleted with the value.
 #[derive(Debug)]
 pub struct ProjectFolder {

@@ -16,7 +16,7 @@ mod servers;
 
 pub use dice::Dice;
 pub use dump::Dump;
-pub use folder::ProjectFolder;
+pub use folder::{ProjectFolder, manifest};
 pub use mutation::{Class, Ground, Round};
 pub use program::{Finished, Program, Running};
 pub use proxy::Proxy;

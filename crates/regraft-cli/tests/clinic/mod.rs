@@ -1,18 +1,6 @@
 //! A project so small that every number of its plan is known by hand.
 
-use regraft_testkit::ProjectFolder;
-
-const MANIFEST: &str = r#"
-version = 1
-name = "clinic"
-[source]
-schema = ["source/schema.sql"]
-generator = ["source/data.sql"]
-[target]
-schema = ["target/schema.sql"]
-[limits]
-quarantine = "100%"
-"#;
+use regraft_testkit::{ProjectFolder, manifest};
 
 const SOURCE: &str = "
 create table doctor (id integer primary key, name text, active boolean not null, mentor integer);
@@ -108,7 +96,7 @@ about_id = { ref_by = "c.on_type", cases = { doctor = "doctors", patient = "pati
 /// The project.
 pub(crate) fn clinic() -> ProjectFolder {
     ProjectFolder::new(&[
-        ("regraft.toml", MANIFEST),
+        ("regraft.toml", &manifest("clinic", "100%")),
         ("source/schema.sql", SOURCE),
         ("source/data.sql", DATA),
         ("target/schema.sql", TARGET),

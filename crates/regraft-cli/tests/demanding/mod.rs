@@ -1,18 +1,6 @@
 //! Targets that demand more than the source can give: an order for each offer.
 
-use regraft_testkit::ProjectFolder;
-
-const MANIFEST: &str = r#"
-version = 1
-name = "price-lists"
-[source]
-schema = ["source/schema.sql"]
-generator = ["source/data.sql"]
-[target]
-schema = ["target/schema.sql"]
-[limits]
-quarantine = "100%"
-"#;
+use regraft_testkit::{ProjectFolder, manifest};
 
 const SOURCE: &str = "
 create table doctor (id integer primary key);
@@ -70,7 +58,7 @@ pub(crate) fn price_lists() -> ProjectFolder {
     let discounts =
         "offer_id = { ref = \"offers\", from = \"t.offer_id\" }\npercent = \"t.percent\"";
     ProjectFolder::new(&[
-        ("regraft.toml", MANIFEST),
+        ("regraft.toml", &manifest("price-lists", "100%")),
         ("source/schema.sql", SOURCE),
         ("source/data.sql", DATA),
         ("target/schema.sql", TARGET),

@@ -1,18 +1,6 @@
 //! Shops that are one where their street is, and a sale of each.
 
-use regraft_testkit::ProjectFolder;
-
-const MANIFEST: &str = r#"
-version = 1
-name = "street"
-[source]
-schema = ["source/schema.sql"]
-generator = ["source/data.sql"]
-[target]
-schema = ["target/schema.sql"]
-[limits]
-quarantine = "100%"
-"#;
+use regraft_testkit::{ProjectFolder, manifest};
 
 const SOURCE: &str = "
 create table town (id integer primary key);
@@ -75,7 +63,7 @@ shop_id = { ref = "shops", from = "s.shop" }
 /// The project.
 pub(crate) fn street() -> ProjectFolder {
     ProjectFolder::new(&[
-        ("regraft.toml", MANIFEST),
+        ("regraft.toml", &manifest("street", "100%")),
         ("source/schema.sql", SOURCE),
         ("source/data.sql", DATA),
         ("target/schema.sql", TARGET),

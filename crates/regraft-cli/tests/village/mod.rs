@@ -3,19 +3,7 @@
 //! that violate them.
 #![allow(dead_code, reason = "not every test binary needs all of it")]
 
-use regraft_testkit::ProjectFolder;
-
-const MANIFEST: &str = r#"
-version = 1
-name = "village"
-[source]
-schema = ["source/schema.sql"]
-generator = ["source/data.sql"]
-[target]
-schema = ["target/schema.sql"]
-[limits]
-quarantine = "50%"
-"#;
+use regraft_testkit::{ProjectFolder, manifest};
 
 const SOURCE: &str = "
 create table person (id integer primary key, name text, boss integer, house integer, email text,
@@ -118,7 +106,7 @@ tag = "t.tag"
 /// The project.
 pub(crate) fn village() -> ProjectFolder {
     ProjectFolder::new(&[
-        ("regraft.toml", MANIFEST),
+        ("regraft.toml", &manifest("village", "50%")),
         ("source/schema.sql", SOURCE),
         ("source/data.sql", DATA),
         ("target/schema.sql", TARGET),

@@ -11,7 +11,7 @@ use super::databases::Databases;
 use super::declared::{expectation, key_expectation};
 use super::distribution::{ColumnDistribution, Counts, Held};
 use super::expectation::{Expectation, Verdict};
-use super::report::{Check, Finding, Tally};
+use super::report::{Check, Finding, Tallies, Tally};
 use super::rows::Merge;
 use super::subject::Subject;
 use crate::error::{Error, Kind, Result};
@@ -163,7 +163,7 @@ fn unmapped(subject: &Subject<'_>) -> Option<String> {
 #[derive(Default)]
 pub(super) struct Compared {
     rows: u64,
-    tallies: BTreeMap<(usize, Verdict), Tally>,
+    tallies: Tallies<(usize, Verdict)>,
     counts: Vec<Counts>,
 }
 
@@ -192,8 +192,7 @@ impl Compared {
             let verdict = expectation.judge(value, held);
             self.counts[i].add(expectation.seen(value, held, verdict == Verdict::Right));
             if verdict != Verdict::Right {
-                let tally = self.tallies.entry((i, verdict)).or_default();
-                tally.add(|| merge.id());
+                self.tallies.add((i, verdict), || merge.id());
             }
         }
     }
@@ -217,31 +216,24 @@ impl Compared {
 
     /// What is wrong, by the number of the expectation.
     pub(super) fn verdicts(&self) -> impl Iterator<Item = (usize, Verdict)> {
-        self.tallies
-            .iter()
-            .filter(|(_, tally)| tally.rows > 0)
-            .map(|(place, _)| *place)
+        self.tallies.keys()
     }
 
     /// The legacy ids of all differences; `None` where there are too many to look at again.
     pub(super) fn suspects(&self) -> Option<Vec<String>> {
-        let ids: Option<Vec<&[String]>> = self.tallies.values().map(Tally::ids).collect();
-        Some(ids?.concat())
+        self.tallies.ids()
     }
 
     /// Leaves out what a later look at the same legacy ids did not find; how much that is.
     pub(super) fn confirm(&mut self, later: &Self) -> u64 {
-        let tallies = self.tallies.iter_mut();
-        tallies
-            .map(|(key, tally)| tally.confirm(later.tallies.get(key)))
-            .sum()
+        self.tallies.confirm(&later.tallies)
     }
 
     fn findings(&self, expectations: &[Expectation<'_>]) -> Vec<Finding> {
         self.tallies
             .iter()
             .filter_map(|((i, verdict), tally)| {
-                let column = expectations.get(*i)?.column;
+                let column = expectations.get(i)?.column;
                 tally.finding(match verdict {
                     Verdict::ShouldStayBehind => format!(
                         "`{column}`: its rule has no value for these rows, which should be in quarantine"

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::databases::Databases;
 use super::edge::{Edge, Fault, Judged, Reference, references};
 use super::parents::Known;
-use super::report::{Check, Finding, Tally};
+use super::report::{Check, Finding, Tallies, Tally};
 use super::rows::Merge;
 use super::subject::Subject;
 
@@ -76,7 +76,7 @@ fn column_type<'a>(subject: &Subject<'a>, reference: &Reference<'_>) -> Option<&
 #[derive(Default)]
 pub(super) struct Followed {
     edges: u64,
-    tallies: BTreeMap<(usize, usize, Fault), Tally>,
+    tallies: Tallies<(usize, usize, Fault)>,
     waiting: Vec<Waiting>,
 }
 
@@ -151,39 +151,30 @@ impl Followed {
     ) {
         // A fault that is about no particular parent is counted under the first.
         self.tallies
-            .entry((reference, parent.unwrap_or(0), fault))
-            .or_default()
-            .add(id);
+            .add((reference, parent.unwrap_or(0), fault), id);
     }
 
     /// What is wrong: the number of the reference, that of the parent, and the fault.
     pub(super) fn faults(&self) -> impl Iterator<Item = (usize, usize, Fault)> {
-        self.tallies
-            .iter()
-            .filter(|(_, tally)| tally.rows > 0)
-            .map(|(place, _)| *place)
+        self.tallies.keys()
     }
 
     /// The legacy ids of all differences; `None` where there are too many to look at again.
     pub(super) fn suspects(&self) -> Option<Vec<String>> {
-        let ids: Option<Vec<&[String]>> = self.tallies.values().map(Tally::ids).collect();
-        Some(ids?.concat())
+        self.tallies.ids()
     }
 
     /// Leaves out what a later look at the same legacy ids did not find; how much that is.
     pub(super) fn confirm(&mut self, later: &Self) -> u64 {
-        let tallies = self.tallies.iter_mut();
-        tallies
-            .map(|(key, tally)| tally.confirm(later.tallies.get(key)))
-            .sum()
+        self.tallies.confirm(&later.tallies)
     }
 
     fn findings(&self, references: &[Reference<'_>]) -> Vec<Finding> {
         self.tallies
             .iter()
             .filter_map(|((reference, parent, fault), tally)| {
-                let reference = references.get(*reference)?;
-                let parent = reference.parents.get(*parent)?;
+                let reference = references.get(reference)?;
+                let parent = reference.parents.get(parent)?;
                 tally.finding(fault.describe(reference.column, parent))
             })
             .collect()

@@ -1,6 +1,6 @@
 //! What a validation found.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -174,6 +174,49 @@ impl Tally {
             rows: self.rows,
             examples: self.examples.clone(),
         })
+    }
+}
+
+/// Tallies by what they are of.
+#[derive(Debug, Clone)]
+pub(super) struct Tallies<K>(BTreeMap<K, Tally>);
+
+impl<K> Default for Tallies<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Ord + Copy> Tallies<K> {
+    /// Counts one more row.
+    pub(super) fn add(&mut self, of: K, id: impl FnOnce() -> String) {
+        self.0.entry(of).or_default().add(id);
+    }
+
+    /// All of them, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (K, &Tally)> {
+        self.0.iter().map(|(of, tally)| (*of, tally))
+    }
+
+    /// What rows were counted of.
+    pub(super) fn keys(&self) -> impl Iterator<Item = K> {
+        self.iter()
+            .filter(|(_, tally)| tally.rows > 0)
+            .map(|(of, _)| of)
+    }
+
+    /// The legacy ids of all of them; `None` where there are too many to look at again.
+    pub(super) fn ids(&self) -> Option<Vec<String>> {
+        let ids: Option<Vec<&[String]>> = self.0.values().map(Tally::ids).collect();
+        Some(ids?.concat())
+    }
+
+    /// Leaves out what a later look at the same legacy ids did not find; how much that is.
+    pub(super) fn confirm(&mut self, later: &Self) -> u64 {
+        let tallies = self.0.iter_mut();
+        tallies
+            .map(|(of, tally)| tally.confirm(later.0.get(of)))
+            .sum()
     }
 }
 

@@ -59,6 +59,7 @@ use storage::{Summary, Whole};
 use subject::{IdSpaces, Subject};
 
 use crate::context::Context;
+use crate::drift::Drift;
 use crate::error::{Error, Kind, Result};
 
 /// Validates the selected entities against both databases as they are now, and stores the results
@@ -147,6 +148,7 @@ async fn run(
         return Err(nothing_migrated());
     }
     let far = options.method == Method::Auto && sums::is_far(&databases).await?;
+    let drift = Drift::new(context);
     for (subject, history) in &subjects {
         // Where several entities fill a table, one of them answers for rows that nobody migrated.
         let first = subjects
@@ -157,6 +159,7 @@ async fn run(
             options,
             subject,
             history,
+            drift: &drift,
             far,
             answers_for_table: first.is_some_and(|(other, _)| other.name() == subject.name()),
         };

@@ -21,7 +21,7 @@ use super::storage::Timed;
 use super::subject::Subject;
 use super::{mapping, merges, performance, references, sums};
 use crate::context::Context;
-use crate::drift;
+use crate::drift::Drift;
 use crate::error::Result;
 use crate::events::Event;
 
@@ -34,6 +34,7 @@ pub(super) struct Examination<'a, 'c> {
     pub(super) options: &'a ValidationOptions,
     pub(super) subject: &'a Subject<'a>,
     pub(super) history: &'a History,
+    pub(super) drift: &'a Drift<'c>,
     /// Whether a server is far away.
     pub(super) far: bool,
     /// Whether it answers for rows of its table that nobody migrated.
@@ -231,7 +232,7 @@ impl<'c> Examination<'_, 'c> {
         found.suspects.sort_unstable();
         found.suspects.dedup();
         let name = self.subject.name();
-        let changed = drift::changed_since(self.context, name, &found.suspects).await;
+        let changed = self.drift.changed_since(name, &found.suspects).await;
         let Ok(changed) = changed else { return };
         found.changed_since = Some(changed.len() as u64);
         if !changed.is_empty() {

@@ -2,11 +2,13 @@
 //! written, so that which of two equal rows moves does not depend on which batch comes first: the
 //! one with the lowest legacy id does.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use regraft_pg::Session;
 use regraft_pg::catalog::Index;
+use regraft_pg::quote::literal;
 
 use super::read::{Rows, wanted_condition};
 use super::stage::unique_indexes;
@@ -92,13 +94,13 @@ enum Equality<'a> {
     /// There are none: the key or the legacy id is part of it.
     Never,
     /// By these expressions on the source.
-    Source(Vec<&'a str>),
+    Source(Vec<Cow<'a, str>>),
     /// Only the target can.
     Target,
 }
 
 /// Whether rows of the entity can be equal under an index in a way that only the target can tell:
-/// a part of the table, an expression, a value that was mapped. Which of them moves is then decided
+/// a part of the table, an expression, a value that is made on the way. Which of them moves is then decided
 /// by their order, and their batches must not overtake each other.
 pub(crate) fn order_decides(model: &EntityModel) -> bool {
     let written: BTreeSet<&str> = model.outputs.iter().map(|o| o.column.as_str()).collect();
@@ -125,7 +127,17 @@ fn equality<'a>(model: &'a EntityModel, index: &Index) -> Equality<'a> {
                     later: false,
                     ..
                 },
-            ) => fields.push(model.fields[*field].sql.as_str()),
+            ) => fields.push(Cow::Borrowed(model.fields[*field].sql.as_str())),
+            Some(OutputRule::Map {
+                field,
+                map,
+                null,
+                otherwise,
+            }) if column.as_ref().is_some_and(|c| equal_is_same(model, c)) => {
+                let code = &model.fields[*field].sql;
+                let value = mapped(code, map, null.as_deref(), otherwise.as_deref());
+                fields.push(Cow::Owned(value));
+            }
             Some(OutputRule::Constant(_)) => {}
             _ => source = false,
         }
@@ -145,7 +157,54 @@ fn equality<'a>(model: &'a EntityModel, index: &Index) -> Equality<'a> {
     }
 }
 
-fn query(model: &EntityModel, fields: &[&str], nulls_equal: bool) -> String {
+/// Types with values that are equal though their bytes differ: 1.0 and 1.00, 0 and -0, a day and 24
+/// hours, `A` and `a`.
+const EQUAL_IN_MANY_FORMS: [&str; 7] = [
+    "numeric",
+    "real",
+    "double precision",
+    "character",
+    "interval",
+    "jsonb",
+    "citext",
+];
+
+/// Whether values of a column are equal only where their bytes are the same.
+fn equal_is_same(model: &EntityModel, column: &str) -> bool {
+    model.table.column(column).is_some_and(|column| {
+        let name = column.type_name.rsplit('.').next().unwrap_or_default();
+        let name = name.split(['(', '[']).next().unwrap_or_default();
+        !column.is_domain && !EQUAL_IN_MANY_FORMS.contains(&name)
+    })
+}
+
+/// SQL for what a map makes of a code, as hexadecimal digits. Codes that it has nothing for give
+/// NULL: their rows are at fault for that.
+fn mapped(
+    code: &str,
+    map: &HashMap<Vec<u8>, Vec<u8>>,
+    null: Option<&[u8]>,
+    otherwise: Option<&[u8]>,
+) -> String {
+    let value = |bytes: Option<&[u8]>| {
+        bytes.map_or_else(|| "null".to_owned(), |b| literal(&hex::encode(b)))
+    };
+    let ordered: BTreeMap<_, _> = map.iter().collect();
+    let arms: String = ordered
+        .into_iter()
+        .map(|(from, to)| {
+            let from = literal(&String::from_utf8_lossy(from));
+            format!(" when {from} then {}", value(Some(to)))
+        })
+        .collect();
+    format!(
+        "(case when {code} is null then {} else case {code}{arms} else {} end end)",
+        value(null),
+        value(otherwise)
+    )
+}
+
+fn query(model: &EntityModel, fields: &[Cow<'_, str>], nulls_equal: bool) -> String {
     let order = model.key_order();
     let key = model.key_value();
     let list: Vec<String> = fields

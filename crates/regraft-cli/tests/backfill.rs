@@ -178,8 +178,8 @@ fn what_others_wrote_stays() {
     assert_eq!(
         kept,
         [[
-            r#"{"pages": 132, "price": null}"#,
-            r#"{"pages": 1132, "price": 48.00}"#
+            r#"{"pages": "132", "price": null}"#,
+            r#"{"pages": "1132", "price": "48.00"}"#
         ]]
     );
 }

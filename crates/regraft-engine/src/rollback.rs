@@ -522,6 +522,7 @@ async fn undo(
                 regraft_ledger::delete_quarantine_of_run(&**target, entity, *number).await?;
         }
         regraft_ledger::forget_changes(&**target, entity).await?;
+        regraft_ledger::forget_agreed_ranges(&**target, entity).await?;
         restore(target, part).await?;
         let numbers = [part.numbers.as_slice(), &part.adopted].concat();
         regraft_ledger::mark_entity_rolled_back(&**target, entity, &numbers).await?;

@@ -22,7 +22,10 @@ pub use account::{
     Account, BatchRecord, Detail, EntityRecord, MovedFrom, done_batch, done_batches,
     entity_records, plan_batches, planned_batches, record_batch, record_entity,
 };
-pub use changes::{ChangedTable, STAGE as BACKFILL_STAGE, agree, forget_changes};
+pub use changes::{
+    ChangedTable, DeletedRows, OwnedTable, STAGE as BACKFILL_STAGE, agree, delete_rows,
+    forget_agreed_ranges, forget_changes,
+};
 pub use checkpoint::{
     Checkpoint, Mode, Phase, advance, checkpoints, checkpoints_of, open_checkpoint, set_dropped,
     set_phase, take_over,

@@ -191,7 +191,7 @@ pub async fn replace_mappings(
             &[&entity],
         )
         .await?;
-    Ok(())
+    crate::forget_agreed_ranges(client, entity).await
 }
 
 /// The statement that adds the proven rows that have no mapping.

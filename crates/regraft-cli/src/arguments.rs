@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use regraft_project::{Deletes, Policy};
 
 use crate::style;
 use values::{
@@ -134,6 +135,12 @@ pub(crate) enum Command {
     Quarantine(QuarantineCommand),
     /// Fill columns that the project has gained since, for rows already migrated
     Backfill(BackfillArguments),
+    /// Find what has changed on either side since the last agreement, and carry it over
+    #[command(subcommand)]
+    Differential(DifferentialCommand),
+    /// Look at the rows that both sides have changed
+    #[command(subcommand)]
+    Conflicts(ConflictsCommand),
     /// Look at the ledger's mappings, and bring them back in step with the target
     #[command(subcommand)]
     Mappings(MappingsCommand),
@@ -440,6 +447,128 @@ pub(crate) struct BackfillArguments {
     /// Do everything inside a transaction that is rolled back
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// The subcommands of `differential`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DifferentialCommand {
+    /// Tell what has changed, and what each policy would do; writes nothing but its own record
+    Analyze(DifferentialAnalyzeArguments),
+    /// Carry over what has changed in the source: new rows, changed columns, rows that are gone
+    Migrate(DifferentialMigrateArguments),
+    /// Go on with the one that was left unfinished
+    Resume(DifferentialResumeArguments),
+    /// Tell how one stands
+    Status(DifferentialStatusArguments),
+}
+
+/// Arguments of `differential analyze`.
+#[derive(Debug, Args)]
+pub(crate) struct DifferentialAnalyzeArguments {
+    #[command(flatten)]
+    pub(crate) entities: EntityNames,
+    /// Look at all rows of the target too, and keep what both sides have changed for a decision
+    #[arg(long)]
+    pub(crate) detect_conflicts: bool,
+    /// Write the result to a file too, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// Arguments of `differential migrate`.
+#[derive(Debug, Args)]
+pub(crate) struct DifferentialMigrateArguments {
+    #[command(flatten)]
+    pub(crate) entities: EntityNames,
+    /// Source rows per transaction
+    #[arg(long, value_name = "N", value_parser = rows)]
+    pub(crate) batch_size: Option<u32>,
+    /// Do everything inside a transaction that is rolled back, and tell what came of it
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Who wins where both sides have changed: source_wins, target_wins, newest or manual
+    ///
+    /// It goes before what the entities' files say, except in columns that they name. Default:
+    /// what they say, or else manual, which leaves such columns to be decided on.
+    #[arg(long, value_name = "POLICY", value_parser = policy())]
+    pub(crate) conflict_resolution: Option<Policy>,
+    /// What becomes of rows that the source has no more: mirror, soft or ignore
+    ///
+    /// Default: what the entities' files say, or else mirror, which deletes them.
+    #[arg(long, value_name = "MODE", value_parser = deletes())]
+    pub(crate) deletes: Option<Deletes>,
+}
+
+/// Arguments of `differential resume`.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct DifferentialResumeArguments {
+    /// The one that is about this entity
+    #[arg(long, value_name = "ENTITY")]
+    pub(crate) entity: Option<String>,
+    /// The one with this id (see `regraft runs`)
+    #[arg(long, value_name = "ID")]
+    pub(crate) operation_id: Option<String>,
+}
+
+/// Arguments of `differential status`.
+#[derive(Debug, Args)]
+pub(crate) struct DifferentialStatusArguments {
+    /// The one with this id; the latest if none is given
+    #[arg(long, value_name = "ID")]
+    pub(crate) operation_id: Option<String>,
+    /// Tell again every two seconds until it has ended
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+fn policy() -> impl TypedValueParser<Value = Policy> {
+    PossibleValuesParser::new(Policy::ALL.map(Policy::as_str)).try_map(|name| name.parse::<Policy>())
+}
+
+fn deletes() -> impl TypedValueParser<Value = Deletes> {
+    PossibleValuesParser::new(Deletes::ALL.map(Deletes::as_str))
+        .try_map(|name| name.parse::<Deletes>())
+}
+
+/// The subcommands of `conflicts`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConflictsCommand {
+    /// List the rows that somebody has to decide on
+    List(ConflictsListArguments),
+    /// Show what each side says of a row
+    Show(ConflictsShowArguments),
+    /// Report what a comparison has found, and what of it is still open
+    Report(ConflictsReportArguments),
+}
+
+/// Arguments of `conflicts list`.
+#[derive(Debug, Args)]
+pub(crate) struct ConflictsListArguments {
+    #[command(flatten)]
+    pub(crate) entities: EntityNames,
+    /// How many rows to list
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = limit)]
+    pub(crate) limit: i64,
+}
+
+/// Arguments of `conflicts show`.
+#[derive(Debug, Args)]
+pub(crate) struct ConflictsShowArguments {
+    /// The conflict (see `regraft conflicts list`)
+    #[arg(long, value_name = "ID", value_parser = uuid)]
+    pub(crate) id: uuid::Uuid,
+}
+
+/// Arguments of `conflicts report`.
+#[derive(Debug, Args)]
+pub(crate) struct ConflictsReportArguments {
+    /// On the latest comparison (the default)
+    #[arg(long, conflicts_with = "operation_id")]
+    pub(crate) last_analysis: bool,
+    /// On the comparison or run with this id
+    #[arg(long, value_name = "ID")]
+    pub(crate) operation_id: Option<String>,
 }
 
 /// Arguments of `mappings merged`.

@@ -4,7 +4,9 @@ mod backfill;
 mod certify;
 mod check;
 mod check_record;
+mod conflicts;
 mod demo;
+mod differential;
 mod mappings;
 mod migrate;
 mod plan;
@@ -27,8 +29,8 @@ use regraft_engine::{Error, Kind, Result};
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{
-    Arguments, Color, Command, Format, GlobalOptions, MappingsCommand, QuarantineCommand,
-    SchemaCommand,
+    Arguments, Color, Command, ConflictsCommand, DifferentialCommand, Format, GlobalOptions,
+    MappingsCommand, QuarantineCommand, SchemaCommand,
 };
 use crate::exit::ExitStatus;
 use crate::interrupts::{self, Stop};
@@ -109,6 +111,27 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitStatu
             mappings::merged(invocation, &arguments).await
         }
         Command::Backfill(arguments) => backfill::run(invocation, &arguments).await,
+        Command::Differential(DifferentialCommand::Analyze(arguments)) => {
+            differential::analyze(invocation, &arguments).await
+        }
+        Command::Differential(DifferentialCommand::Migrate(arguments)) => {
+            differential::migrate(invocation, &arguments).await
+        }
+        Command::Differential(DifferentialCommand::Resume(arguments)) => {
+            differential::resume(invocation, &arguments).await
+        }
+        Command::Differential(DifferentialCommand::Status(arguments)) => {
+            differential::status(invocation, &arguments).await
+        }
+        Command::Conflicts(ConflictsCommand::List(arguments)) => {
+            conflicts::list(invocation, &arguments).await
+        }
+        Command::Conflicts(ConflictsCommand::Show(arguments)) => {
+            conflicts::show(invocation, &arguments).await
+        }
+        Command::Conflicts(ConflictsCommand::Report(arguments)) => {
+            conflicts::report(invocation, &arguments).await
+        }
         Command::Reference => {
             invocation.printer.data(&reference::markdown());
             Ok(ExitStatus::Done)
@@ -122,6 +145,9 @@ fn stop_of(command: &Command) -> Stop {
         | Command::Migrate(_)
         | Command::Rollback(_)
         | Command::Mappings(_)
+        | Command::Differential(
+            DifferentialCommand::Migrate(_) | DifferentialCommand::Resume(_),
+        )
         | Command::Schema(SchemaCommand::Apply) => Stop::AtCheckpoint,
         _ => Stop::AtOnce,
     }

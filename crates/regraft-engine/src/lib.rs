@@ -8,6 +8,7 @@ mod bulk;
 mod certificate;
 mod check;
 mod context;
+mod differential;
 mod drift;
 mod error;
 mod events;
@@ -35,6 +36,11 @@ pub use certificate::{
 };
 pub use check::{CheckOutcome, check};
 pub use context::{Context, KeySecret, Settings};
+pub use differential::{
+    Analysis, AnalysisOptions, ConflictReport, Count, DifferentialOptions, DifferentialOutcome,
+    EntityDifferential, OperationStatus, PolicyForecast, analyze_differential, conflict_report,
+    differing_rows, migrate_differential, operation_status, unfinished_differential,
+};
 pub use error::{Error, Kind, Place, Result};
 pub use events::{Event, Events};
 pub use mappings::{MappingsEntity, MappingsRebuilt, merged_rows, rebuild_mappings};

@@ -15,18 +15,21 @@ mod stage;
 mod survey;
 mod unique;
 
-pub(crate) use batch::{EntityLoad, Progress, Worker, process, quarantined_rows, read_into};
+pub(crate) use batch::{
+    EntityLoad, Progress, Worker, is_about_rows, process, quarantined_rows, read_into,
+};
 pub(crate) use classify::{Classifier, foreign_conditions};
 pub(crate) use condition::row_conditions;
 pub(crate) use doubles::Doubles;
 pub(crate) use merge::{Merged, merged, send_merged, write_merged};
 pub(crate) use read::MappedRow;
 pub(crate) use read::{
-    BatchRange, Rows, filter_examples, filters_of, parse_id, partition, planned_ranges, read_all,
-    read_rows, wanted_condition,
+    BatchRange, Rows, filter_case, filter_examples, filters_of, id_array, kept_condition, literal,
+    parse_id, partition, planned_ranges, read_all, read_rows, wanted_condition,
 };
 pub(crate) use reason::{Faults, Reason};
-pub(crate) use row::{Outcome, Transformer, corrupt, fingerprint_of};
+pub(crate) use row::{NULL_FINGERPRINT, Outcome, Transformer, corrupt, fingerprint_of};
 pub(crate) use sink::Sink;
+pub(crate) use stage::column_types;
 pub(crate) use survey::{CodeSurvey, EXAMPLES, ReferenceSurvey, Sample, Survey};
 pub(crate) use unique::{duplicates, order_decides};

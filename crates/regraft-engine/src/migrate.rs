@@ -20,7 +20,8 @@ use serde_json::json;
 use tokio::sync::RwLock;
 use uuid::Uuid;
 
-pub(crate) use entity::{choose_mode, is_empty};
+pub(crate) use entity::{checkpoint, choose_mode, is_empty, open as open_entity};
+pub(crate) use lanes::{components, create_partitions};
 pub use options::{MigrateOptions, ModeChoice};
 pub(crate) use prepare::{check_same_secret, check_secret, install_ledger, lock, resolved};
 pub use redrive::retry_quarantine;
@@ -34,6 +35,7 @@ use crate::model::{EntityModel, Model};
 use crate::receipt::Receipt;
 use crate::snapshot::Snapshot;
 use workers::Pool;
+pub(crate) use workers::run as run_batches;
 
 /// What a migration came to.
 #[derive(Debug, Clone, Serialize)]
@@ -86,12 +88,27 @@ pub async fn migrate(
     run(context, selection, options, &Task::Migrate).await
 }
 
+async fn run(
+    context: &Context,
+    selection: &Selection,
+    options: &MigrateOptions,
+    task: &Task,
+) -> Result<Outcome> {
+    let work = async |engine: &Engine<'_>, selection: &Selection| {
+        lanes::run(engine, selection).await
+    };
+    let ((), outcome) = with_engine(context, selection, options, task, work).await?;
+    Ok(outcome)
+}
+
 /// What a run is to do.
 pub(crate) enum Task {
     /// Move whatever isn't there yet.
     Migrate,
     /// Move these rows, all of which are in quarantine.
     Retry(redrive::Rows),
+    /// Carry over what has changed, in the way that is described here.
+    Differential(serde_json::Value),
 }
 
 impl Task {
@@ -100,16 +117,22 @@ impl Task {
         match self {
             Self::Migrate => "migrate",
             Self::Retry(_) => "retry",
+            Self::Differential(_) => "differential",
         }
     }
 }
 
-async fn run(
+/// Does `work` as a run of its own, or as part of the one that was left unfinished, and closes it.
+///
+/// # Errors
+/// What stands in the way of a run; whatever `work` returns.
+pub(crate) async fn with_engine<T>(
     context: &Context,
     selection: &Selection,
     options: &MigrateOptions,
     task: &Task,
-) -> Result<Outcome> {
+    work: impl AsyncFnOnce(&Engine<'_>, &Selection) -> Result<T>,
+) -> Result<(T, Outcome)> {
     let source = context.connect_source().await?;
     let target = Arc::new(context.connect_target().await?);
     let mut model = resolved(context, &source, &target).await?;
@@ -149,7 +172,7 @@ async fn run(
         pool: Arc::new(pool),
         gate: Arc::default(),
     };
-    let result = engine.work(&selection).await;
+    let result = engine.work(&selection, work).await;
     engine.close(result).await
 }
 
@@ -167,7 +190,11 @@ impl<'a> Engine<'a> {
         }
     }
 
-    async fn work(&self, selection: &Selection) -> Result<()> {
+    async fn work<T>(
+        &self,
+        selection: &Selection,
+        work: impl AsyncFnOnce(&Engine<'_>, &Selection) -> Result<T>,
+    ) -> Result<T> {
         self.context.events.send(Event::RunStarted {
             run_id: self.run.run_id.clone(),
             resumed: self.resumed,
@@ -177,9 +204,10 @@ impl<'a> Engine<'a> {
                 .map(|s| s.entity.clone())
                 .collect(),
         });
-        lanes::run(self, selection).await?;
+        let done = work(self, selection).await?;
         self.check_catalog().await?;
-        failpoints::reach(failpoints::BEFORE_FINISH)
+        failpoints::reach(failpoints::BEFORE_FINISH)?;
+        Ok(done)
     }
 
     /// After a run the target's catalog equals what it was, or the run has failed.
@@ -203,9 +231,9 @@ impl<'a> Engine<'a> {
         }
     }
 
-    async fn close(self, result: Result<()>) -> Result<Outcome> {
+    async fn close<T>(self, result: Result<T>) -> Result<(T, Outcome)> {
         let status = match &result {
-            Ok(()) => RunStatus::Done,
+            Ok(_) => RunStatus::Done,
             Err(error) if error.kind() == Kind::Interrupted => RunStatus::Interrupted,
             Err(_) => RunStatus::Failed,
         };
@@ -215,21 +243,21 @@ impl<'a> Engine<'a> {
         // After an error the connection may be gone; the run then stays "running" in the ledger,
         // which the next process reads as unfinished all the same.
         let recorded = regraft_ledger::finish_run(&**self.target, self.run.run_no, status).await;
-        result?;
+        let done = result?;
         recorded?;
         let receipt =
             crate::receipt::read(&self.target, &self.context.project, &self.run.run_id).await?;
-        Ok(outcome(self.context, receipt))
+        Ok((done, outcome(self.context, receipt)))
     }
 
-    async fn close_dry_run(self, result: Result<()>) -> Result<Outcome> {
-        result?;
+    async fn close_dry_run<T>(self, result: Result<T>) -> Result<(T, Outcome)> {
+        let done = result?;
         regraft_ledger::finish_run(&**self.target, self.run.run_no, RunStatus::Done).await?;
         let mut receipt =
             crate::receipt::read(&self.target, &self.context.project, &self.run.run_id).await?;
         receipt.dry_run = true;
         self.target.batch_execute("rollback").await?;
-        Ok(outcome(self.context, receipt))
+        Ok((done, outcome(self.context, receipt)))
     }
 }
 

@@ -201,6 +201,32 @@ impl EntityModel {
         parents
     }
 
+    /// References that stay empty, or get a default, where the parent isn't there: the entity and the
+    /// position of its id among the fields.
+    pub(crate) fn optional_references(&self) -> Vec<(&str, usize)> {
+        let mut optional = Vec::new();
+        for output in &self.outputs {
+            match &output.rule {
+                OutputRule::Reference {
+                    field,
+                    entity,
+                    missing,
+                    ..
+                } if *missing != MissingKey::Quarantine => optional.push((entity.as_str(), *field)),
+                OutputRule::ReferenceBy {
+                    field,
+                    cases,
+                    missing,
+                    ..
+                } if *missing != MissingKey::Quarantine => {
+                    optional.extend(cases.values().map(|entity| (entity.as_str(), *field)));
+                }
+                _ => {}
+            }
+        }
+        optional
+    }
+
     /// The key as an expression that compares and sorts the way legacy ids do in the ledger:
     /// numbers as numbers, all else as text in byte order.
     pub(crate) fn key_order(&self) -> String {

@@ -26,7 +26,7 @@ pub(crate) fn refused(project: &Project, open: &OpenRun) -> Error {
     let finish = finishing_command(project, open);
     let id = &open.run.run_id;
     let hint = match open.run.command.as_str() {
-        "migrate" | "retry" => {
+        "migrate" | "retry" | "differential" => {
             format!(
                 "finish it with `{finish}`, or undo it with `regraft rollback --run {id}`; then try again"
             )
@@ -41,6 +41,10 @@ pub(crate) fn finishing_command(project: &Project, open: &OpenRun) -> String {
     let run = &open.run;
     match run.command.as_str() {
         "retry" => retry_command(run),
+        "differential" => format!(
+            "regraft differential resume --operation-id {}",
+            run.run_id
+        ),
         "backfill" => backfill_command(run),
         "mappings" => of_entities("regraft mappings rebuild", project, open),
         "rollback" => match run.detail.get("of_run").and_then(|id| id.as_str()) {

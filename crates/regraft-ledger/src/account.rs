@@ -53,6 +53,13 @@ pub struct Detail {
     /// Rows counted as unchanged whose source row differs from what was migrated.
     #[serde(skip_serializing_if = "is_zero")]
     pub changed_in_source: i64,
+    /// Rows counted as unchanged because both sides changed them, and somebody has to decide.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub conflicts: i64,
+    /// Rows of the target that were deleted, or marked so, because the source has them no more.
+    /// They are no source rows, and so in no bucket.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub deleted: i64,
 }
 
 #[expect(
@@ -86,6 +93,8 @@ impl Account {
         }
         self.detail.changed_in_source += other.detail.changed_in_source;
         self.detail.changed_in_target += other.detail.changed_in_target;
+        self.detail.conflicts += other.detail.conflicts;
+        self.detail.deleted += other.detail.deleted;
     }
 
     /// The sum of the buckets.

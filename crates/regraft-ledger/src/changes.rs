@@ -115,7 +115,7 @@ pub async fn agree(client: &impl GenericClient, run_no: i32, entity: &str) -> Re
 ///
 /// JSON's own forms lose what isn't JSON: `null` in a `jsonb` column would come back as NULL, the
 /// sign of a zero and the bounds of an array would be gone.
-fn image<'a>(
+pub(crate) fn image<'a>(
     columns: impl Iterator<Item = &'a str> + Clone,
     value: impl Fn(usize, &str) -> String,
 ) -> String {

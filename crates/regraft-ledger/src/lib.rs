@@ -5,9 +5,11 @@
 //! written by one transaction.
 
 mod account;
+mod agreed;
 mod changes;
 mod checkpoint;
 mod closing;
+mod differential;
 mod explain;
 mod mapping;
 mod moved;
@@ -17,10 +19,14 @@ mod record;
 mod report;
 mod run;
 mod schema;
+mod update;
 
 pub use account::{
     Account, BatchRecord, Detail, EntityRecord, MovedFrom, done_batch, done_batches,
     entity_records, plan_batches, planned_batches, record_batch, record_entity,
+};
+pub use agreed::{
+    AgreedRange, RANGE_BITS, agree_on_ranges, agreed_ranges, disagree_on_ranges, mapped_ranges,
 };
 pub use changes::{
     ChangedTable, DeletedRows, OwnedTable, STAGE as BACKFILL_STAGE, agree, delete_rows,
@@ -31,10 +37,16 @@ pub use checkpoint::{
     set_phase, take_over,
 };
 pub use closing::{finished_entities, recorded_catalog, standing, taken_off, unbalanced};
+pub use differential::{
+    Differing, DifferingFilter, Noted, close_others, close_rows, count_differing,
+    forget_mappings_without_rows, looked_at_by, mapped_since, new_analysis_id, note_rows,
+    open_differing, plan_anew, record_differential, summaries,
+};
 pub use explain::Figures;
 pub use mapping::{
     MappingIndex, MappingRow, MergedRow, attach_index, copy_merged_statement, copy_statement,
     create_partition, delete_of_run, drop_partition, encode as encode_mapping, encode_merged,
+    fingerprints_where,
     key_index_statement, mapped_among, mapped_by_run, mapped_rows, mapping_index, mapping_select,
     merged_into_others, merged_rows, partition_exists, partition_name,
 };
@@ -64,3 +76,6 @@ pub use run::{
     set_run_detail, unfinished_run,
 };
 pub use schema::{SCHEMA, VERSION, install, installed_version};
+pub use update::{
+    Mark, STAGE as UPDATE_STAGE, STAGE_COLUMNS, UpdatedTable, mark_deleted, marking,
+};

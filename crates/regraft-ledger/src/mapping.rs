@@ -328,3 +328,12 @@ pub async fn delete_of_run(client: &impl GenericClient, entity: &str, run_no: i3
         )
         .await?)
 }
+
+/// The query for the legacy ids (`key`, an expression) and source fingerprints of an entity's
+/// mappings under a condition, in key order.
+pub fn fingerprints_where(entity: &str, key: &str, condition: &str) -> String {
+    format!(
+        "select {key}, source_fingerprint from {} where {condition} order by 1",
+        partition(entity)
+    )
+}

@@ -203,6 +203,12 @@ impl Writer {
         &self.buffer[mark..]
     }
 
+    /// The same, to be changed in place.
+    #[inline]
+    pub fn since_mut(&mut self, mark: usize) -> &mut [u8] {
+        &mut self.buffer[mark..]
+    }
+
     /// Takes the block away to be sent, leaving an empty one.
     pub fn take(&mut self) -> Bytes {
         let full = self.buffer.split().freeze();

@@ -1,5 +1,6 @@
 //! `entities/NAME.toml`: one mapping from a source query to a target table.
 
+use crate::changes::Changes;
 use crate::column::Column;
 use crate::source_files::{FileId, Spanned};
 use crate::sql::Sql;
@@ -19,6 +20,8 @@ pub struct Entity {
     pub target: EntityTarget,
     /// Its mapped columns, in file order; the key and the legacy column are not among them.
     pub columns: Vec<Column>,
+    /// How later changes are carried over.
+    pub changes: Changes,
 }
 
 /// The `[source]` table of an entity.

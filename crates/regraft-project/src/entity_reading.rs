@@ -1,5 +1,6 @@
 //! Reading `entities/NAME.toml`.
 
+use crate::changes::{Changes, read_changes};
 use crate::column::Column;
 use crate::column_reading::{check_column_name, read_column, read_entity_name};
 use crate::document::{Reading, Table, Value};
@@ -14,7 +15,7 @@ use crate::sql_check;
 /// The folder of the entities' files.
 pub(crate) const FOLDER: &str = "entities/";
 
-pub(crate) const ROOT_KEYS: &[&str] = &["description", "source", "target", "columns"];
+pub(crate) const ROOT_KEYS: &[&str] = &["description", "source", "target", "columns", "changes"];
 pub(crate) const SOURCE_KEYS: &[&str] = &["from", "key", "filter", "merge"];
 /// The keys of `[source.merge]`.
 pub(crate) const MERGE_KEYS: &[&str] = &["name", "by", "when"];
@@ -31,6 +32,7 @@ pub(crate) struct Draft {
     source: Option<EntitySource>,
     target: Option<TargetDraft>,
     pub(crate) columns: Vec<Column>,
+    changes: Changes,
 }
 
 struct TargetDraft {
@@ -76,6 +78,7 @@ impl Draft {
                 legacy: target.legacy,
             },
             columns: self.columns,
+            changes: self.changes,
         })
     }
 }
@@ -110,6 +113,10 @@ pub(crate) fn read_entity(
         source,
         target,
         columns,
+        changes: root
+            .get("changes")
+            .and_then(|value| read_changes(&value))
+            .unwrap_or_default(),
     };
     check_double_columns(reading, &draft);
     Some(draft)

@@ -8,6 +8,7 @@
 //! The model keeps the place of everything that a later check (against the databases) may
 //! complain about: [`Sql::span_at`] turns a position in an expression into a place in its file.
 
+mod changes;
 mod column;
 mod column_reading;
 mod document;
@@ -33,6 +34,7 @@ mod sql;
 mod sql_check;
 
 pub use column::{BadJson, Column, EmptyJson, JsonField, JsonObject, Missing, Provenance, Rule};
+pub use changes::{Changes, Deleted, Deletes, Newest, Policy};
 pub use entity::{Entity, EntitySource, EntityTarget, Filter, Key, KeyStrategy, Merge};
 pub use invariant::{Figure, Invariant, InvariantForm, InvariantQuery, Tolerance};
 pub use manifest::{

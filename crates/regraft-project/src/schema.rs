@@ -161,6 +161,66 @@ struct EntityFile {
     target: EntityTargetTable,
     /// The target columns and where their values come from.
     columns: BTreeMap<String, ColumnRule>,
+    /// How later changes are carried over by `differential`.
+    changes: Option<ChangesTable>,
+}
+
+/// Who wins where both sides have changed, and what becomes of rows that the source has no more.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct ChangesTable {
+    /// Who wins. Default: what the command says, or else "manual".
+    conflicts: Option<PolicyName>,
+    /// Who wins in single columns.
+    columns: Option<BTreeMap<String, PolicyName>>,
+    /// What tells which side was changed later, for "newest".
+    newest: Option<NewestTable>,
+    /// What becomes of rows that the source has no more. Default: what the command says, or else
+    /// "mirror".
+    deletes: Option<DeletesName>,
+    /// How a row is marked as deleted, for "soft".
+    deleted: Option<DeletedTable>,
+}
+
+/// Who wins.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+#[expect(dead_code, reason = "the schema is all that is made of it")]
+enum PolicyName {
+    SourceWins,
+    TargetWins,
+    Newest,
+    Manual,
+}
+
+/// What becomes of rows that the source has no more.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+#[expect(dead_code, reason = "the schema is all that is made of it")]
+enum DeletesName {
+    Mirror,
+    Soft,
+    Ignore,
+}
+
+/// The times that tell which side was changed later.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct NewestTable {
+    /// SQL expression on the source.
+    source: String,
+    /// Column of the target.
+    target: String,
+}
+
+/// What marks a row of the target as deleted.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct DeletedTable {
+    /// The column, which the project doesn't map; a row is not marked while it is NULL or false.
+    column: String,
+    /// SQL expression on the target for the mark.
+    value: String,
 }
 
 /// Where the rows come from.
@@ -564,6 +624,12 @@ mod tests {
         assert_eq!(keys(filter), set(entity_reading::FILTER_KEYS));
         let merge = resolve(&schema, &source["properties"]["merge"]);
         assert_eq!(keys(merge), set(entity_reading::MERGE_KEYS));
+        let changes = resolve(&schema, &schema["properties"]["changes"]);
+        assert_eq!(keys(changes), set(crate::changes::CHANGES_KEYS));
+        let newest = resolve(&schema, &changes["properties"]["newest"]);
+        assert_eq!(keys(newest), set(crate::changes::NEWEST_KEYS));
+        let deleted = resolve(&schema, &changes["properties"]["deleted"]);
+        assert_eq!(keys(deleted), set(crate::changes::DELETED_KEYS));
         let target = resolve(&schema, &schema["properties"]["target"]);
         assert_eq!(keys(target), set(entity_reading::TARGET_KEYS));
     }

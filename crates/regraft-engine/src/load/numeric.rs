@@ -15,6 +15,19 @@ pub(crate) enum Misfit {
 const NEGATIVE: u16 = 0x4000;
 const NAN: u16 = 0xc000;
 
+/// Gives a numeric that fits the display scale that its column gives every value, so that its bytes
+/// are those that the target will send back.
+pub(crate) fn set_scale(value: &mut [u8], scale: i32) {
+    let is_number = value
+        .get(4..6)
+        .is_some_and(|sign| sign == [0, 0] || sign == NEGATIVE.to_be_bytes());
+    if let (true, Ok(scale), Some(place)) =
+        (is_number, u16::try_from(scale.max(0)), value.get_mut(6..8))
+    {
+        place.copy_from_slice(&scale.to_be_bytes());
+    }
+}
+
 /// Checks a numeric in its binary form; `None` when it fits.
 pub(crate) fn misfit(value: &[u8], precision: i32, scale: i32) -> Option<Misfit> {
     let word = |at: usize| {

@@ -91,7 +91,7 @@ pub(crate) async fn planned_ranges(
 }
 
 /// The number of the first filter that drops a row, 0 for a row that is kept.
-fn filter_case(model: &EntityModel) -> String {
+pub(crate) fn filter_case(model: &EntityModel) -> String {
     if model.filters.is_empty() {
         return "0".to_owned();
     }
@@ -104,7 +104,7 @@ fn filter_case(model: &EntityModel) -> String {
     format!("case {} else 0 end", arms.join(" "))
 }
 
-fn literal(id: &LegacyId) -> String {
+pub(crate) fn literal(id: &LegacyId) -> String {
     match id {
         LegacyId::Number(n) => format!("'{n}'::int8"),
         LegacyId::Text(text) => format!("{}::text", quote::literal(text)),
@@ -297,6 +297,26 @@ impl Rows {
         }
     }
 
+    /// The condition on an entity's key, for those that are asked for if not all are. A batch of very
+    /// many rows that are asked for names its own alone.
+    fn wanted(&self, model: &EntityModel) -> String {
+        let Some(only) = &model.only else {
+            return self.condition(model);
+        };
+        let within = match self {
+            Self::Range(low, high) => {
+                let first = only.partition_point(|id| id < low);
+                let last = only.partition_point(|id| id <= high);
+                only.get(first..last).unwrap_or_default().to_vec()
+            }
+            Self::Ids(ids) => {
+                let asked = ids.iter().filter(|id| only.binary_search(id).is_ok());
+                asked.cloned().collect()
+            }
+        };
+        Self::Ids(within).condition(model)
+    }
+
     /// The same rows in two halves; `None` when there is nothing to halve.
     pub(crate) fn halves(&self, keys: &[LegacyId]) -> Option<(Self, Self)> {
         if keys.len() < 2 {
@@ -311,7 +331,7 @@ impl Rows {
     }
 }
 
-fn id_array(model: &EntityModel, ids: &[LegacyId]) -> String {
+pub(crate) fn id_array(model: &EntityModel, ids: &[LegacyId]) -> String {
     let texts: Vec<String> = ids.iter().map(LegacyId::to_string).collect();
     let of = if model.numeric { "int8" } else { "text" };
     quote::array(texts.iter().map(String::as_str), of)
@@ -322,23 +342,26 @@ fn id_array(model: &EntityModel, ids: &[LegacyId]) -> String {
 pub(crate) fn read_rows(model: &EntityModel, rows: &Rows) -> String {
     format!(
         "{}\n  and {}\norder by {}",
-        read_all(model),
-        rows.condition(model),
+        read_where(model, &kept_condition(model)),
+        rows.wanted(model),
         model.key_order(),
     )
 }
 
 /// The query of a batch without its range.
 pub(crate) fn read_all(model: &EntityModel) -> String {
+    read_where(model, &wanted_condition(model))
+}
+
+fn read_where(model: &EntityModel, condition: &str) -> String {
     let mut list = model.key_value();
     for field in &model.fields {
         list.push_str(",\n       ");
         list.push_str(&field.sql);
     }
     format!(
-        "select {list}\nfrom {}\nwhere {}",
-        model.from,
-        wanted_condition(model)
+        "select {list}\nfrom {}\nwhere {condition}",
+        model.from
     )
 }
 
@@ -412,8 +435,8 @@ pub(crate) async fn keys_of(
         "select {} from {}\nwhere {} and {} order by {}",
         model.key_value(),
         model.from,
-        wanted_condition(model),
-        rows.condition(model),
+        kept_condition(model),
+        rows.wanted(model),
         model.key_order(),
     );
     let rows = source.query(&sql, &[]).await?;

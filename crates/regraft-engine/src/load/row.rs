@@ -165,12 +165,21 @@ impl Transformer {
             let at = block.mark() + 4;
             match value {
                 Value::Null => block.null(),
-                Value::Bytes(value) => block.field(value),
-                Value::Scratch => block.field(&self.scratch),
+                Value::Bytes(value) => block.field(as_stored(value, output.limit)),
+                Value::Scratch => block.field(as_stored(&self.scratch, output.limit)),
                 Value::Key(key) => block.field(key.as_bytes()),
             }
+            if let (Limit::Numeric { scale, .. }, false) =
+                (output.limit, matches!(value, Value::Null))
+            {
+                numeric::set_scale(block.since_mut(at), scale);
+            }
             if !matches!(output.rule, OutputRule::Key) {
-                fingerprints.extend_from_slice(&column_fingerprint(&value, block.since(at)));
+                let print = match value {
+                    Value::Null => NULL_FINGERPRINT,
+                    _ => output.rule.fingerprint(block.since(at)),
+                };
+                fingerprints.extend_from_slice(&print);
             }
         }
         if let Some(reasons) = self.losers.get(id) {
@@ -486,7 +495,8 @@ impl Transformer {
         };
         let code = match limit {
             Limit::None => return,
-            Limit::Characters(most) => {
+            Limit::Characters(most) | Limit::Padded(most) => {
+                let bytes = as_stored(bytes, limit);
                 (bytes.len() > most && characters(bytes) > most).then_some("value_too_long")
             }
             Limit::Numeric { precision, scale } => {
@@ -515,11 +525,46 @@ fn characters(text: &[u8]) -> usize {
     text.iter().filter(|byte| (**byte & 0xc0) != 0x80).count()
 }
 
-/// 32 bits of XXH3 of a column's value; 0 for NULL.
-fn column_fingerprint(value: &Value<'_>, bytes: &[u8]) -> [u8; 4] {
-    match value {
-        Value::Null => [0; 4],
-        _ => fingerprint_of(bytes),
+/// A value as the target will store it: character(n) comes back without the blanks it is padded
+/// with when it is read as text.
+fn as_stored(value: &[u8], limit: Limit) -> &[u8] {
+    match limit {
+        Limit::Padded(_) => {
+            let end = value.iter().rposition(|byte| *byte != b' ');
+            &value[..end.map_or(0, |at| at + 1)]
+        }
+        _ => value,
+    }
+}
+
+/// What stands for NULL among fingerprints.
+pub(crate) const NULL_FINGERPRINT: [u8; 4] = [0; 4];
+
+impl OutputRule {
+    /// 32 bits of XXH3 of what a column holds. JSON that was text is stored in a form of the
+    /// server's own: what counts is what it says.
+    pub(crate) fn fingerprint(&self, bytes: &[u8]) -> [u8; 4] {
+        match self.canonical_json(bytes) {
+            Some(canonical) => fingerprint_of(&canonical),
+            None => fingerprint_of(bytes),
+        }
+    }
+
+    /// Whether two values of the column say the same.
+    pub(crate) fn is_same(&self, one: Option<&[u8]>, other: Option<&[u8]>) -> bool {
+        one == other
+            || one.zip(other).is_some_and(|(one, other)| {
+                let (one, other) = (self.canonical_json(one), self.canonical_json(other));
+                one.is_some() && one == other
+            })
+    }
+
+    fn canonical_json(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            // jsonb: a version byte, then the text.
+            Self::Json { binary: true, .. } => json::canonical(bytes.get(1..)?),
+            _ => None,
+        }
     }
 }
 

@@ -151,11 +151,11 @@ fn take_out(progress: &mut Progress, bad: &mut BTreeMap<i64, Vec<Reason>>, width
     progress.faults.rows.sort_by(|a, b| a.0.cmp(&b.0));
 }
 
-/// The staging table has the written columns without any constraint; domains are replaced by the
-/// types under them, for the same reason.
-async fn create(target: &Session, model: &EntityModel) -> Result<()> {
-    let table = staging_table(model);
-    let names: Vec<&str> = model.outputs.iter().map(|o| o.column.as_str()).collect();
+/// The types of a table's columns; domains are replaced by the types under them.
+pub(crate) async fn column_types(
+    target: &Session,
+    table: &Table,
+) -> Result<BTreeMap<String, String>> {
     let rows = target
         .query(
             "with recursive under as (
@@ -168,10 +168,18 @@ async fn create(target: &Session, model: &EntityModel) -> Result<()> {
                       case when t.typtype = 'd' then t.typtypmod else u.typmod end
                from under u join pg_type t on t.oid = u.typbasetype where u.typtype = 'd')
              select attname::text, format_type(oid, typmod) from under where typtype <> 'd'",
-            &[&(model.table.oid as u32)],
+            &[&(table.oid as u32)],
         )
         .await?;
-    let types: BTreeMap<String, String> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// The staging table has the written columns without any constraint; domains are replaced by the
+/// types under them, for the same reason.
+async fn create(target: &Session, model: &EntityModel) -> Result<()> {
+    let table = staging_table(model);
+    let names: Vec<&str> = model.outputs.iter().map(|o| o.column.as_str()).collect();
+    let types = column_types(target, &model.table).await?;
     let columns: String = names
         .iter()
         .filter_map(|name| Some(format!(", {} {}", ident(name), types.get(*name)?)))

@@ -91,7 +91,7 @@ pub(crate) async fn load(
 }
 
 /// Makes everything ready for the batches: mode, mapping table, checkpoint, parents' keys.
-async fn open(
+pub(crate) async fn open(
     engine: &Engine<'_>,
     model: &EntityModel,
     before: Option<Checkpoint>,
@@ -218,7 +218,7 @@ fn unreadable_record() -> Error {
 }
 
 /// Where an earlier process of this run left an entity.
-async fn checkpoint(engine: &Engine<'_>, name: &str) -> Result<Option<Checkpoint>> {
+pub(crate) async fn checkpoint(engine: &Engine<'_>, name: &str) -> Result<Option<Checkpoint>> {
     let all = regraft_ledger::checkpoints(&**engine.target, engine.run.run_no).await?;
     Ok(all.into_iter().find(|c| c.entity == name))
 }

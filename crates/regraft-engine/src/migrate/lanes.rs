@@ -41,7 +41,7 @@ pub(crate) async fn run(engine: &Engine<'_>, selection: &Selection) -> Result<()
 }
 
 /// Creating a partition locks the whole table of mappings, so that it is done beforehand.
-async fn create_partitions(engine: &Engine<'_>, selection: &Selection) -> Result<()> {
+pub(crate) async fn create_partitions(engine: &Engine<'_>, selection: &Selection) -> Result<()> {
     transaction::run(&engine.target, engine.options.dry_run, async || {
         for step in selection.entities() {
             regraft_ledger::create_partition(&**engine.target, &step.entity).await?;
@@ -73,7 +73,7 @@ async fn open<'a>(engine: &Engine<'a>, components: usize) -> Result<Vec<Engine<'
 }
 
 /// The entities in groups: those of a cycle of references go together.
-fn components(selection: &Selection) -> Vec<Vec<&EntityStep>> {
+pub(crate) fn components(selection: &Selection) -> Vec<Vec<&EntityStep>> {
     let mut components: Vec<Vec<&EntityStep>> = Vec::new();
     for step in selection.entities() {
         match components.last_mut() {

@@ -141,6 +141,9 @@ pub(crate) async fn open_run(
     if let Task::Retry(rows) = task {
         detail["rows"] = json!(rows);
     }
+    if let Task::Differential(way) = task {
+        detail["differential"] = way.clone();
+    }
     unfinished::refuse_others(target, &context.project, task.command()).await?;
     let unfinished = regraft_ledger::unfinished_run(&**target, task.command()).await?;
     let Some(run) = unfinished else {
@@ -168,6 +171,7 @@ pub(crate) async fn open_run(
         .hint("finish it with `regraft migrate`, or undo it with `regraft rollback`"));
     }
     refuse_changes(context, &run, model)?;
+    refuse_another_way(&run, task)?;
     let mut names: Vec<String> = unfinished::entities(&run).map(str::to_owned).collect();
     names.extend(selection.entities().iter().map(|s| s.entity.clone()));
     let all = context
@@ -182,6 +186,27 @@ pub(crate) async fn open_run(
     })
     .await?;
     Ok((run, all, true))
+}
+
+/// An unfinished differential run is only taken up in the way that it was begun.
+fn refuse_another_way(run: &Run, task: &Task) -> Result<()> {
+    let (Task::Differential(way), Some(begun)) = (task, run.detail.get("differential")) else {
+        return Ok(());
+    };
+    if way == begun {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Usage,
+        format!(
+            "run {} was left unfinished, and it was begun with {begun}, not with {way}",
+            run.run_id
+        ),
+    )
+    .hint(format!(
+        "finish it with `regraft differential resume --operation-id {}`",
+        run.run_id
+    )))
 }
 
 /// An unfinished run is only taken up under the project, source schema and program that began it.

@@ -45,6 +45,8 @@ pub(crate) enum Limit {
     None,
     /// At most so many characters.
     Characters(usize),
+    /// At most so many characters, filled up with blanks.
+    Padded(usize),
     /// numeric(precision, scale).
     Numeric {
         precision: i32,
@@ -193,13 +195,15 @@ fn recode(source: &Type, target: &Type) -> Option<Recode> {
 /// A modifier that would round values without saying so, and that isn't checked here.
 pub(crate) fn limit(column: &Column, target: &Type, source_modifier: i32) -> Result<Limit, String> {
     let modifier = column.type_modifier;
+    let characters = (modifier - 4).max(0).unsigned_abs() as usize;
+    if *base(target) == Type::BPCHAR && modifier >= 0 {
+        return Ok(Limit::Padded(characters));
+    }
     if modifier < 0 || modifier == source_modifier {
         return Ok(Limit::None);
     }
     match *base(target) {
-        Type::VARCHAR | Type::BPCHAR => Ok(Limit::Characters(
-            (modifier - 4).max(0).unsigned_abs() as usize
-        )),
+        Type::VARCHAR => Ok(Limit::Characters(characters)),
         Type::NUMERIC => {
             let packed = modifier - 4;
             // Eleven bits, signed since PostgreSQL 15 (numeric.c, numeric_typmod_scale).

@@ -22,3 +22,27 @@ create table regraft.migration_agreed_ranges (
   layout      text    not null,
   primary key (entity, range)
 );
+
+-- What comparisons found: a summary for each entity, and every row that somebody has to decide on.
+create table regraft.data_differentials (
+  id                  uuid primary key default gen_random_uuid(),
+  operation_id        text not null,
+  entity              text not null,
+  comparison_type     text not null check (comparison_type in
+                        ('summary', 'conflict', 'changed_in_target', 'deleted_in_source', 'deleted_in_target', 'refused')),
+  legacy_id           text collate "C",
+  new_id              uuid,
+  columns             text[] not null default '{}',
+  record_count        bigint not null default 1 check (record_count >= 0),
+  detail              jsonb not null default '{}',
+  resolution_strategy text check (resolution_strategy in ('source_wins', 'target_wins', 'newest', 'manual', 'merge', 'value', 'gone')),
+  resolved            boolean not null default false,
+  resolved_at         timestamptz,
+  created_at          timestamptz not null default clock_timestamp(),
+  constraint resolved_has_a_time check (resolved = (resolved_at is not null))
+);
+create unique index data_differentials_open on regraft.data_differentials (entity, legacy_id)
+  where legacy_id is not null and not resolved;
+create index data_differentials_operation on regraft.data_differentials (operation_id);
+comment on table regraft.data_differentials is 'What comparisons of both sides found. Conflicts hold raw row values until they are resolved';
+comment on column regraft.data_differentials.detail is 'Of a summary: the counts. Of a row: by column what the source and the target say, and the fingerprint of what both last agreed on';

@@ -1,0 +1,183 @@
+//! `differential`: what has changed on either side since both last agreed, and carrying it over.
+//!
+//! Nothing but SELECT is asked of the source. What has changed there is found by sums over ranges of
+//! legacy ids and by the fingerprints of rows (`detect`), what has changed in the target by the
+//! fingerprints of columns (`examine`); who wins where both have is the project's and the command's
+//! to say (`way`, `policy`).
+
+mod analysis;
+mod conflicts;
+mod deletion;
+mod detect;
+mod examine;
+mod policy;
+mod run;
+mod sums;
+mod tally;
+mod update;
+mod way;
+
+use std::collections::BTreeMap;
+
+use regraft_project::{Deletes, Policy, Selection};
+use serde::Serialize;
+use serde_json::json;
+
+pub use analysis::{Analysis, AnalysisOptions, analyze_differential};
+pub use conflicts::{
+    ConflictReport, OperationStatus, conflict_report, differing_rows, operation_status,
+};
+pub use tally::{Count, EntityDifferential, PolicyForecast};
+
+use crate::context::Context;
+use crate::error::{Error, Kind, Result};
+use crate::migrate::{MigrateOptions, ModeChoice, Task, with_engine};
+use crate::model::Model;
+use crate::receipt::{Receipt, require_ledger};
+use crate::unfinished;
+use way::EntityWay;
+
+/// How a differential migration is to be done.
+#[derive(Debug, Clone, Default)]
+pub struct DifferentialOptions {
+    /// Who wins where both sides have changed; `None` for what the project says, or else nobody.
+    pub policy: Option<Policy>,
+    /// What becomes of rows that the source has no more; `None` for what the project says, or else
+    /// they are deleted.
+    pub deletes: Option<Deletes>,
+    /// Do everything inside a transaction that is rolled back.
+    pub dry_run: bool,
+}
+
+/// What a differential migration came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct DifferentialOutcome {
+    /// The account.
+    pub receipt: Receipt,
+    /// What had changed, by entity; those that an earlier process of the run had done are missing.
+    pub entities: Vec<EntityDifferential>,
+    /// Rows that somebody has to decide on, in the selected entities.
+    pub open: i64,
+    /// Whether nothing was written.
+    pub nothing_to_do: bool,
+}
+
+/// Carries over what has changed in the source since the last agreement: new rows go in, changed
+/// columns are written, and rows that are gone go too, each under the policy that holds for it. A
+/// differential migration that was left unfinished is finished as part of this one.
+///
+/// # Errors
+/// As [`crate::migrate`]; [`Kind::Usage`] when the unfinished run was begun in another way.
+pub async fn migrate_differential(
+    context: &Context,
+    selection: &Selection,
+    options: &DifferentialOptions,
+) -> Result<DifferentialOutcome> {
+    let target = context.connect_target().await?;
+    require_ledger(&target).await?;
+    drop(target);
+    let task = Task::Differential(json!({
+        "policy": options.policy.map(Policy::as_str),
+        "deletes": options.deletes.map(Deletes::as_str),
+    }));
+    let migrate = MigrateOptions {
+        dry_run: options.dry_run,
+        mode: ModeChoice::InPlace,
+        plan_hash: None,
+    };
+    let work = async |engine: &crate::migrate::Engine<'_>, selection: &Selection| {
+        let ways = ways(context, engine.model, selection, options)?;
+        let entities = run::run(engine, selection, &ways).await?;
+        let names = names(selection);
+        let filter = regraft_ledger::DifferingFilter {
+            entities: names,
+            ..regraft_ledger::DifferingFilter::default()
+        };
+        let open = regraft_ledger::count_differing(&**engine.target, &filter).await?;
+        Ok((entities, open.iter().map(|(_, _, rows)| rows).sum::<i64>()))
+    };
+    let ((entities, open), outcome) =
+        with_engine(context, selection, &migrate, &task, work).await?;
+    let deleted: i64 = outcome
+        .receipt
+        .entities
+        .iter()
+        .map(|e| e.account.detail.deleted)
+        .sum();
+    Ok(DifferentialOutcome {
+        nothing_to_do: outcome.nothing_to_do && deleted == 0,
+        receipt: outcome.receipt,
+        entities,
+        open,
+    })
+}
+
+/// The differential migration that was left unfinished, as the options that it was begun with and
+/// the entities that it is about. `operation` and `entity` say which one is meant.
+///
+/// # Errors
+/// [`Kind::Usage`] when there is none, or it is another one.
+pub async fn unfinished_differential(
+    context: &Context,
+    operation: Option<&str>,
+    entity: Option<&str>,
+) -> Result<(regraft_ledger::Run, DifferentialOptions)> {
+    let target = context.connect_target().await?;
+    require_ledger(&target).await?;
+    unfinished::refuse_others(&target, &context.project, "differential").await?;
+    let run = regraft_ledger::unfinished_run(&*target, "differential").await?;
+    let Some(run) = run else {
+        return Err(Error::new(
+            Kind::Usage,
+            "there is no differential migration to resume: none was left unfinished",
+        )
+        .hint("see `regraft runs`; `regraft differential migrate` carries over what has changed"));
+    };
+    let about: Vec<&str> = unfinished::entities(&run).collect();
+    let other = operation.is_some_and(|id| id != run.run_id)
+        || entity.is_some_and(|entity| !about.contains(&entity));
+    if other {
+        return Err(Error::new(
+            Kind::Usage,
+            format!("the run to resume is {}, of {}", run.run_id, about.join(", ")),
+        )
+        .hint(format!(
+            "type `regraft differential resume --operation-id {}`",
+            run.run_id
+        )));
+    }
+    let way = |field: &str| {
+        let value = run.detail.get("differential")?.get(field)?.as_str()?;
+        Some(value.to_owned())
+    };
+    let options = DifferentialOptions {
+        policy: way("policy").and_then(|policy| policy.parse().ok()),
+        deletes: way("deletes").and_then(|deletes| deletes.parse().ok()),
+        dry_run: false,
+    };
+    Ok((run, options))
+}
+
+fn names(selection: &Selection) -> Vec<String> {
+    let steps = selection.entities().iter();
+    steps.map(|step| step.entity.clone()).collect()
+}
+
+/// The way of every selected entity.
+fn ways(
+    context: &Context,
+    model: &Model,
+    selection: &Selection,
+    options: &DifferentialOptions,
+) -> Result<BTreeMap<String, EntityWay>> {
+    let mut ways = BTreeMap::new();
+    for name in names(selection) {
+        let (Some(model), Some(entity)) = (model.entities.get(&name), context.project.entity(&name))
+        else {
+            continue;
+        };
+        let way = EntityWay::new(model, &entity.changes, options.policy, options.deletes)?;
+        ways.insert(name, way);
+    }
+    Ok(ways)
+}

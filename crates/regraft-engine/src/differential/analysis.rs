@@ -1,0 +1,241 @@
+//! What a differential migration would find, without writing anything but this record of it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use regraft_ledger::marking;
+use regraft_pg::Session;
+use regraft_project::{Policy, Selection};
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::detect::{Detected, detect};
+use super::examine::{Examiner, edits};
+use super::tally::{Count, EntityDifferential, Tally};
+use super::way::EntityWay;
+use super::{DifferentialOptions, ways};
+use crate::context::Context;
+use crate::error::{Error, Kind, Result};
+use crate::events::Event;
+use crate::keys::{Deriver, KeyMap, KeyMapBuilder, LegacyId};
+use crate::load::merged;
+use crate::migrate::{add_mapped, check_same_secret, check_secret, install_ledger, resolved};
+use crate::model::{EntityModel, Model};
+use crate::receipt::require_ledger;
+use crate::snapshot::Snapshot;
+use crate::transaction;
+
+/// How to analyze.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AnalysisOptions {
+    /// Look at all rows of the target too, and keep the conflicts for somebody to decide.
+    pub detect_conflicts: bool,
+}
+
+/// What has changed on either side.
+#[derive(Debug, Clone, Serialize)]
+pub struct Analysis {
+    /// Its id; its record is in `data_differentials`.
+    pub operation_id: String,
+    /// Whether all rows of the target were looked at.
+    pub detect_conflicts: bool,
+    /// By entity.
+    pub entities: Vec<EntityDifferential>,
+    /// Rows that both sides have changed.
+    pub conflicts: i64,
+}
+
+/// Finds out what has changed since the last agreement, entity by entity.
+///
+/// # Errors
+/// A target without a ledger or a project that doesn't fit ([`Kind::Usage`]); a server that can't be
+/// reached.
+pub async fn analyze_differential(
+    context: &Context,
+    selection: &Selection,
+    options: AnalysisOptions,
+) -> Result<Analysis> {
+    let source = context.connect_source().await?;
+    let target = context.connect_target().await?;
+    require_ledger(&target).await?;
+    install_ledger(&target, false).await?;
+    check_same_secret(context, &target).await?;
+    let model = resolved(context, &source, &target).await?;
+    check_secret(context, &model, selection)?;
+    drop(source);
+    let snapshot = Snapshot::take(context).await?;
+    // Nobody wins: what both sides have changed is what is looked for.
+    let nobody = DifferentialOptions {
+        policy: Some(Policy::Manual),
+        ..DifferentialOptions::default()
+    };
+    let ways = ways(context, &model, selection, &nobody)?;
+    let mut analyst = Analyst {
+        context,
+        model: &model,
+        source: &snapshot.session,
+        target: &target,
+        operation_id: regraft_ledger::new_analysis_id(&*target).await?,
+        options,
+        new: HashMap::new(),
+    };
+    let mut entities = Vec::new();
+    for step in selection.entities() {
+        context.stop_requested()?;
+        let (Some(model), Some(way)) = (model.entities.get(&step.entity), ways.get(&step.entity))
+        else {
+            return Err(Error::new(Kind::Internal, "the entity was not resolved"));
+        };
+        context.events.send(Event::PhaseStarted {
+            entity: model.name.clone(),
+            phase: "comparing".to_owned(),
+        });
+        let found = analyst.entity(model, way).await;
+        entities.push(found.map_err(|e| e.in_entity(&model.name))?);
+    }
+    Ok(Analysis {
+        operation_id: analyst.operation_id,
+        detect_conflicts: options.detect_conflicts,
+        conflicts: entities.iter().map(|e| e.conflicts.rows).sum(),
+        entities,
+    })
+}
+
+struct Analyst<'a> {
+    context: &'a Context,
+    model: &'a Model,
+    source: &'a Session,
+    target: &'a Session,
+    operation_id: String,
+    options: AnalysisOptions,
+    /// Rows of each entity that would be moved.
+    new: HashMap<String, Vec<LegacyId>>,
+}
+
+impl Analyst<'_> {
+    async fn entity(&mut self, model: &EntityModel, way: &EntityWay) -> Result<EntityDifferential> {
+        let (source, target) = (self.source, self.target);
+        if !regraft_ledger::partition_exists(&**target, &model.name).await? {
+            transaction::run(target, false, async || {
+                Ok(regraft_ledger::create_partition(&**target, &model.name).await?)
+            })
+            .await?;
+        }
+        let merged = Arc::new(merged(source, model).await?);
+        let detected = detect(source, target, model, &merged, &HashSet::new()).await?;
+        let mut tally = Tally::default();
+        let mut touched: HashSet<LegacyId> = detected.changed.iter().cloned().collect();
+        let mut unchanged = detected.unchanged;
+        if self.options.detect_conflicts {
+            let gone: HashSet<&LegacyId> = detected.deleted.iter().collect();
+            let edits = edits(target, model, way, None).await?;
+            for id in edits.edited.into_iter().filter(|id| !gone.contains(id)) {
+                unchanged -= i64::from(touched.insert(id));
+            }
+            let missing: Vec<LegacyId> =
+                edits.gone.into_iter().filter(|id| !gone.contains(id)).collect();
+            for id in &missing {
+                unchanged -= i64::from(!touched.remove(id));
+            }
+            tally.found.deleted_in_target = Count::of(&missing);
+        }
+        let mut touched: Vec<LegacyId> = touched.into_iter().collect();
+        touched.sort_unstable();
+        if !touched.is_empty() {
+            self.examine(model, way, &merged, &touched, &mut tally)
+                .await?;
+        }
+        if self.options.detect_conflicts {
+            regraft_ledger::close_others(&**target, &model.name, &self.operation_id).await?;
+        }
+        let found = self.sum_up(model, &detected, tally, unchanged);
+        self.new.insert(model.name.clone(), detected.new);
+        let (rows, detail) = (found.source_rows, json!(found));
+        regraft_ledger::record_differential(
+            &**target,
+            &self.operation_id,
+            &model.name,
+            rows,
+            &detail,
+        )
+        .await?;
+        Ok(found)
+    }
+
+    fn sum_up(
+        &self,
+        model: &EntityModel,
+        detected: &Detected,
+        tally: Tally,
+        unchanged: i64,
+    ) -> EntityDifferential {
+        EntityDifferential {
+            entity: model.name.clone(),
+            source_rows: detected.source_rows,
+            rows_read: detected.read,
+            unchanged: unchanged + tally.found.unchanged,
+            new: Count::of(&detected.new),
+            gaps: Count::of(&detected.left),
+            deleted: Count::of(&detected.deleted),
+            target_looked_at: self.options.detect_conflicts,
+            ..tally.found
+        }
+    }
+
+    async fn examine(
+        &self,
+        model: &EntityModel,
+        way: &EntityWay,
+        merged: &Arc<crate::load::Merged>,
+        ids: &[LegacyId],
+        tally: &mut Tally,
+    ) -> Result<()> {
+        let secret = self.context.settings.secret.as_ref();
+        let deriver = secret.map(|secret| Deriver::new(secret, &model.name));
+        let parents = self.parents(model).await?;
+        let target = self.target;
+        let mut examiner =
+            Examiner::new(target, model, deriver, parents, Arc::clone(merged), way).await?;
+        let name = model.table.sql_name();
+        for part in ids.chunks(self.context.settings.batch_size as usize) {
+            self.context.stop_requested()?;
+            transaction::run(target, false, async || {
+                let examination = examiner.examine(self.source, target, part, tally).await?;
+                tally.found.refused.rows += examination.refused.len() as i64;
+                if self.options.detect_conflicts {
+                    let table = examiner.table(&name);
+                    for mask in marking(examination.rows.iter().map(|row| &row.undecided)) {
+                        table
+                            .note_conflicts(&**target, &self.operation_id, &mask)
+                            .await?;
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// The keys of the parents, with those of rows that would be moved: these have no key yet, so
+    /// that any will do which no row has.
+    async fn parents(&self, model: &EntityModel) -> Result<HashMap<String, Arc<KeyMap>>> {
+        let mut parents = HashMap::new();
+        for parent in model.parents() {
+            let Some(of) = self.model.entities.get(parent) else {
+                continue;
+            };
+            let budget = self.context.settings.key_memory;
+            let mut builder = KeyMapBuilder::new(of.numeric, budget);
+            if regraft_ledger::partition_exists(&**self.target, parent).await? {
+                add_mapped(self.target, parent, of.numeric, &mut builder).await?;
+            }
+            for id in self.new.get(parent).into_iter().flatten() {
+                builder.add(id, Uuid::nil())?;
+            }
+            parents.insert(parent.to_owned(), Arc::new(builder.finish()?));
+        }
+        Ok(parents)
+    }
+}

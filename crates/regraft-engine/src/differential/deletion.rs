@@ -1,0 +1,218 @@
+//! Rows that the source has no more: deleted from the target, marked, or left, children first.
+
+use regraft_ledger::{Account, BatchRecord, Noted, OwnedTable};
+use regraft_pg::catalog::Catalog;
+use regraft_pg::quote::ident;
+use regraft_project::{Deletes, Policy};
+use serde_json::json;
+
+use super::examine::edits;
+use super::way::EntityWay;
+use crate::error::Result;
+use crate::keys::LegacyId;
+use crate::load::id_array;
+use crate::migrate::Engine;
+use crate::model::EntityModel;
+use crate::transaction;
+
+/// What is to be done about the rows of one entity that are gone from the source.
+pub(super) struct Deletion<'a> {
+    pub(super) engine: &'a Engine<'a>,
+    pub(super) model: &'a EntityModel,
+    pub(super) way: &'a EntityWay,
+    pub(super) ids: &'a [LegacyId],
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+pub(super) struct Deleted {
+    /// Rows that were deleted or marked.
+    pub(super) done: Vec<LegacyId>,
+    /// Rows that stay, for somebody to decide.
+    pub(super) kept: Vec<LegacyId>,
+}
+
+impl Deletion<'_> {
+    /// Does it, batch by batch.
+    pub(super) async fn run(&self, catalog: &Catalog, mut batch: i32) -> Result<Deleted> {
+        let mut deleted = Deleted::default();
+        if self.way.deletes == Deletes::Ignore {
+            return Ok(deleted);
+        }
+        let size = self.engine.context.settings.batch_size as usize;
+        // A row that refers to another of the same table goes with it or before it.
+        for part in self.ids.rchunks(size) {
+            self.engine.context.stop_requested()?;
+            batch += 1;
+            let target = &self.engine.target;
+            let (done, kept) = transaction::run(target, self.engine.options.dry_run, async || {
+                let (go, kept) = self.choose(catalog, part).await?;
+                let done = self.carry_out(&go, batch).await?;
+                self.record(batch, part, done.len()).await?;
+                Ok((done, kept))
+            })
+            .await?;
+            deleted.done.extend(done);
+            deleted.kept.extend(kept);
+        }
+        Ok(deleted)
+    }
+
+    /// Which rows may go. Rows that somebody has changed in the target stay unless the source wins,
+    /// and rows that others still refer to stay in any case: nothing is known of those others.
+    async fn choose(
+        &self,
+        catalog: &Catalog,
+        part: &[LegacyId],
+    ) -> Result<(Vec<LegacyId>, Vec<LegacyId>)> {
+        let target = &self.engine.target;
+        let mut noted = Vec::new();
+        let mut go: Vec<LegacyId> = part.to_vec();
+        if self.way.row_policy() != Policy::SourceWins {
+            let edits = edits(target, self.model, self.way, Some(part)).await?;
+            go.retain(|id| !edits.edited.contains(id));
+            noted.extend(edits.edited.iter().map(|id| note(id, json!({ "edited": true }))));
+        }
+        if self.way.deletes == Deletes::Mirror {
+            // What stays may refer to what was to go.
+            loop {
+                let held = self.held(catalog, &go).await?;
+                if held.is_empty() {
+                    break;
+                }
+                go.retain(|id| !held.iter().any(|(held, _)| held == id));
+                let notes = held.iter();
+                noted.extend(notes.map(|(id, by)| note(id, json!({ "still_referenced_by": by }))));
+            }
+        }
+        let run_id = &self.engine.run.run_id;
+        if self.way.row_policy() == Policy::TargetWins {
+            noted.retain(|row| row.detail.get("edited").is_none());
+        }
+        regraft_ledger::note_rows(&***target, run_id, &self.model.name, &noted).await?;
+        let kept = part.iter().filter(|id| !go.contains(id)).cloned().collect();
+        Ok((go, kept))
+    }
+
+    /// Rows that others refer to which don't go with them, and by which foreign key.
+    async fn held(&self, catalog: &Catalog, ids: &[LegacyId]) -> Result<Vec<(LegacyId, String)>> {
+        let model = self.model;
+        let table = &model.table;
+        let mut held = Vec::new();
+        let id = if model.numeric { "m.legacy_id::bigint" } else { "m.legacy_id" };
+        for child in catalog.tables.iter().filter(|child| !child.is_partition) {
+            let keys = child.constraints.iter().filter(|c| {
+                c.kind == "f"
+                    && c.foreign_table.as_deref() == Some(table.name.as_str())
+                    && c.foreign_schema.as_deref() == Some(table.schema.as_str())
+                    && c.columns.len() == 1
+            });
+            for key in keys {
+                let going = if child.oid == table.oid {
+                    format!(
+                        " and not exists (select from regraft.migration_mappings g \
+                          where g.entity = $1 and g.new_id = c.{} and {} = any ({}))",
+                        ident(&model.key_column),
+                        id.replace("m.", "g."),
+                        id_array(model, ids)
+                    )
+                } else {
+                    String::new()
+                };
+                let sql = format!(
+                    "select {id} from regraft.migration_mappings m
+                     where m.entity = $1 and m.merged_into is null and {id} = any ({})
+                       and exists (select from {} c where c.{} = m.new_id{going})",
+                    id_array(model, ids),
+                    child.sql_name(),
+                    ident(&key.columns[0]),
+                );
+                let rows = self.engine.target.query(&sql, &[&model.name]).await?;
+                held.extend(
+                    rows.iter()
+                        .map(|row| (LegacyId::from_row(model.numeric, row, 0), key.name.clone())),
+                );
+            }
+        }
+        Ok(held)
+    }
+
+    async fn carry_out(&self, ids: &[LegacyId], batch: i32) -> Result<Vec<LegacyId>> {
+        let (model, target) = (self.model, &self.engine.target);
+        let run_no = self.engine.run.run_no;
+        let texts: Vec<String> = ids.iter().map(LegacyId::to_string).collect();
+        let table = model.table.sql_name();
+        let done = match (self.way.deletes, &self.way.deleted) {
+            (Deletes::Soft, Some(how)) => {
+                regraft_ledger::mark_deleted(
+                    &***target,
+                    &regraft_ledger::Mark {
+                        entity: &model.name,
+                        table: &table,
+                        key: &model.key_column,
+                        column: &how.column.value,
+                        value: &how.value.value,
+                    },
+                    (run_no, batch),
+                    &texts,
+                )
+                .await?
+            }
+            _ => {
+                let columns: Vec<String> = model
+                    .table
+                    .columns
+                    .iter()
+                    .filter(|column| !column.is_generated())
+                    .map(|column| column.name.clone())
+                    .collect();
+                let owned = OwnedTable {
+                    entity: &model.name,
+                    table: &table,
+                    key: &model.key_column,
+                    columns: &columns,
+                    numeric: model.numeric,
+                    merges: model.merge.is_some(),
+                };
+                let deleted =
+                    regraft_ledger::delete_rows(&***target, &owned, run_no, batch, &texts).await?;
+                [deleted.rows, deleted.mappings].concat()
+            }
+        };
+        regraft_ledger::close_rows(&***target, &model.name, &done, "source_wins").await?;
+        let done: std::collections::HashSet<String> = done.into_iter().collect();
+        let gone = ids.iter().filter(|id| done.contains(&id.to_string()));
+        Ok(gone.cloned().collect())
+    }
+
+    async fn record(&self, batch: i32, part: &[LegacyId], done: usize) -> Result<()> {
+        let run = &self.engine.run;
+        let mut account = Account::default();
+        account.detail.deleted = done as i64;
+        let key = |id: Option<&LegacyId>| id.map(ToString::to_string).unwrap_or_default();
+        let record = BatchRecord {
+            batch,
+            low_key: key(part.first()),
+            high_key: key(part.last()),
+            account,
+        };
+        regraft_ledger::record_batch(
+            &**self.engine.target,
+            run.run_no,
+            &run.run_id,
+            &run.command,
+            &self.model.name,
+            &record,
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+fn note(id: &LegacyId, detail: serde_json::Value) -> Noted {
+    Noted {
+        comparison_type: "deleted_in_source",
+        legacy_id: id.to_string(),
+        detail,
+    }
+}

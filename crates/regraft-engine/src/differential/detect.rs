@@ -1,0 +1,392 @@
+//! Which rows of an entity are not what the ledger last agreed on: found by the source's own sums
+//! where they tell, and by the fingerprints of rows in the ranges where they don't.
+
+use std::collections::{BTreeMap, HashSet};
+
+use regraft_ledger::{AgreedRange, RANGE_BITS};
+use regraft_pg::Session;
+use regraft_pg::copy::Rows as Tuples;
+use regraft_pg::quote;
+use tokio::try_join;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::sums::{SourceRange, Sums, sums};
+use crate::error::{Error, Kind, Result};
+use crate::keys::LegacyId;
+use crate::load::{
+    Merged, Rows, corrupt, is_about_rows, literal, partition, read_all, read_rows,
+    wanted_condition,
+};
+use crate::model::EntityModel;
+
+/// Rows that are held against the ledger together: what bounds memory.
+const AT_ONCE: i64 = 200_000;
+
+/// What has changed in the source since the last agreement.
+#[derive(Debug, Default)]
+pub(super) struct Detected {
+    /// Rows before filters.
+    pub(super) source_rows: i64,
+    /// Rows dropped, by filter.
+    pub(super) filtered: BTreeMap<String, i64>,
+    /// Rows whose values were read, not only summed up.
+    pub(super) read: i64,
+    /// Rows that are in place and as they were.
+    pub(super) unchanged: i64,
+    /// Rows that nobody has seen yet.
+    pub(super) new: Vec<LegacyId>,
+    /// Rows that earlier runs left behind, and that are in quarantine.
+    pub(super) left: Vec<LegacyId>,
+    /// Rows in place that read otherwise now.
+    pub(super) changed: Vec<LegacyId>,
+    /// Rows in place that the source has no more, or that a filter drops now.
+    pub(super) deleted: Vec<LegacyId>,
+    /// Of rows in place, those that the source can't compute any more.
+    pub(super) unreadable: Vec<LegacyId>,
+    /// The ranges that were read, as the source says they are.
+    pub(super) ranges: Vec<AgreedRange>,
+    /// What the ranges are of; empty where there are none.
+    pub(super) layout: String,
+}
+
+impl Detected {
+    /// Rows that the filters keep.
+    pub(super) fn kept(&self) -> i64 {
+        self.source_rows - self.filtered.values().sum::<i64>()
+    }
+}
+
+/// The number of the range that a legacy id is in.
+pub(super) fn range_of(id: &LegacyId) -> Option<i64> {
+    match id {
+        LegacyId::Number(number) => Some(number >> RANGE_BITS),
+        LegacyId::Text(_) => None,
+    }
+}
+
+/// Holds an entity's source against the ledger. `revisited` are rows to be taken for changed
+/// whatever their own values say: rows that they refer to have come or gone.
+///
+/// # Errors
+/// A server that can't be reached; a query that the source refuses.
+pub(super) async fn detect(
+    source: &Session,
+    target: &Session,
+    model: &EntityModel,
+    merged: &Merged,
+    revisited: &HashSet<LegacyId>,
+) -> Result<Detected> {
+    let entity = model.name.as_str();
+    let (summed, open) = try_join!(sums(source, model), async {
+        let open = regraft_ledger::open_ids(&**target, entity).await?;
+        Ok::<_, Error>(open.into_iter().collect::<HashSet<String>>())
+    })?;
+    let mut detected = Detected::default();
+    let windows = match summed {
+        Some(summed) => by_ranges(target, model, summed, revisited, &mut detected).await?,
+        None => by_spans(source, model, &mut detected).await?,
+    };
+    let walk = Walk {
+        source,
+        target,
+        model,
+        merged,
+        revisited,
+        open: &open,
+    };
+    for window in windows {
+        walk.window(&window, &mut detected).await?;
+    }
+    Ok(detected)
+}
+
+/// Rows that are looked at together.
+#[derive(Debug)]
+enum Window {
+    /// All between two ids: above the first, up to the second.
+    Span(Option<LegacyId>, Option<LegacyId>),
+    /// Those of these ranges, out of so many rows in all.
+    Ranges(Vec<i64>),
+    /// Those of very many ranges.
+    ManyRanges(Vec<i64>),
+}
+
+/// The windows of those ranges that are not as they were agreed on.
+async fn by_ranges(
+    target: &Session,
+    model: &EntityModel,
+    summed: Sums,
+    revisited: &HashSet<LegacyId>,
+    detected: &mut Detected,
+) -> Result<Vec<Window>> {
+    let (agreed, mapped) = try_join!(
+        regraft_ledger::agreed_ranges(&**target, &model.name, &summed.layout),
+        regraft_ledger::mapped_ranges(&**target, &model.name),
+    )?;
+    let agreed: BTreeMap<i64, AgreedRange> = agreed.into_iter().map(|a| (a.range, a)).collect();
+    let revisited: HashSet<i64> = revisited.iter().filter_map(range_of).collect();
+    let mut to_read: BTreeMap<i64, i64> = mapped
+        .into_iter()
+        .filter(|range| !agreed.contains_key(range))
+        .map(|range| (range, 0))
+        .collect();
+    // What was agreed on and has no rows any more isn't among what the source says.
+    let mut gone: HashSet<i64> = agreed.keys().copied().collect();
+    let mut total = 0;
+    for SourceRange { said, filtered } in summed.ranges {
+        gone.remove(&said.range);
+        total += said.source_rows;
+        detected.source_rows += said.source_rows;
+        for (name, count) in filtered {
+            *detected.filtered.entry(name).or_default() += count;
+        }
+        if agreed.get(&said.range) == Some(&said) && !revisited.contains(&said.range) {
+            detected.unchanged += said.kept_rows;
+        } else {
+            to_read.insert(said.range, said.kept_rows);
+            detected.ranges.push(said);
+        }
+    }
+    to_read.extend(gone.into_iter().map(|range| (range, 0)));
+    detected.layout = summed.layout;
+    Ok(windows_of(&to_read, total))
+}
+
+fn windows_of(to_read: &BTreeMap<i64, i64>, total: i64) -> Vec<Window> {
+    let ids = (to_read.len() as i64) << RANGE_BITS;
+    let few = ids.saturating_mul(10) <= total || ids <= 20_000;
+    let mut windows = Vec::new();
+    let (mut ranges, mut rows) = (Vec::new(), 0);
+    let mut close = |ranges: &mut Vec<i64>| {
+        let ranges = std::mem::take(ranges);
+        match (ranges.first(), ranges.last()) {
+            (Some(first), Some(last)) if last - first + 1 == ranges.len() as i64 => {
+                let above = (first << RANGE_BITS).checked_sub(1).map(LegacyId::Number);
+                let up_to = (last << RANGE_BITS) + ((1 << RANGE_BITS) - 1);
+                windows.push(Window::Span(above, Some(LegacyId::Number(up_to))));
+            }
+            (None, _) | (_, None) => {}
+            _ if few => windows.push(Window::Ranges(ranges)),
+            _ => windows.push(Window::ManyRanges(ranges)),
+        }
+    };
+    for (range, kept) in to_read {
+        ranges.push(*range);
+        rows += kept.max(&(1 << RANGE_BITS));
+        if rows >= AT_ONCE {
+            close(&mut ranges);
+            rows = 0;
+        }
+    }
+    close(&mut ranges);
+    windows
+}
+
+/// Windows over all rows, where sums don't tell.
+async fn by_spans(
+    source: &Session,
+    model: &EntityModel,
+    detected: &mut Detected,
+) -> Result<Vec<Window>> {
+    let size = u32::try_from(AT_ONCE).unwrap_or(u32::MAX);
+    let parts = partition(source, model, size, &[]).await?;
+    let mut windows = Vec::new();
+    let mut above = None;
+    for (at, part) in parts.iter().enumerate() {
+        detected.source_rows += part.rows;
+        for (name, count) in &part.filtered {
+            *detected.filtered.entry(name.clone()).or_default() += count;
+        }
+        // What lies between parts is the ledger's alone, if anything is there.
+        let up_to = (at + 1 < parts.len()).then(|| part.high.clone());
+        windows.push(Window::Span(above, up_to.clone()));
+        above = up_to;
+    }
+    if windows.is_empty() {
+        windows.push(Window::Span(None, None));
+    }
+    Ok(windows)
+}
+
+impl Window {
+    fn condition(&self, key: &str) -> String {
+        match self {
+            Self::Span(above, up_to) => {
+                let mut condition = String::from("true");
+                for (bound, operator) in [(above, ">"), (up_to, "<=")] {
+                    if let Some(bound) = bound {
+                        condition.push_str(&format!(" and {key} {operator} {}", literal(bound)));
+                    }
+                }
+                condition
+            }
+            Self::Ranges(ranges) => {
+                let ids = ranges.iter().flat_map(|range| {
+                    let first = range << RANGE_BITS;
+                    first..=first + ((1 << RANGE_BITS) - 1)
+                });
+                format!("{key} = any ({})", numbers(ids))
+            }
+            Self::ManyRanges(ranges) => format!(
+                "(({key})::int8 >> {RANGE_BITS}) = any ({})",
+                numbers(ranges.iter().copied())
+            ),
+        }
+    }
+}
+
+fn numbers(of: impl Iterator<Item = i64>) -> String {
+    let texts: Vec<String> = of.map(|n| n.to_string()).collect();
+    quote::array(texts.iter().map(String::as_str), "int8")
+}
+
+/// A row as the ledger knows it.
+struct Known {
+    id: LegacyId,
+    fingerprint: u128,
+}
+
+/// Goes through windows.
+struct Walk<'a> {
+    source: &'a Session,
+    target: &'a Session,
+    model: &'a EntityModel,
+    merged: &'a Merged,
+    revisited: &'a HashSet<LegacyId>,
+    open: &'a HashSet<String>,
+}
+
+impl Walk<'_> {
+    async fn window(&self, window: &Window, detected: &mut Detected) -> Result<()> {
+        let (rows, known) = try_join!(self.source_rows(window), self.known(window))?;
+        let mut known = known.into_iter().peekable();
+        for (id, print) in rows {
+            while let Some(gone) = known.next_if(|known| known.id < id) {
+                detected.deleted.push(gone.id);
+            }
+            detected.read += 1;
+            let in_place = known.next_if(|known| known.id == id);
+            match (in_place, print) {
+                (None, _) if self.open.contains(&id.to_string()) => detected.left.push(id),
+                (None, _) => detected.new.push(id),
+                (Some(_), None) => detected.unreadable.push(id),
+                (Some(known), Some(print)) => {
+                    let same = known.fingerprint == print && !self.revisited.contains(&id);
+                    // A merged row has no row of its own that could be changed.
+                    if same || self.merged.contains_key(&id) {
+                        detected.unchanged += 1;
+                    } else {
+                        detected.changed.push(id);
+                    }
+                }
+            }
+        }
+        detected.deleted.extend(known.map(|known| known.id));
+        Ok(())
+    }
+
+    /// The kept rows of a window, in order, with the fingerprints of those that can be computed.
+    async fn source_rows(&self, window: &Window) -> Result<Vec<(LegacyId, Option<u128>)>> {
+        let key = self.model.key_order();
+        let condition = window.condition(&key);
+        let query = format!(
+            "{}\n  and {condition}\norder by {key}",
+            read_all(self.model)
+        );
+        match self.prints(&query).await {
+            Ok(rows) => return Ok(rows),
+            Err(error) if is_about_rows(&error) => {}
+            Err(error) => return Err(error),
+        }
+        // Some row can't be computed: which ones is found by halves.
+        let keys = self.keys(&condition).await?;
+        let mut rows = Vec::with_capacity(keys.len());
+        let mut waiting = vec![keys];
+        while let Some(ids) = waiting.pop() {
+            let query = read_rows(self.model, &Rows::Ids(ids.clone()));
+            match self.prints(&query).await {
+                Ok(found) => rows.extend(found),
+                Err(error) if is_about_rows(&error) && ids.len() > 1 => {
+                    let (first, second) = ids.split_at(ids.len() / 2);
+                    waiting.push(second.to_vec());
+                    waiting.push(first.to_vec());
+                }
+                Err(error) if is_about_rows(&error) => {
+                    rows.extend(ids.into_iter().map(|id| (id, None)));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(rows)
+    }
+
+    async fn keys(&self, condition: &str) -> Result<Vec<LegacyId>> {
+        let (source, model) = (self.source, self.model);
+        let sql = format!(
+            "select {} from {}\nwhere {} and {condition} order by {}",
+            model.key_value(),
+            model.from,
+            wanted_condition(model),
+            model.key_order(),
+        );
+        let rows = source.query(&sql, &[]).await?;
+        let ids = rows.iter();
+        Ok(ids
+            .map(|row| LegacyId::from_row(model.numeric, row, 0))
+            .collect())
+    }
+
+    /// Fingerprints of the rows of a query; an error leaves the source's transaction usable.
+    async fn prints(&self, query: &str) -> Result<Vec<(LegacyId, Option<u128>)>> {
+        let source = self.source;
+        source.batch_execute("savepoint regraft_detect").await?;
+        let read = self.read_prints(query).await;
+        let then = match &read {
+            Ok(_) => "release savepoint regraft_detect",
+            Err(_) if source.is_closed() => return read,
+            Err(_) => "rollback to savepoint regraft_detect",
+        };
+        source.batch_execute(then).await?;
+        read
+    }
+
+    async fn read_prints(&self, query: &str) -> Result<Vec<(LegacyId, Option<u128>)>> {
+        let model = self.model;
+        let mut tuples = Tuples::of(self.source, query, model.fields.len() + 1).await?;
+        let mut rows: Vec<(LegacyId, Option<u128>)> = Vec::new();
+        while let Some(row) = tuples.next().await? {
+            let id = LegacyId::from_field(model.numeric, row.get(0));
+            let id = id.ok_or_else(|| corrupt(&model.name))?;
+            if rows.last().is_some_and(|(last, _)| *last == id) {
+                return Err(Error::new(
+                    Kind::Usage,
+                    format!("legacy id {id} comes more than once out of the source: the key is not unique"),
+                )
+                .hint("a join in `source.from` multiplies rows, or `source.key` is not the row's own id"));
+            }
+            rows.push((id, Some(xxh3_128(row.bytes()))));
+        }
+        Ok(rows)
+    }
+
+    /// What the ledger knows of a window, in order.
+    async fn known(&self, window: &Window) -> Result<Vec<Known>> {
+        let numeric = self.model.numeric;
+        let key = if numeric { "legacy_id::bigint" } else { "legacy_id" };
+        let query = regraft_ledger::fingerprints_where(&self.model.name, key, &window.condition(key));
+        let mut tuples = Tuples::of(self.target, &query, 2).await?;
+        let mut known = Vec::new();
+        while let Some(row) = tuples.next().await? {
+            let id = LegacyId::from_field(numeric, row.get(0));
+            let print = row.get(1).and_then(|bytes| bytes.try_into().ok());
+            let (Some(id), Some(print)) = (id, print) else {
+                return Err(Error::new(Kind::Internal, "a mapping of the ledger can't be read"));
+            };
+            known.push(Known {
+                id,
+                fingerprint: u128::from_be_bytes(print),
+            });
+        }
+        Ok(known)
+    }
+}

@@ -1,0 +1,382 @@
+//! A differential migration: entity by entity, parents first, what is new goes in and what has
+//! changed is written; then, children first, what the source has no more goes.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use regraft_ledger::{Account, BatchRecord, Phase};
+use regraft_pg::catalog::Catalog;
+use regraft_project::{EntityStep, Policy, Selection};
+use serde_json::json;
+
+use super::deletion::Deletion;
+use super::detect::{Detected, detect, range_of};
+use super::examine::{Examiner, edits};
+use super::tally::{Count, EntityDifferential, Tally};
+use super::update::Updater;
+use super::way::EntityWay;
+use crate::error::{Error, Kind, Result};
+use crate::events::Event;
+use crate::keys::{Deriver, LegacyId};
+use crate::load::{BatchRange, EntityLoad, merged, write_merged};
+use crate::migrate::{
+    Engine, checkpoint, components, create_partitions, open_entity, parent_keys, run_batches,
+};
+use crate::model::EntityModel;
+use crate::transaction;
+
+/// An entity on its way.
+struct Work<'a> {
+    model: &'a EntityModel,
+    way: &'a EntityWay,
+    load: Arc<EntityLoad>,
+    detected: Detected,
+    /// Rows in place to be looked at column by column.
+    touched: Vec<LegacyId>,
+    tally: Tally,
+    batch: i32,
+    /// Rows that both sides don't agree on in the end.
+    unsettled: HashSet<LegacyId>,
+}
+
+/// Carries over what has changed in the selected entities.
+pub(super) async fn run(
+    engine: &Engine<'_>,
+    selection: &Selection,
+    ways: &BTreeMap<String, EntityWay>,
+) -> Result<Vec<EntityDifferential>> {
+    create_partitions(engine, selection).await?;
+    let mut all: Vec<Work<'_>> = Vec::new();
+    for component in components(selection) {
+        let done = all.len();
+        for step in component {
+            engine.context.stop_requested()?;
+            let work = begin(engine, step, ways).await.map_err(|e| e.in_entity(&step.entity))?;
+            all.extend(work);
+        }
+        let loads: Vec<Arc<EntityLoad>> =
+            all[done..].iter().map(|work| Arc::clone(&work.load)).collect();
+        let (context, model) = (engine.context, engine.model);
+        crate::link::link(context, model, &engine.source, &engine.target, &loads).await?;
+        for work in &mut all[done..] {
+            update(engine, work).await?;
+        }
+    }
+    let catalog = Catalog::read(&**engine.target, &[]).await?;
+    for work in all.iter_mut().rev() {
+        delete(engine, work, &catalog).await?;
+    }
+    let mut found = Vec::new();
+    for work in all {
+        found.push(close(engine, work).await?);
+    }
+    Ok(found)
+}
+
+/// Finds out what has changed and moves what is new. `None` where an earlier process of this run
+/// has done all of the entity.
+async fn begin<'a>(
+    engine: &Engine<'a>,
+    step: &EntityStep,
+    ways: &'a BTreeMap<String, EntityWay>,
+) -> Result<Option<Work<'a>>> {
+    let name = step.entity.as_str();
+    let (Some(model), Some(way)) = (engine.model.entities.get(name), ways.get(name)) else {
+        return Err(Error::new(Kind::Internal, "the entity was not resolved"));
+    };
+    let before = checkpoint(engine, name).await?;
+    if before.as_ref().is_some_and(|c| c.phase == Phase::Done) {
+        return Ok(None);
+    }
+    let (source, target) = (&engine.source, &engine.target);
+    let merged = merged(source, model).await?;
+    let revisited = revisited(engine, model).await?;
+    let mut detected = detect(source, target, model, &merged, &revisited).await?;
+    let mut tally = Tally::default();
+    tally.found.entity = name.to_owned();
+    tally.found.source_rows = detected.source_rows;
+    tally.found.rows_read = detected.read;
+    tally.found.new = Count::of(&detected.new);
+    tally.found.gaps = Count::of(&detected.left);
+    tally.found.deleted = Count::of(&detected.deleted);
+    let mut touched: HashSet<LegacyId> = detected.changed.iter().cloned().collect();
+    let mut unsettled: HashSet<LegacyId> = detected.unreadable.iter().cloned().collect();
+    if way.looks_at_target() {
+        tally.found.target_looked_at = true;
+        let gone: HashSet<&LegacyId> = detected.deleted.iter().collect();
+        let edits = edits(target, model, way, None).await?;
+        touched.extend(edits.edited.into_iter().filter(|id| !gone.contains(id)));
+        let missing: Vec<LegacyId> =
+            edits.gone.into_iter().filter(|id| !gone.contains(id)).collect();
+        tally.found.deleted_in_target = Count::of(&missing);
+        for id in &missing {
+            touched.remove(id);
+        }
+        detected.new.extend(bring_back(engine, model, way, missing, &mut unsettled).await?);
+        detected.new.sort_unstable();
+    }
+    let in_place_now = detected.unchanged;
+    tally.found.unchanged = in_place_now
+        - touched
+            .iter()
+            .filter(|id| detected.changed.binary_search(id).is_err())
+            .count() as i64;
+    let mut touched: Vec<LegacyId> = touched.into_iter().collect();
+    touched.sort_unstable();
+    let batch = transaction::run(target, engine.options.dry_run, async || {
+        Ok(regraft_ledger::plan_anew(&***target, engine.run.run_no, name).await?)
+    })
+    .await?;
+    let (load, batch) = insert(engine, model, &detected, before, batch).await?;
+    Ok(Some(Work {
+        model,
+        way,
+        load,
+        detected,
+        touched,
+        tally,
+        batch,
+        unsettled,
+    }))
+}
+
+/// Rows that somebody has deleted from the target, where the source wins: they are moved anew.
+async fn bring_back(
+    engine: &Engine<'_>,
+    model: &EntityModel,
+    way: &EntityWay,
+    missing: Vec<LegacyId>,
+    unsettled: &mut HashSet<LegacyId>,
+) -> Result<Vec<LegacyId>> {
+    if missing.is_empty() {
+        return Ok(missing);
+    }
+    if way.row_policy() != Policy::SourceWins {
+        unsettled.extend(missing);
+        return Ok(Vec::new());
+    }
+    let target = &engine.target;
+    let texts: Vec<String> = missing.iter().map(LegacyId::to_string).collect();
+    transaction::run(target, engine.options.dry_run, async || {
+        regraft_ledger::forget_mappings_without_rows(
+            &***target,
+            &model.name,
+            &model.table.sql_name(),
+            &model.key_column,
+            &texts,
+        )
+        .await?;
+        Ok(())
+    })
+    .await?;
+    Ok(missing)
+}
+
+/// Rows with an optional reference to a parent that has come since they were last looked at.
+async fn revisited(engine: &Engine<'_>, model: &EntityModel) -> Result<HashSet<LegacyId>> {
+    let mut revisited = HashSet::new();
+    let (source, target) = (&engine.source, &engine.target);
+    let since = regraft_ledger::looked_at_by(&***target, &model.name, engine.run.run_no).await?;
+    for (parent, field) in model.optional_references() {
+        let Some(parent) = engine.model.entities.get(parent) else {
+            continue;
+        };
+        let arrived = regraft_ledger::mapped_since(&***target, &parent.name, since).await?;
+        for part in arrived.chunks(20_000) {
+            let sql = format!(
+                "select {} from {}\nwhere {} and ({})::text = any ($1)",
+                model.key_value(),
+                model.from,
+                crate::load::kept_condition(model),
+                model.fields[field].sql,
+            );
+            let rows = source
+                .query(&sql, &[&part])
+                .await
+                .map_err(|e| Error::from(source.error(e)))?;
+            revisited.extend(
+                rows.iter()
+                    .map(|row| LegacyId::from_row(model.numeric, row, 0)),
+            );
+        }
+    }
+    Ok(revisited)
+}
+
+/// Moves the rows that are not in place, as any migration does.
+async fn insert(
+    engine: &Engine<'_>,
+    model: &EntityModel,
+    detected: &Detected,
+    before: Option<regraft_ledger::Checkpoint>,
+    last: i32,
+) -> Result<(Arc<EntityLoad>, i32)> {
+    let mut ids: Vec<LegacyId> = [detected.new.as_slice(), &detected.left].concat();
+    ids.sort_unstable();
+    ids.dedup();
+    let size = engine.context.settings.batch_size as usize;
+    let mut ranges = Vec::new();
+    for (part, number) in ids.chunks(size).zip(last + 1..) {
+        let rows = part.len() as i64;
+        if let (Some(low), Some(high)) = (part.first(), part.last()) {
+            ranges.push(BatchRange {
+                number,
+                low: low.clone(),
+                high: high.clone(),
+                rows,
+                kept: rows,
+                filtered: BTreeMap::new(),
+            });
+        }
+    }
+    let last = last + ranges.len() as i32;
+    let mut model = model.clone();
+    model.only = Some(Arc::new(ids));
+    let load = open_entity(engine, &model, before, &ranges).await?;
+    engine.context.events.send(Event::EntityStarted {
+        entity: model.name.clone(),
+        rows: ranges.iter().map(|r| r.rows).sum::<i64>().unsigned_abs(),
+        batches: ranges.len() as u64,
+        mode: load.checkpoint.mode.as_str(),
+    });
+    if !ranges.is_empty() {
+        run_batches(engine, &load, ranges).await?;
+        write_merged(&engine.source, &engine.target, &load).await?;
+    }
+    Ok((load, last))
+}
+
+/// Writes what has changed in rows in place.
+async fn update(engine: &Engine<'_>, work: &mut Work<'_>) -> Result<()> {
+    let (target, model) = (&engine.target, work.model);
+    if work.touched.is_empty() {
+        return Ok(());
+    }
+    let parents = parent_keys(engine.context, target, engine.model, model).await?;
+    let secret = engine.context.settings.secret.as_ref();
+    let deriver = secret.map(|secret| Deriver::new(secret, &model.name));
+    let merged = Arc::clone(&work.load.merged);
+    let mut examiner =
+        Examiner::new(target, model, deriver, parents, merged, work.way).await?;
+    let mut updater = Updater {
+        engine,
+        entity: &model.name,
+        checkpoint: &work.load.checkpoint,
+        way: work.way,
+        batch: work.batch,
+    };
+    let updated = updater
+        .run(&mut examiner, &work.touched, &mut work.tally)
+        .await?;
+    work.batch = updater.batch;
+    work.tally.found.refused = Count::of(&updated.refused);
+    work.unsettled.extend(updated.unsettled);
+    engine.context.events.send(Event::RowsDone {
+        entity: model.name.clone(),
+        rows: work.touched.len() as u64,
+    });
+    Ok(())
+}
+
+async fn delete(engine: &Engine<'_>, work: &mut Work<'_>, catalog: &Catalog) -> Result<()> {
+    let deletion = Deletion {
+        engine,
+        model: work.model,
+        way: work.way,
+        ids: &work.detected.deleted,
+    };
+    let deleted = deletion
+        .run(catalog, work.batch)
+        .await
+        .map_err(|e| e.in_entity(&work.model.name))?;
+    let size = engine.context.settings.batch_size as usize;
+    if work.way.deletes != regraft_project::Deletes::Ignore {
+        work.batch += work.detected.deleted.len().div_ceil(size) as i32;
+    }
+    let done: HashSet<LegacyId> = deleted.done.into_iter().collect();
+    let left = work.detected.deleted.iter().filter(|id| !done.contains(id));
+    work.unsettled.extend(left.cloned());
+    Ok(())
+}
+
+/// Closes an entity: the rows that nobody had to touch are added to its account, which must
+/// balance, and the ranges that both sides agree on are noted.
+async fn close(engine: &Engine<'_>, work: Work<'_>) -> Result<EntityDifferential> {
+    let (target, run, name) = (&engine.target, &engine.run, work.model.name.as_str());
+    let open = regraft_ledger::open_ids(&***target, name).await?;
+    let mut unsettled = work.unsettled;
+    unsettled.extend(
+        open.into_iter()
+            .filter_map(|id| LegacyId::parse(work.model.numeric, id)),
+    );
+    let unsettled: HashSet<i64> = unsettled.iter().filter_map(range_of).collect();
+    let (agreed, not): (Vec<_>, Vec<_>) = work
+        .detected
+        .ranges
+        .iter()
+        .cloned()
+        .partition(|range| !unsettled.contains(&range.range));
+    let not: Vec<i64> = not.into_iter().map(|range| range.range).collect();
+    let found = work.tally.found;
+    let account = transaction::run(target, engine.options.dry_run, async || {
+        regraft_ledger::set_phase(&***target, &work.load.checkpoint, Phase::Done).await?;
+        rest(engine, name, &work.detected, work.batch + 1).await?;
+        let layout = &work.detected.layout;
+        regraft_ledger::agree_on_ranges(&***target, name, layout, run.run_no, &agreed).await?;
+        regraft_ledger::disagree_on_ranges(&***target, name, &not).await?;
+        let detail = json!(found);
+        let rows = found.source_rows;
+        regraft_ledger::record_differential(&***target, &run.run_id, name, rows, &detail).await?;
+        Ok(regraft_ledger::record_entity(
+            &***target,
+            run.run_no,
+            &run.run_id,
+            &run.command,
+            name,
+            "done",
+        )
+        .await?)
+    })
+    .await
+    .map_err(|error| error.in_entity(name))?;
+    engine.context.events.send(Event::EntityFinished {
+        entity: name.to_owned(),
+        inserted: (account.inserted + account.updated).unsigned_abs(),
+        left: (account.quarantined + account.blocked + account.detail.conflicts).unsigned_abs(),
+        seconds: 0.0,
+    });
+    Ok(found)
+}
+
+/// Records the rows that nobody had to touch as a batch of their own, so that the account is of all
+/// rows of the source.
+async fn rest(engine: &Engine<'_>, entity: &str, detected: &Detected, batch: i32) -> Result<()> {
+    let (target, run) = (&engine.target, &engine.run);
+    let done = regraft_ledger::done_batches(&***target, run.run_no, entity).await?;
+    let counted: i64 = done.iter().map(|batch| batch.account.source_rows).sum();
+    // An earlier process of this run may have seen rows that are gone by now.
+    let unchanged = (detected.kept() - counted).max(0);
+    let mut account = Account {
+        source_rows: unchanged + detected.source_rows - detected.kept(),
+        unchanged,
+        filtered: detected.source_rows - detected.kept(),
+        ..Account::default()
+    };
+    account.detail.filters.clone_from(&detected.filtered);
+    let record = BatchRecord {
+        batch,
+        low_key: String::new(),
+        high_key: String::new(),
+        account,
+    };
+    regraft_ledger::record_batch(
+        &***target,
+        run.run_no,
+        &run.run_id,
+        &run.command,
+        entity,
+        &record,
+    )
+    .await?;
+    Ok(())
+}

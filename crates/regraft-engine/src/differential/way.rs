@@ -1,0 +1,105 @@
+//! In which way an entity's changes are carried over: what the command says, and what the project
+//! says otherwise.
+
+use std::collections::HashMap;
+
+use regraft_project::{Changes, Deleted, Deletes, Newest, Policy};
+
+use crate::error::{Error, Kind, Result};
+use crate::model::EntityModel;
+
+/// The way of one entity.
+#[derive(Debug, Clone)]
+pub(super) struct EntityWay {
+    default: Policy,
+    columns: HashMap<String, Policy>,
+    /// What tells which side was changed later.
+    pub(super) newest: Option<Newest>,
+    /// What becomes of rows that the source has no more.
+    pub(super) deletes: Deletes,
+    /// How a row is marked as deleted.
+    pub(super) deleted: Option<Deleted>,
+}
+
+impl EntityWay {
+    /// The way of an entity: what the command says goes before what the project says, except in
+    /// columns that the project names.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`]: a column that isn't there; `newest` or `soft` without what it goes by.
+    pub(super) fn new(
+        model: &EntityModel,
+        changes: &Changes,
+        policy: Option<Policy>,
+        deletes: Option<Deletes>,
+    ) -> Result<Self> {
+        let refuse = |what: String, hint: &str| {
+            Err(Error::new(Kind::Usage, what)
+                .hint(hint.to_owned())
+                .in_entity(&model.name))
+        };
+        for (column, _) in &changes.columns {
+            if !model.outputs.iter().any(|o| o.column == column.value) {
+                return refuse(
+                    format!("[changes.columns] names `{}`, which is not mapped", column.value),
+                    "name a column of [columns]",
+                );
+            }
+        }
+        let newest = changes.newest.as_ref().map(|n| &n.target.value);
+        let deleted = changes.deleted.as_ref().map(|d| &d.column.value);
+        for column in newest.into_iter().chain(deleted) {
+            if model.table.column(column).is_none() {
+                return refuse(
+                    format!("[changes] names `{column}`, which table {} doesn't have", model.table.name),
+                    "name a column of the target's table",
+                );
+            }
+        }
+        let way = Self {
+            default: policy.or(changes.conflicts).unwrap_or_default(),
+            columns: changes
+                .columns
+                .iter()
+                .map(|(column, policy)| (column.value.clone(), *policy))
+                .collect(),
+            newest: changes.newest.clone(),
+            deletes: deletes.or(changes.deletes).unwrap_or_default(),
+            deleted: changes.deleted.clone(),
+        };
+        if way.default == Policy::Newest && way.newest.is_none() {
+            return refuse(
+                "`newest` wins, and the project doesn't say which side is newer".to_owned(),
+                "add to the entity's file: [changes] newest = { source = \"t.updated_at\", target = \"updated_at\" }",
+            );
+        }
+        if way.deletes == Deletes::Soft && way.deleted.is_none() {
+            return refuse(
+                "rows are to be marked as deleted, and the project doesn't say how".to_owned(),
+                "add to the entity's file: [changes] deleted = { column = \"deleted_at\", value = \"now()\" }",
+            );
+        }
+        Ok(way)
+    }
+
+    /// Who wins in a column.
+    pub(super) fn policy(&self, column: &str) -> Policy {
+        self.columns.get(column).copied().unwrap_or(self.default)
+    }
+
+    /// Who wins in a column if the command said `policy`.
+    pub(super) fn policy_under(&self, policy: Policy, column: &str) -> Policy {
+        self.columns.get(column).copied().unwrap_or(policy)
+    }
+
+    /// Who wins where a row as a whole is at stake.
+    pub(super) fn row_policy(&self) -> Policy {
+        self.default
+    }
+
+    /// Whether what only the target has changed matters: somewhere the source wins over it.
+    pub(super) fn looks_at_target(&self) -> bool {
+        self.default == Policy::SourceWins
+            || self.columns.values().any(|p| *p == Policy::SourceWins)
+    }
+}

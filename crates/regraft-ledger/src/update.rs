@@ -1,0 +1,246 @@
+//! Rows in place that are changed, with what was there before, and those that somebody has to
+//! decide on.
+
+use std::collections::BTreeSet;
+
+use regraft_pg::Result;
+use regraft_pg::quote::{self, ident};
+use tokio_postgres::GenericClient;
+
+use crate::changes::image;
+
+/// The temporary table that holds the rows of a batch: `regraft_id`, `regraft_key`,
+/// `source_fingerprint`, `column_fingerprints` (what is agreed on when the row is written),
+/// `agreed` (what was, in the same order), `written` and `undecided` (a digit for each column), then
+/// for each column what it is to become and what it holds.
+pub const STAGE: &str = "pg_temp.regraft_update";
+
+/// Columns of the stage before those of the table.
+pub const STAGE_COLUMNS: usize = 7;
+
+/// A table of the target whose rows are changed, and the columns that the project maps to.
+#[derive(Debug, Clone, Copy)]
+pub struct UpdatedTable<'a> {
+    /// The entity.
+    pub entity: &'a str,
+    /// The table's quoted name.
+    pub table: &'a str,
+    /// Its key column.
+    pub key: &'a str,
+    /// The columns, and the type of each without its domain.
+    pub columns: &'a [(String, String)],
+}
+
+impl UpdatedTable<'_> {
+    /// Creates [`STAGE`] for a transaction.
+    pub async fn create_stage(&self, client: &impl GenericClient) -> Result<()> {
+        let list: String = self
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(i, (_, of))| format!(", n{i} {of}, b{i} {of}"))
+            .collect();
+        client
+            .batch_execute(&format!(
+                "set local client_min_messages = warning;
+                 drop table if exists {STAGE};
+                 create temporary table regraft_update (
+                   regraft_id text, regraft_key uuid, source_fingerprint uuid, column_fingerprints bytea,
+                   agreed bytea, written text, undecided text{list}) on commit drop"
+            ))
+            .await?;
+        Ok(())
+    }
+
+    /// Writes those columns of the staged rows that `mask` marks, for rows with exactly this mask
+    /// (of these ids, if any are given) that still hold what they held when they were read, and
+    /// keeps what was there. The legacy ids of the rows written.
+    pub async fn write(
+        &self,
+        client: &impl GenericClient,
+        (run_no, batch): (i32, i32),
+        mask: &str,
+        ids: Option<&[String]>,
+    ) -> Result<Vec<String>> {
+        let at = marked(mask);
+        let list = |one: &dyn Fn(usize, &str) -> String, between: &str| {
+            let parts: Vec<String> = at
+                .iter()
+                .map(|&i| one(i, &ident(&self.columns[i].0)))
+                .collect();
+            parts.join(between)
+        };
+        let sets = list(&|i, column| format!("{column} = s.n{i}"), ", ");
+        let as_read = list(
+            &|i, column| format!("t.{column}::text is not distinct from s.b{i}::text"),
+            " and ",
+        );
+        let names = || at.iter().map(|&i| self.columns[i].0.as_str());
+        let sql = format!(
+            "with done as (
+               update {table} t set {sets} from {STAGE} s
+               where t.{key} = s.regraft_key and s.written = $4 and {as_read}
+                 and ($5::text[] is null or s.regraft_id = any ($5))
+               returning s.regraft_id, {before} as before, {after} as after)
+             insert into regraft.migration_changes as c
+               (run_no, batch, entity, legacy_id, new_id, operation, columns, before, after,
+                source_fingerprint, column_fingerprints, agreed_run)
+             select $1, $2, $3, m.legacy_id, m.new_id, 'update', {columns}, d.before, d.after,
+                    m.source_fingerprint, m.column_fingerprints, m.agreed_run
+             from done d join regraft.migration_mappings m on m.entity = $3 and m.legacy_id = d.regraft_id
+             on conflict (run_no, entity, legacy_id) do update set
+               columns = array(select distinct unnest(c.columns || excluded.columns)),
+               before = excluded.before || c.before, after = c.after || excluded.after
+             returning legacy_id",
+            table = self.table,
+            key = ident(self.key),
+            before = image(names(), |i, _| format!("s.b{}", at[i])),
+            after = image(names(), |_, column| format!("t.{column}")),
+            columns = quote::array(names(), "text"),
+        );
+        let rows = client
+            .query(&sql, &[&run_no, &batch, &self.entity, &mask, &ids])
+            .await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// Notes staged rows with this mask of undecided columns as open conflicts, in place of what was
+    /// open for the same rows.
+    pub async fn note_conflicts(
+        &self,
+        client: &impl GenericClient,
+        operation_id: &str,
+        mask: &str,
+    ) -> Result<()> {
+        let at = marked(mask);
+        let objects: Vec<String> = at
+            .chunks(40)
+            .map(|part| {
+                let pairs: Vec<String> = part
+                    .iter()
+                    .map(|&i| {
+                        format!(
+                            "{}, jsonb_build_object('source', s.n{i}::text, 'target', s.b{i}::text, \
+                             'agreed', encode(substring(s.agreed from {} for 4), 'hex'))",
+                            quote::literal(&self.columns[i].0),
+                            4 * i + 1
+                        )
+                    })
+                    .collect();
+                format!("jsonb_build_object({})", pairs.join(", "))
+            })
+            .collect();
+        let names = at.iter().map(|&i| self.columns[i].0.as_str());
+        client
+            .execute(
+                &format!(
+                    "insert into regraft.data_differentials
+                       (operation_id, entity, comparison_type, legacy_id, new_id, columns, detail)
+                     select $1, $2, 'conflict', s.regraft_id, s.regraft_key, {columns},
+                            jsonb_build_object('columns', {values})
+                     from {STAGE} s where s.undecided = $3
+                     on conflict (entity, legacy_id) where legacy_id is not null and not resolved do update set
+                       operation_id = excluded.operation_id, comparison_type = excluded.comparison_type,
+                       new_id = excluded.new_id, columns = excluded.columns, detail = excluded.detail,
+                       created_at = excluded.created_at",
+                    columns = quote::array(names, "text"),
+                    values = objects.join(" || "),
+                ),
+                &[&operation_id, &self.entity, &mask],
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// Notes in the mappings what both sides now agree on, for these staged rows.
+    pub async fn agree(
+        &self,
+        client: &impl GenericClient,
+        run_no: i32,
+        ids: &[String],
+    ) -> Result<()> {
+        client
+            .execute(
+                &format!(
+                    "update regraft.migration_mappings m
+                     set source_fingerprint = s.source_fingerprint,
+                         column_fingerprints = s.column_fingerprints, agreed_run = $1
+                     from {STAGE} s
+                     where m.entity = $2 and m.legacy_id = s.regraft_id and s.regraft_id = any ($3)"
+                ),
+                &[&run_no, &self.entity, &ids],
+            )
+            .await?;
+        Ok(())
+    }
+}
+
+/// The places of the columns that a mask marks.
+fn marked(mask: &str) -> Vec<usize> {
+    mask.bytes()
+        .enumerate()
+        .filter(|(_, digit)| *digit == b'1')
+        .map(|(i, _)| i)
+        .collect()
+}
+
+/// The masks among some rows that mark anything.
+pub fn marking<'a>(masks: impl Iterator<Item = &'a String>) -> BTreeSet<String> {
+    masks.filter(|mask| mask.contains('1')).cloned().collect()
+}
+
+/// How rows of an entity are marked as deleted.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark<'a> {
+    /// The entity.
+    pub entity: &'a str,
+    /// The quoted name of its table.
+    pub table: &'a str,
+    /// The table's key column.
+    pub key: &'a str,
+    /// The column that bears the mark; a row is not marked while it is NULL or false.
+    pub column: &'a str,
+    /// SQL for the mark.
+    pub value: &'a str,
+}
+
+/// Marks rows as deleted that are not marked yet, and keeps what was there; which.
+pub async fn mark_deleted(
+    client: &impl GenericClient,
+    mark: &Mark<'_>,
+    (run_no, batch): (i32, i32),
+    ids: &[String],
+) -> Result<Vec<String>> {
+    let column = ident(mark.column);
+    let names = || std::iter::once(mark.column);
+    let sql = format!(
+        "with chosen as (
+           select m.*, {before} as before from regraft.migration_mappings m
+           join {table} t on t.{key} = m.new_id
+           where m.entity = $3 and m.legacy_id = any ($4) and m.merged_into is null
+             and coalesce(t.{column}::text, 'false') = 'false'),
+         done as (
+           update {table} t set {column} = {value} from chosen m where t.{key} = m.new_id
+           returning m.legacy_id, {after} as after)
+         insert into regraft.migration_changes as c
+           (run_no, batch, entity, legacy_id, new_id, operation, columns, before, after,
+            source_fingerprint, column_fingerprints, agreed_run)
+         select $1, $2, $3, m.legacy_id, m.new_id, 'update', {columns}, m.before, d.after,
+                m.source_fingerprint, m.column_fingerprints, m.agreed_run
+         from done d join chosen m using (legacy_id)
+         on conflict (run_no, entity, legacy_id) do update set
+           columns = array(select distinct unnest(c.columns || excluded.columns)),
+           before = excluded.before || c.before, after = c.after || excluded.after
+         returning legacy_id",
+        table = mark.table,
+        key = ident(mark.key),
+        value = mark.value,
+        before = image(names(), |_, column| format!("t.{column}")),
+        after = image(names(), |_, column| format!("t.{column}")),
+        columns = quote::array(names(), "text"),
+    );
+    let rows = client
+        .query(&sql, &[&run_no, &batch, &mark.entity, &ids])
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}

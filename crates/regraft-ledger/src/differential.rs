@@ -265,29 +265,6 @@ pub async fn plan_anew(client: &impl GenericClient, run_no: i32, entity: &str) -
     Ok(row.get(0))
 }
 
-/// Drops the mappings of rows that the target has no more, so that they can be moved again; which.
-pub async fn forget_mappings_without_rows(
-    client: &impl GenericClient,
-    entity: &str,
-    table: &str,
-    key: &str,
-    ids: &[String],
-) -> Result<Vec<String>> {
-    let rows = client
-        .query(
-            &format!(
-                "delete from regraft.migration_mappings m
-                 where m.entity = $1 and m.legacy_id = any ($2) and m.merged_into is null
-                   and not exists (select from {table} t where t.{} = m.new_id)
-                 returning m.legacy_id",
-                regraft_pg::quote::ident(key)
-            ),
-            &[&entity, &ids],
-        )
-        .await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
-}
-
 /// The latest run before this one that has looked at all rows of an entity; 0 for none.
 pub async fn looked_at_by(client: &impl GenericClient, entity: &str, before: i32) -> Result<i32> {
     let row = client

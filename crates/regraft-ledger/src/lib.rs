@@ -39,7 +39,7 @@ pub use checkpoint::{
 pub use closing::{finished_entities, recorded_catalog, standing, taken_off, unbalanced};
 pub use differential::{
     Differing, DifferingFilter, Noted, close_others, close_rows, count_differing,
-    forget_mappings_without_rows, looked_at_by, mapped_since, new_analysis_id, note_rows,
+    looked_at_by, mapped_since, new_analysis_id, note_rows,
     open_differing, plan_anew, record_differential, summaries,
 };
 pub use explain::Figures;

@@ -1,6 +1,7 @@
 //! Rows that the source has no more: deleted from the target, marked, or left, children first.
 
-use regraft_ledger::{Account, BatchRecord, Noted, OwnedTable};
+use regraft_ledger::{Account, BatchRecord, Checkpoint, Noted, OwnedTable};
+use regraft_pg::Session;
 use regraft_pg::catalog::Catalog;
 use regraft_pg::quote::ident;
 use regraft_project::{Deletes, Policy};
@@ -20,6 +21,7 @@ pub(super) struct Deletion<'a> {
     pub(super) engine: &'a Engine<'a>,
     pub(super) model: &'a EntityModel,
     pub(super) way: &'a EntityWay,
+    pub(super) checkpoint: &'a Checkpoint,
     pub(super) ids: &'a [LegacyId],
 }
 
@@ -87,7 +89,12 @@ impl Deletion<'_> {
         }
         let run_id = &self.engine.run.run_id;
         if self.way.row_policy() == Policy::TargetWins {
-            noted.retain(|row| row.detail.get("edited").is_none());
+            let is_edited = |row: &Noted| row.detail.get("edited").is_some();
+            let edited = noted.iter().filter(|row| is_edited(row));
+            let edited: Vec<String> = edited.map(|row| row.legacy_id.clone()).collect();
+            let strategy = Policy::TargetWins.as_str();
+            regraft_ledger::close_rows(&***target, &self.model.name, &edited, strategy).await?;
+            noted.retain(|row| !is_edited(row));
         }
         regraft_ledger::note_rows(&***target, run_id, &self.model.name, &noted).await?;
         let kept = part.iter().filter(|id| !go.contains(id)).cloned().collect();
@@ -159,24 +166,7 @@ impl Deletion<'_> {
                 .await?
             }
             _ => {
-                let columns: Vec<String> = model
-                    .table
-                    .columns
-                    .iter()
-                    .filter(|column| !column.is_generated())
-                    .map(|column| column.name.clone())
-                    .collect();
-                let owned = OwnedTable {
-                    entity: &model.name,
-                    table: &table,
-                    key: &model.key_column,
-                    columns: &columns,
-                    numeric: model.numeric,
-                    merges: model.merge.is_some(),
-                };
-                let deleted =
-                    regraft_ledger::delete_rows(&***target, &owned, run_no, batch, &texts).await?;
-                [deleted.rows, deleted.mappings].concat()
+                take_away(target, model, (run_no, batch), &texts).await?
             }
         };
         regraft_ledger::close_rows(&***target, &model.name, &done, "source_wins").await?;
@@ -205,8 +195,41 @@ impl Deletion<'_> {
             &record,
         )
         .await?;
+        regraft_ledger::advance(
+            &**self.engine.target,
+            self.checkpoint,
+            0,
+            &record.high_key,
+        )
+        .await?;
         Ok(())
     }
+}
+
+/// Deletes rows and mappings with what is needed to bring them back; the legacy ids of those that
+/// were there.
+pub(super) async fn take_away(
+    target: &Session,
+    model: &EntityModel,
+    (run_no, batch): (i32, i32),
+    ids: &[String],
+) -> Result<Vec<String>> {
+    let table = model.table.sql_name();
+    let columns = model.table.columns.iter();
+    let columns: Vec<String> = columns
+        .filter(|column| !column.is_generated())
+        .map(|column| column.name.clone())
+        .collect();
+    let owned = OwnedTable {
+        entity: &model.name,
+        table: &table,
+        key: &model.key_column,
+        columns: &columns,
+        numeric: model.numeric,
+        merges: model.merge.is_some(),
+    };
+    let deleted = regraft_ledger::delete_rows(&**target, &owned, run_no, batch, ids).await?;
+    Ok([deleted.rows, deleted.mappings].concat())
 }
 
 fn note(id: &LegacyId, detail: serde_json::Value) -> Noted {

@@ -37,6 +37,8 @@ pub(super) struct Detected {
     pub(super) new: Vec<LegacyId>,
     /// Rows that earlier runs left behind, and that are in quarantine.
     pub(super) left: Vec<LegacyId>,
+    /// Rows that earlier runs left behind, and that the source has no more.
+    pub(super) left_and_gone: Vec<String>,
     /// Rows in place that read otherwise now.
     pub(super) changed: Vec<LegacyId>,
     /// Rows in place that the source has no more, or that a filter drops now.
@@ -97,6 +99,9 @@ pub(super) async fn detect(
     for window in windows {
         walk.window(&window, &mut detected).await?;
     }
+    // A range with a row in quarantine is never agreed on, so that all of these were looked for.
+    let found: HashSet<String> = detected.left.iter().map(ToString::to_string).collect();
+    detected.left_and_gone = open.difference(&found).cloned().collect();
     Ok(detected)
 }
 

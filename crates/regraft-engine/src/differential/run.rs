@@ -9,7 +9,7 @@ use regraft_pg::catalog::Catalog;
 use regraft_project::{EntityStep, Policy, Selection};
 use serde_json::json;
 
-use super::deletion::Deletion;
+use super::deletion::{Deletion, take_away};
 use super::detect::{Detected, detect, range_of};
 use super::examine::{Examiner, edits};
 use super::tally::{Count, EntityDifferential, Tally};
@@ -158,14 +158,7 @@ async fn bring_back(
     let target = &engine.target;
     let texts: Vec<String> = missing.iter().map(LegacyId::to_string).collect();
     transaction::run(target, engine.options.dry_run, async || {
-        regraft_ledger::forget_mappings_without_rows(
-            &***target,
-            &model.name,
-            &model.table.sql_name(),
-            &model.key_column,
-            &texts,
-        )
-        .await?;
+        take_away(target, model, (engine.run.run_no, 0), &texts).await?;
         Ok(())
     })
     .await?;
@@ -283,6 +276,7 @@ async fn delete(engine: &Engine<'_>, work: &mut Work<'_>, catalog: &Catalog) -> 
         engine,
         model: work.model,
         way: work.way,
+        checkpoint: &work.load.checkpoint,
         ids: &work.detected.deleted,
     };
     let deleted = deletion
@@ -318,9 +312,11 @@ async fn close(engine: &Engine<'_>, work: Work<'_>) -> Result<EntityDifferential
         .partition(|range| !unsettled.contains(&range.range));
     let not: Vec<i64> = not.into_iter().map(|range| range.range).collect();
     let found = work.tally.found;
+    let gone = work.detected.left_and_gone.as_slice();
     let account = transaction::run(target, engine.options.dry_run, async || {
+        rest(engine, &work.load, &work.detected, work.batch + 1).await?;
         regraft_ledger::set_phase(&***target, &work.load.checkpoint, Phase::Done).await?;
-        rest(engine, name, &work.detected, work.batch + 1).await?;
+        regraft_ledger::resolve_quarantine(&***target, name, gone).await?;
         let layout = &work.detected.layout;
         regraft_ledger::agree_on_ranges(&***target, name, layout, run.run_no, &agreed).await?;
         regraft_ledger::disagree_on_ranges(&***target, name, &not).await?;
@@ -350,8 +346,14 @@ async fn close(engine: &Engine<'_>, work: Work<'_>) -> Result<EntityDifferential
 
 /// Records the rows that nobody had to touch as a batch of their own, so that the account is of all
 /// rows of the source.
-async fn rest(engine: &Engine<'_>, entity: &str, detected: &Detected, batch: i32) -> Result<()> {
+async fn rest(
+    engine: &Engine<'_>,
+    load: &EntityLoad,
+    detected: &Detected,
+    batch: i32,
+) -> Result<()> {
     let (target, run) = (&engine.target, &engine.run);
+    let entity = load.model.name.as_str();
     let done = regraft_ledger::done_batches(&***target, run.run_no, entity).await?;
     let counted: i64 = done.iter().map(|batch| batch.account.source_rows).sum();
     // An earlier process of this run may have seen rows that are gone by now.
@@ -378,5 +380,7 @@ async fn rest(engine: &Engine<'_>, entity: &str, detected: &Detected, batch: i32
         &record,
     )
     .await?;
+    let rows = record.account.source_rows;
+    regraft_ledger::advance(&***target, &load.checkpoint, rows, "").await?;
     Ok(())
 }

@@ -65,6 +65,9 @@ pub(super) struct History {
     runs: Vec<RunEntries>,
     /// The runs that rebuilt its mappings.
     rebuilt: Vec<i32>,
+    /// Rows that were deleted since because the source has them no more, by the run and the batch
+    /// that had written them.
+    deleted: BTreeMap<(i32, i32), u64>,
 }
 
 impl History {
@@ -74,7 +77,7 @@ impl History {
             .query(
                 &format!(
                     "select run_no, run_id, batch, status, source_rows, detail, {}, command from regraft.migration_control
-                     where entity = $1 and command in ('migrate', 'retry') and status <> 'rolled_back'
+                     where entity = $1 and command in ('migrate', 'retry', 'differential') and status <> 'rolled_back'
                      order by run_no desc, batch",
                     BUCKETS.join(", ")
                 ),
@@ -116,7 +119,22 @@ impl History {
             }
         }
         let rebuilt = regraft_ledger::rebuilding_runs(&**target, entity).await?;
-        Ok(Self { runs, rebuilt })
+        let deleted = target
+            .query(
+                "select written_run, written_batch, count(*) from regraft.migration_changes
+                 where entity = $1 and operation = 'delete' and written_run is not null
+                 group by 1, 2",
+                &[&entity],
+            )
+            .await?
+            .iter()
+            .map(|row| ((row.get(0), row.get(1)), row.get::<_, i64>(2).unsigned_abs()))
+            .collect();
+        Ok(Self {
+            runs,
+            rebuilt,
+            deleted,
+        })
     }
 
     /// Whether no run is about the entity.
@@ -294,6 +312,8 @@ fn written(census: &Census, history: &History) -> Option<Finding> {
         for batch in &run.batches {
             let is = found.remove(&(run.run_no, batch.batch)).unwrap_or(0);
             let mut said = (batch.bucket("inserted") + batch.bucket("merged")).unsigned_abs();
+            let deleted = history.deleted.get(&(run.run_no, batch.batch));
+            said = said.saturating_sub(deleted.copied().unwrap_or(0));
             // A rebuilt mapping names its batch only where there was no doubt which one it was.
             if latest_rebuilt.is_some_and(|rebuilt| *rebuilt > run.run_no) {
                 said = said.min(is);

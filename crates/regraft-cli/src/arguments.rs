@@ -361,12 +361,15 @@ pub(crate) enum ProofType {
 pub(crate) struct RollbackArguments {
     #[command(flatten)]
     pub(crate) entities: EntityNames,
-    /// Undo what this run wrote (see `regraft runs`)
+    /// Undo what this run inserted, changed or deleted (see `regraft runs`)
     #[arg(long, value_name = "ID", conflicts_with_all = ["names", "entities"])]
     pub(crate) run: Option<String>,
     /// Undo what refers to these entities too, before them
     #[arg(long, conflicts_with = "run")]
     pub(crate) with_dependents: bool,
+    /// Undo it in rows too that others changed since; without it such rows are left and listed
+    #[arg(long)]
+    pub(crate) force: bool,
     /// Don't ask
     #[arg(long, short)]
     pub(crate) yes: bool,

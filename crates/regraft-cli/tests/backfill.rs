@@ -216,6 +216,102 @@ fn killed_and_taken_up() {
     }
 }
 
+/// The tables, and the mappings of what was filled; book 20 is left by every backfill.
+fn state(rehearsal: &Rehearsal<'_>) -> (Dump, Vec<Vec<String>>) {
+    let mappings = "select entity, legacy_id, new_id, source_fingerprint, column_fingerprints, run_no, agreed_run
+                    from regraft.migration_mappings where legacy_id <> '20' order by 1, 2";
+    (
+        Dump::of_tables(&rehearsal.modern_url()),
+        rehearsal.modern_rows(mappings),
+    )
+}
+
+fn latest_backfill(rehearsal: &Rehearsal<'_>) -> String {
+    let query = "select run_id from regraft.migration_control
+                 where command = 'backfill' and entity = '' order by run_no desc limit 1";
+    rehearsal.modern_rows(query).remove(0).remove(0)
+}
+
+/// Undone, nothing is left of a backfill; it can be done again, and what was migrated can be undone
+/// after it.
+#[test]
+fn a_backfill_is_undone() {
+    let library = library();
+    let rehearsal = Rehearsal::new(Servers::shared(), library.path(), LEGACY);
+    let empty = Dump::of_tables(&rehearsal.modern_url());
+    migrate(&rehearsal);
+    let before = state(&rehearsal);
+    grow(&library);
+    program(&rehearsal).expect(1, &BACKFILL);
+    let filled = state(&rehearsal);
+    let run = latest_backfill(&rehearsal);
+    // What others wrote since stays, until it is wished otherwise.
+    rehearsal.modern("update books set price = 7 where legacy_id = 30");
+    let migration = rehearsal.modern_rows(
+        "select run_id from regraft.migration_control where command = 'migrate' and entity = ''",
+    );
+    let earlier = program(&rehearsal).expect(2, &["rollback", "--run", &migration[0][0]]);
+    assert!(earlier.says("undo that first"), "{earlier}");
+    let left = program(&rehearsal).expect(1, &["rollback", "--run", &run, "--yes"]);
+    assert!(left.says("somebody changed price since"), "{left}");
+    let rows = "select price is null, kind is null from books where legacy_id in (30, 31) order by legacy_id";
+    assert_eq!(
+        rehearsal.modern_rows(rows),
+        [["false", "false"], ["true", "true"]]
+    );
+    program(&rehearsal).expect(0, &["rollback", "--run", &run, "--yes", "--force"]);
+    let (tables, mappings) = state(&rehearsal);
+    tables.assert_same(&before.0, "undone");
+    assert_eq!(mappings, before.1);
+    program(&rehearsal).expect(1, &BACKFILL);
+    state(&rehearsal).0.assert_same(&filled.0, "done again");
+    let run = latest_backfill(&rehearsal);
+    program(&rehearsal).expect(0, &["rollback", "--run", &run, "--yes"]);
+    program(&rehearsal).expect(0, &["rollback", "--run", &migration[0][0], "--yes"]);
+    Dump::of_tables(&rehearsal.modern_url()).assert_same(&empty, "all of it");
+}
+
+/// Killed at some commit, the rollback of a backfill is finished by the same command; and a backfill
+/// that was killed can be undone instead of finished.
+#[test]
+fn undoing_a_backfill_is_killed_and_taken_up() {
+    let library = library();
+    let first = Rehearsal::new(Servers::shared(), library.path(), LEGACY);
+    for (point, n) in [
+        ("before-rollback-commit", 0),
+        ("before-rollback-commit", 1),
+        ("after-commit", 1),
+        ("after-commit", 2),
+        ("before-commit", 5),
+    ] {
+        std::fs::write(library.path().join("entities/books.toml"), BOOKS).expect("written");
+        let rehearsal = first.again();
+        migrate(&rehearsal);
+        let before = state(&rehearsal);
+        grow(&library);
+        let failpoint = format!("{point}={n}*off->return(abort)");
+        let cut_backfill = point == "before-commit";
+        let backfill = if cut_backfill {
+            program(&rehearsal).with("FAILPOINTS", &failpoint)
+        } else {
+            program(&rehearsal)
+        };
+        backfill.run(&BACKFILL);
+        let run = latest_backfill(&rehearsal);
+        let undo = ["rollback", "--run", &run, "--yes"];
+        if !cut_backfill {
+            let cut = program(&rehearsal)
+                .with("FAILPOINTS", &failpoint)
+                .run(&undo);
+            assert!(cut.signal.is_some(), "{failpoint}: {cut}");
+        }
+        program(&rehearsal).expect(0, &undo);
+        let (tables, mappings) = state(&rehearsal);
+        tables.assert_same(&before.0, &failpoint);
+        assert_eq!(mappings, before.1, "{failpoint}");
+    }
+}
+
 #[test]
 fn wrong_usage() {
     let library = library();

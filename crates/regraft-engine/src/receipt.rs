@@ -84,7 +84,7 @@ pub struct Rate {
 }
 
 /// What a rollback took away of one entity.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Undone {
     /// The entity.
     pub entity: String,
@@ -92,6 +92,15 @@ pub struct Undone {
     pub target_table: String,
     /// Rows deleted from it.
     pub rows: u64,
+    /// Rows in which was put back what had been overwritten.
+    #[serde(default)]
+    pub put_back: u64,
+    /// Rows that had been deleted and came back.
+    #[serde(default)]
+    pub brought_back: u64,
+    /// Rows that were left as they were.
+    #[serde(default)]
+    pub left: u64,
     /// Entries of the quarantine deleted.
     pub quarantine: u64,
     /// The runs that had written them.

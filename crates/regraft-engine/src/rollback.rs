@@ -1,8 +1,15 @@
 //! `rollback`: undoes what named runs wrote, and nothing else.
+//!
+//! What a run deleted comes back, parents first; then what it overwrote is put back; then the rows
+//! that it inserted go, children first. In this order every foreign key holds all the way. What
+//! others have changed since is left, and told.
+
+mod kept;
+mod reversal;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regraft_ledger::{NewRun, Run, RunStatus};
+use regraft_ledger::{LeftRow, NewRun, Operation, Parent, Run, RunStatus, UndoneTable};
 use regraft_pg::Session;
 use regraft_pg::catalog::{Catalog, Table};
 use regraft_pg::quote::ident;
@@ -16,8 +23,9 @@ use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::failpoints;
 use crate::migrate::{install_ledger, lock};
-use crate::receipt::{Undone, require_ledger};
+use crate::receipt::require_ledger;
 use crate::transaction;
+use reversal::Reversal;
 
 /// What is to be undone.
 #[derive(Debug, Clone)]
@@ -37,6 +45,8 @@ pub struct RollbackPreview {
     pub steps: Vec<RollbackStep>,
     /// What stands in the way; nothing is undone while this isn't empty.
     pub obstacles: Vec<String>,
+    /// What will be left as it is, row by row.
+    pub left: Vec<LeftRow>,
 }
 
 /// What a rollback does to one entity.
@@ -46,8 +56,14 @@ pub struct RollbackStep {
     pub entity: String,
     /// The table.
     pub table: String,
-    /// Rows to delete.
+    /// Rows to delete: the runs had inserted them.
     pub rows: u64,
+    /// Rows in which what the runs had overwritten is put back.
+    pub put_back: u64,
+    /// Rows that come back: the runs had deleted them.
+    pub brought_back: u64,
+    /// Rows that are left as they are.
+    pub left: u64,
     /// Entries of the quarantine to delete.
     pub quarantine: u64,
     /// Whether indexes or constraints that an interrupted load took off are brought back.
@@ -63,6 +79,8 @@ pub struct RollbackDone {
     pub run_id: String,
     /// What was undone, in that order.
     pub steps: Vec<RollbackStep>,
+    /// What was left as it is, row by row.
+    pub left: Vec<LeftRow>,
 }
 
 /// One entity's part, with what the deletion needs.
@@ -71,7 +89,16 @@ struct Part {
     schema: String,
     table: String,
     key_column: String,
+    /// The runs whose rows go.
     numbers: Vec<i32>,
+    /// Rows that these wrote.
+    written: u64,
+    /// The runs being undone that changed rows of others.
+    changed_by: Vec<i32>,
+    /// Rows of others that they deleted.
+    deletes: u64,
+    /// What undoing these changes needs.
+    undone: UndoneTable,
     /// Runs that rebuilt mappings: what they mapped goes out of the ledger, but nobody knows that
     /// the rows are regraft's, so those stay.
     adopted: Vec<i32>,
@@ -89,26 +116,120 @@ struct BackReference {
     numbers: Vec<i32>,
 }
 
-/// What a rollback would do, counted.
+/// What a rollback would do, counted. What was changed is undone for it, in a transaction that is
+/// rolled back: so it is told exactly what can be.
 ///
 /// # Errors
 /// An unknown run; a target without a ledger.
-pub async fn preview_rollback(context: &Context, what: &RollbackTarget) -> Result<RollbackPreview> {
+pub async fn preview_rollback(
+    context: &Context,
+    what: &RollbackTarget,
+    force: bool,
+) -> Result<RollbackPreview> {
     let target = context.connect_target().await?;
     require_ledger(&target).await?;
-    let parts = parts(context, &target, what).await?;
-    preview(&target, context, &parts).await
+    let mut parts = parts(context, &target, what).await?;
+    preview(&target, context, &mut parts, what, force).await
 }
 
-async fn preview(target: &Session, context: &Context, parts: &[Part]) -> Result<RollbackPreview> {
+async fn preview(
+    target: &Session,
+    context: &Context,
+    parts: &mut [Part],
+    what: &RollbackTarget,
+    force: bool,
+) -> Result<RollbackPreview> {
+    target.batch_execute("begin").await?;
+    let rehearsed = rehearse(target, context, parts, what, force).await;
+    if !target.is_closed() {
+        target.batch_execute("rollback").await?;
+    }
+    let (left, obstacles) = rehearsed?;
     let mut runs: Vec<String> = parts.iter().flat_map(|p| p.step.runs.clone()).collect();
     runs.sort();
     runs.dedup();
     Ok(RollbackPreview {
         runs,
-        obstacles: obstacles(target, context, parts).await?,
+        obstacles,
         steps: parts.iter().map(|p| p.step.clone()).collect(),
+        left,
     })
+}
+
+/// Counts what can be undone, by undoing it as far as that tells something: what is left, and what
+/// stands in the way.
+async fn rehearse(
+    target: &Session,
+    context: &Context,
+    parts: &mut [Part],
+    what: &RollbackTarget,
+    force: bool,
+) -> Result<(Vec<LeftRow>, Vec<String>)> {
+    regraft_ledger::install(&**target).await?;
+    regraft_ledger::create_left(&**target).await?;
+    let runs = changing_runs(parts);
+    let mut reversal = Reversal {
+        context,
+        target,
+        parts,
+        runs: &runs,
+        force,
+        run_no: None,
+        undone: Vec::new(),
+    };
+    reversal.changes().await?;
+    if matches!(what, RollbackTarget::Run(_)) {
+        kept::leave_inserts(target, parts_of(&reversal), force).await?;
+    }
+    // What was deleted may wait for its place, which a row has that goes.
+    if (0..reversal.parts.len()).any(|at| reversal.waits(at)) {
+        target.batch_execute("savepoint regraft_rows").await?;
+        let mut deleted = true;
+        for part in reversal.parts {
+            // An obstacle is told in its own words.
+            deleted = deleted && delete_rows(target, part).await.is_ok();
+        }
+        if deleted {
+            reversal.changes().await?;
+        }
+        reversal.leave_deletes().await?;
+        let left = regraft_ledger::left_rows(&**target).await;
+        target
+            .batch_execute("rollback to savepoint regraft_rows")
+            .await?;
+        let undone = std::mem::take(&mut reversal.undone);
+        count(parts, &undone, left.as_deref().unwrap_or_default());
+        let obstacles = obstacles(target, context, parts).await?;
+        return Ok((left?, obstacles));
+    }
+    let undone = std::mem::take(&mut reversal.undone);
+    let left = regraft_ledger::left_rows(&**target).await?;
+    count(parts, &undone, &left);
+    let obstacles = obstacles(target, context, parts).await?;
+    Ok((left, obstacles))
+}
+
+fn parts_of<'a>(reversal: &Reversal<'a>) -> &'a [Part] {
+    reversal.parts
+}
+
+/// The runs that changed rows of others, latest first.
+fn changing_runs(parts: &[Part]) -> Vec<i32> {
+    let runs: BTreeSet<i32> = parts.iter().flat_map(|p| p.changed_by.clone()).collect();
+    runs.into_iter().rev().collect()
+}
+
+/// Enters into the steps what was found out.
+fn count(parts: &mut [Part], undone: &[crate::receipt::Undone], left: &[LeftRow]) {
+    for part in parts {
+        let entity = part.step.entity.as_str();
+        let of = |operation| reversal::count(left, entity, operation);
+        let found = undone.iter().find(|entry| entry.entity == entity);
+        part.step.put_back = found.map_or(0, |entry| entry.put_back);
+        part.step.brought_back = found.map_or(0, |entry| entry.brought_back);
+        part.step.rows = part.written.saturating_sub(of(Operation::Insert));
+        part.step.left = of(Operation::Insert) + of(Operation::Update) + of(Operation::Delete);
+    }
 }
 
 /// The entities to undo, children first, with the runs whose rows go.
@@ -117,7 +238,12 @@ async fn parts(context: &Context, target: &Session, what: &RollbackTarget) -> Re
     let numbers: BTreeMap<i32, String> = regraft_ledger::list_runs(&**target, 100_000)
         .await?
         .into_iter()
-        .filter(|run| matches!(run.command.as_str(), "migrate" | "retry"))
+        .filter(|run| {
+            matches!(
+                run.command.as_str(),
+                "migrate" | "retry" | "backfill" | "differential"
+            )
+        })
         .map(|run| (run.run_no, run.run_id))
         .collect();
     let (only, entities): (Option<i32>, Vec<String>) = match what {
@@ -125,21 +251,12 @@ async fn parts(context: &Context, target: &Session, what: &RollbackTarget) -> Re
             let run = regraft_ledger::find_run(&**target, id)
                 .await?
                 .filter(|r| numbers.contains_key(&r.run_no));
-            if let Some(run) = regraft_ledger::find_run(&**target, id).await?
-                && run.command == "backfill"
-            {
-                return Err(Error::new(
-                    Kind::Usage,
-                    format!("run {id} wrote columns of rows that were in place, which can't be undone by this version"),
-                )
-                .hint("what was there before is in regraft.migration_changes"));
-            }
             let Some(run) = run else {
                 let latest: Vec<&str> =
                     numbers.values().rev().take(5).map(String::as_str).collect();
                 return Err(Error::new(
                     Kind::Usage,
-                    format!("there is no migration `{id}` in this target"),
+                    format!("there is no run `{id}` in this target that can be undone"),
                 )
                 .hint(format!("the latest are {}", latest.join(", "))));
             };
@@ -159,6 +276,7 @@ async fn parts(context: &Context, target: &Session, what: &RollbackTarget) -> Re
         .select(&[], false)
         .map_err(|e| Error::new(Kind::Usage, e.to_string()))?;
     let namespace = project.manifest().target.namespace.as_str();
+    let catalog = Catalog::read(&**target, &[]).await?;
     let mut parts = Vec::new();
     for step in all
         .entities()
@@ -171,18 +289,80 @@ async fn parts(context: &Context, target: &Session, what: &RollbackTarget) -> Re
         };
         let (schema, table) = entity.target.schema_and_table(namespace);
         let part = part(target, &step.entity, table, only, &numbers).await?;
-        parts.push(Part {
+        let mut part = Part {
             schema: schema.to_owned(),
             table: regraft_pg::quote::qualified(schema, table),
             key_column: entity.target.key.column.value.clone(),
             ..part
-        });
+        };
+        part.undone = undone_table(&catalog, &part);
+        find_changes(target, &mut part, only, &numbers).await?;
+        parts.push(part);
     }
-    let catalog = Catalog::read(&**target, &[]).await?;
     for at in 0..parts.len() {
         parts[at].back_references = back_references(&catalog, &parts, at);
     }
     Ok(parts)
+}
+
+/// What undoing changes of a part's rows needs to know of their table.
+fn undone_table(catalog: &Catalog, part: &Part) -> UndoneTable {
+    let table = catalog.tables.iter().find(|t| t.sql_name() == part.table);
+    let columns = table.into_iter().flat_map(|t| &t.columns);
+    let constraints = table.into_iter().flat_map(|t| &t.constraints);
+    UndoneTable {
+        entity: part.step.entity.clone(),
+        table: part.table.clone(),
+        key: part.key_column.clone(),
+        columns: columns
+            .filter(|column| !column.is_generated())
+            .map(|column| (column.name.clone(), column.type_name.clone()))
+            .collect(),
+        parents: constraints
+            .filter(|c| c.kind == "f")
+            .filter_map(|c| {
+                let schema = c.foreign_schema.as_deref()?;
+                let may_be_null = |name: &String| {
+                    let column = table.and_then(|t| t.column(name));
+                    column.is_some_and(|column| !column.not_null)
+                };
+                Some(Parent {
+                    columns: c.columns.clone(),
+                    table: regraft_pg::quote::qualified(schema, c.foreign_table.as_deref()?),
+                    foreign: c.foreign_columns.clone()?,
+                    nullable: c.columns.iter().all(may_be_null),
+                })
+            })
+            .collect(),
+        deleted_runs: part.numbers.clone(),
+    }
+}
+
+/// What the runs changed in rows of others.
+async fn find_changes(
+    target: &Session,
+    part: &mut Part,
+    only: Option<i32>,
+    names: &BTreeMap<i32, String>,
+) -> Result<()> {
+    let entity = part.step.entity.clone();
+    for run in regraft_ledger::runs_that_changed(&**target, &entity).await? {
+        if only.is_some_and(|only| only != run) {
+            continue;
+        }
+        let (updates, deletes) =
+            regraft_ledger::changes_to_undo(&**target, &entity, run, &part.numbers).await?;
+        if updates + deletes == 0 {
+            continue;
+        }
+        part.changed_by.push(run);
+        part.deletes += deletes.unsigned_abs();
+        let name = names.get(&run);
+        part.step
+            .runs
+            .extend(name.filter(|n| !part.step.runs.contains(n)).cloned());
+    }
+    Ok(())
 }
 
 /// The references to a part's rows from parts that are undone after it.
@@ -231,6 +411,7 @@ async fn part(
         .filter(|(number, _)| only.is_none_or(|only| only == *number))
         .partition(|(number, _)| names.contains_key(number));
     let mut numbers: Vec<i32> = written.iter().map(|(number, _)| *number).collect();
+    numbers.extend(only.filter(|only| !numbers.contains(only)));
     let mut dropped = Vec::new();
     for number in names.keys().filter(|n| only.is_none_or(|only| only == **n)) {
         let checkpoint = regraft_ledger::checkpoints(&**target, *number)
@@ -260,6 +441,9 @@ async fn part(
             entity: entity.to_owned(),
             table: table.to_owned(),
             rows: written.iter().map(|(_, rows)| rows.unsigned_abs()).sum(),
+            put_back: 0,
+            brought_back: 0,
+            left: 0,
             quarantine: quarantine.unsigned_abs(),
             restores_indexes: !dropped.is_empty(),
             runs: written
@@ -270,6 +454,17 @@ async fn part(
         schema: String::new(),
         table: String::new(),
         key_column: String::new(),
+        written: written.iter().map(|(_, rows)| rows.unsigned_abs()).sum(),
+        changed_by: Vec::new(),
+        deletes: 0,
+        undone: UndoneTable {
+            entity: entity.to_owned(),
+            table: String::new(),
+            key: String::new(),
+            columns: Vec::new(),
+            parents: Vec::new(),
+            deleted_runs: Vec::new(),
+        },
         numbers,
         adopted: adopted.into_iter().map(|(number, _)| number).collect(),
         dropped,
@@ -292,11 +487,7 @@ async fn obstacles(target: &Session, context: &Context, parts: &[Part]) -> Resul
     }
     let catalog = Catalog::read(&**target, &[]).await?;
     let namespace = context.project.manifest().target.namespace.as_str();
-    // Right after a load nothing is known of the mappings, and a join row by row is what the
-    // server would take for the cheapest.
-    target
-        .batch_execute("set enable_nestloop = off; set work_mem = '64MB'")
-        .await?;
+    target.batch_execute(LARGE_JOINS).await?;
     for child in &catalog.tables {
         // A partition has the foreign keys of its table, under whose name its rows go or stay.
         if child.is_partition
@@ -315,10 +506,11 @@ async fn obstacles(target: &Session, context: &Context, parts: &[Part]) -> Resul
                 let goes = goes_too(parts, &child.name, child.schema == namespace);
                 let sql = format!(
                     "select count(*) from {child} c join regraft.migration_mappings m
-                       on m.entity = $1 and m.new_id = c.{column} and m.run_no = any ($2)
+                       on m.entity = $1 and m.new_id = c.{column} and m.run_no = any ($2) and {not_left}
                      where not exists (select 1 from regraft.migration_mappings o
                        where o.new_id = c.{own} and o.entity = any ($3) and o.run_no = any ($4))",
                     child = child.sql_name(),
+                    not_left = regraft_ledger::NOT_LEFT,
                     column = ident(&key.columns[0]),
                     own = ident(
                         &own_key(context, &child.name).unwrap_or_else(|| key.columns[0].clone())
@@ -392,24 +584,32 @@ fn own_key(context: &Context, table: &str) -> Option<String> {
         .map(|e| e.target.key.column.value.clone())
 }
 
-/// Undoes what is named: in each entity, children first, the rows that the runs wrote, their
-/// mappings and their quarantine, in one transaction per entity. What an interrupted bulk load took
-/// off the table comes back.
+/// Undoes what is named: what was deleted comes back, what was overwritten is put back, and in each
+/// entity, children first, the rows that the runs wrote go with their mappings and their quarantine,
+/// in one transaction per entity and step. What an interrupted bulk load took off the table comes
+/// back.
+///
+/// Of one run, rows that others changed since are left, unless `force` is given. It stays in the
+/// ledger what they were, so that the same can be tried again.
 ///
 /// # Errors
 /// Obstacles ([`Kind::Data`]): rows that would stay and refer to rows that would go.
-pub async fn rollback(context: &Context, what: &RollbackTarget) -> Result<RollbackDone> {
+pub async fn rollback(
+    context: &Context,
+    what: &RollbackTarget,
+    force: bool,
+) -> Result<RollbackDone> {
     let target = context.connect_target().await?;
     require_ledger(&target).await?;
     install_ledger(&target, false).await?;
     lock(context, &target).await?;
-    let parts = parts(context, &target, what).await?;
-    let preview = preview(&target, context, &parts).await?;
+    let mut parts = parts(context, &target, what).await?;
+    let preview = preview(&target, context, &mut parts, what, force).await?;
     if let Some(obstacle) = preview.obstacles.first() {
         return Err(Error::new(Kind::Data, obstacle.clone())
             .hint("add --with-dependents to undo what refers to it too; nothing was undone"));
     }
-    let detail = detail(&preview, &parts, what);
+    let detail = detail(&preview, &parts, what, force);
     let run = regraft_ledger::begin_run(
         &*target,
         &NewRun {
@@ -419,31 +619,102 @@ pub async fn rollback(context: &Context, what: &RollbackTarget) -> Result<Rollba
     )
     .await?;
     fence_off(&target, &parts).await?;
-    let mut undone = Vec::new();
-    for part in &parts {
+    target.batch_execute(LARGE_JOINS).await?;
+    regraft_ledger::create_left(&*target).await?;
+    let runs = changing_runs(&parts);
+    let mut reversal = Reversal {
+        context,
+        target: &target,
+        parts: &parts,
+        runs: &runs,
+        force,
+        run_no: Some(run.run_no),
+        undone: Vec::new(),
+    };
+    reversal.changes().await?;
+    if matches!(what, RollbackTarget::Run(_)) {
+        kept::leave_inserts(&target, &parts, force).await?;
+    }
+    for at in 0..parts.len() {
         context.stop_requested()?;
-        undone = undo(&target, part, run.run_no, undone)
+        let part = &parts[at];
+        undo(&mut reversal, at)
             .await
             .map_err(|e| e.in_entity(&part.step.entity))?;
         context.events.send(Event::EntityFinished {
             entity: part.step.entity.clone(),
             inserted: 0,
-            left: part.step.rows,
+            left: part.step.rows + part.step.put_back + part.step.brought_back,
             seconds: 0.0,
         });
     }
+    finish_waiting(&mut reversal).await?;
+    let left = regraft_ledger::left_rows(&*target).await?;
+    reversal.note_left(&left).await?;
     close_runs(&target, &undone_runs(&run)).await?;
     regraft_ledger::finish_run(&*target, run.run_no, RunStatus::Done).await?;
     close_earlier(&target).await?;
     Ok(RollbackDone {
         run_id: run.run_id,
-        steps: preview.steps,
+        steps: done_steps(&parts, &reversal.undone, &left),
+        left,
     })
+}
+
+/// Right after a load nothing is known of the mappings, and a join row by row is what the server
+/// would take for the cheapest.
+const LARGE_JOINS: &str = "set enable_nestloop = off; set work_mem = '64MB'";
+
+/// The steps as they were carried out.
+fn done_steps(
+    parts: &[Part],
+    undone: &[crate::receipt::Undone],
+    left: &[LeftRow],
+) -> Vec<RollbackStep> {
+    let step = |part: &Part| {
+        let mut step = part.step.clone();
+        let entry = undone.iter().find(|entry| entry.entity == step.entity);
+        step.rows = entry.map_or(0, |entry| entry.rows);
+        step.put_back = entry.map_or(0, |entry| entry.put_back);
+        step.brought_back = entry.map_or(0, |entry| entry.brought_back);
+        step.left = left.iter().filter(|row| row.entity == step.entity).count() as u64;
+        step
+    };
+    parts.iter().map(step).collect()
+}
+
+/// What was deleted and found its place taken by a row that is gone now comes back after all.
+async fn finish_waiting(reversal: &mut Reversal<'_>) -> Result<()> {
+    let waiting: Vec<usize> = (0..reversal.parts.len())
+        .filter(|at| reversal.waits(*at))
+        .collect();
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    reversal.changes().await?;
+    reversal.leave_deletes().await?;
+    let target = reversal.target;
+    for at in waiting {
+        let part = &reversal.parts[at];
+        mark_rolled_back(target, part).await?;
+    }
+    Ok(())
+}
+
+async fn mark_rolled_back(target: &Session, part: &Part) -> Result<()> {
+    let numbers = [part.numbers.as_slice(), &part.adopted].concat();
+    let entity = &part.step.entity;
+    Ok(regraft_ledger::mark_entity_rolled_back(&**target, entity, &numbers).await?)
 }
 
 /// What a rollback is recorded with: what it is about, and which runs it undoes in each entity, so
 /// that what is left can be told if it dies.
-fn detail(preview: &RollbackPreview, parts: &[Part], what: &RollbackTarget) -> serde_json::Value {
+fn detail(
+    preview: &RollbackPreview,
+    parts: &[Part],
+    what: &RollbackTarget,
+    force: bool,
+) -> serde_json::Value {
     let undoes: BTreeMap<&str, Vec<i32>> = parts
         .iter()
         .map(|p| {
@@ -455,6 +726,9 @@ fn detail(preview: &RollbackPreview, parts: &[Part], what: &RollbackTarget) -> s
     let mut detail = json!({ "runs": preview.runs, "entities": entities, "undoes": undoes });
     if let RollbackTarget::Run(id) = what {
         detail["of_run"] = json!(id);
+    }
+    if force {
+        detail["force"] = json!(true);
     }
     detail
 }
@@ -490,54 +764,58 @@ async fn fence_off(target: &Session, parts: &[Part]) -> Result<()> {
     Ok(())
 }
 
-/// Undoes a part and adds it to what the rollback's own record lists, all in one transaction: what
-/// its receipt says is what was done.
-async fn undo(
-    target: &Session,
-    part: &Part,
-    run_no: i32,
-    mut undone: Vec<Undone>,
-) -> Result<Vec<Undone>> {
+/// Deletes a part's rows and adds it to what the rollback's own record lists, all in one
+/// transaction: what its receipt says is what was done.
+async fn undo(reversal: &mut Reversal<'_>, at: usize) -> Result<()> {
+    let (target, part) = (reversal.target, &reversal.parts[at]);
+    let waits = reversal.waits(at);
     let entity = &part.step.entity;
     transaction::run(target, false, async || {
-        empty_back_references(target, part).await?;
-        let rows = target
-            .execute(
-                &format!(
-                    "delete from {} t using regraft.migration_mappings m \
-                     where m.entity = $1 and m.run_no = any ($2) and m.merged_into is null and t.{} = m.new_id",
-                    part.table,
-                    ident(&part.key_column)
-                ),
-                &[entity, &part.numbers],
-            )
-            .await?;
-        regraft_ledger::reopen_quarantine(&**target, entity, &part.numbers).await?;
-        let mut quarantine = 0;
-        for number in part.numbers.iter().chain(&part.adopted) {
-            if regraft_ledger::partition_exists(&**target, entity).await? {
-                regraft_ledger::delete_of_run(&**target, entity, *number).await?;
-            }
-            quarantine +=
-                regraft_ledger::delete_quarantine_of_run(&**target, entity, *number).await?;
-        }
-        regraft_ledger::forget_changes(&**target, entity).await?;
+        let (rows, quarantine) = delete_rows(target, part).await?;
+        regraft_ledger::forget_undone(&**target, entity, &part.numbers).await?;
         regraft_ledger::forget_agreed_ranges(&**target, entity).await?;
         restore(target, part).await?;
-        let numbers = [part.numbers.as_slice(), &part.adopted].concat();
-        regraft_ledger::mark_entity_rolled_back(&**target, entity, &numbers).await?;
-        undone.push(Undone {
-            entity: entity.clone(),
-            target_table: part.step.table.clone(),
-            rows,
-            quarantine,
-            runs: part.step.runs.clone(),
-        });
-        regraft_ledger::set_run_detail(&**target, run_no, "undone", &json!(undone)).await?;
-        failpoints::reach(failpoints::BEFORE_ROLLBACK_COMMIT)?;
-        Ok(undone)
+        if !waits {
+            mark_rolled_back(target, part).await?;
+        }
+        reversal
+            .note(at, |entry| {
+                entry.rows = rows;
+                entry.quarantine = quarantine;
+            })
+            .await?;
+        failpoints::reach(failpoints::BEFORE_ROLLBACK_COMMIT)
     })
     .await
+}
+
+/// Deletes the rows that a part's runs wrote, their mappings and what they put into quarantine:
+/// how many rows, and how many entries of the quarantine.
+async fn delete_rows(target: &Session, part: &Part) -> Result<(u64, u64)> {
+    let entity = &part.step.entity;
+    empty_back_references(target, part).await?;
+    let rows = target
+        .execute(
+            &format!(
+                "delete from {} t using regraft.migration_mappings m \
+                 where m.entity = $1 and m.run_no = any ($2) and m.merged_into is null and t.{} = m.new_id and {}",
+                part.table,
+                ident(&part.key_column),
+                regraft_ledger::NOT_LEFT
+            ),
+            &[entity, &part.numbers],
+        )
+        .await?;
+    regraft_ledger::reopen_quarantine(&**target, entity, &part.numbers).await?;
+    let mut quarantine = 0;
+    let mapped = regraft_ledger::partition_exists(&**target, entity).await?;
+    for number in part.numbers.iter().chain(&part.adopted) {
+        if mapped {
+            regraft_ledger::delete_of_run(&**target, entity, *number).await?;
+        }
+        quarantine += regraft_ledger::delete_quarantine_of_run(&**target, entity, *number).await?;
+    }
+    Ok((rows, quarantine))
 }
 
 /// In a cycle no order of deletion suits every foreign key: references from rows that go later are
@@ -550,10 +828,12 @@ async fn empty_back_references(target: &Session, part: &Part) -> Result<()> {
                 &format!(
                     "update {} c set {column} = null from regraft.migration_mappings m \
                      where m.entity = $1 and m.run_no = any ($2) and m.new_id = c.{} \
+                       and {not_left} \
                        and c.{column} in (select new_id from regraft.migration_mappings \
                                           where entity = $3 and run_no = any ($4))",
                     reference.table,
-                    ident(&reference.key_column)
+                    ident(&reference.key_column),
+                    not_left = regraft_ledger::NOT_LEFT,
                 ),
                 &[
                     &reference.entity,

@@ -26,7 +26,11 @@ pub(crate) fn refused(project: &Project, open: &OpenRun) -> Error {
     let finish = finishing_command(project, open);
     let id = &open.run.run_id;
     let hint = match open.run.command.as_str() {
+<<<<<<< HEAD
         "migrate" | "retry" | "differential" => {
+=======
+        "migrate" | "retry" | "backfill" | "differential" => {
+>>>>>>> wt-C
             format!(
                 "finish it with `{finish}`, or undo it with `regraft rollback --run {id}`; then try again"
             )
@@ -48,10 +52,21 @@ pub(crate) fn finishing_command(project: &Project, open: &OpenRun) -> String {
         "backfill" => backfill_command(run),
         "mappings" => of_entities("regraft mappings rebuild", project, open),
         "rollback" => match run.detail.get("of_run").and_then(|id| id.as_str()) {
-            Some(id) => format!("regraft rollback --run {id}"),
-            None => of_entities("regraft rollback", project, open),
+            Some(id) => format!("regraft rollback --run {id}{}", force(run)),
+            None => format!(
+                "{}{}",
+                of_entities("regraft rollback", project, open),
+                force(run)
+            ),
         },
         _ => "regraft migrate".to_owned(),
+    }
+}
+
+fn force(rollback: &Run) -> &'static str {
+    match rollback.detail.get("force") {
+        Some(_) => " --force",
+        None => "",
     }
 }
 

@@ -235,16 +235,3 @@ pub async fn forget_agreed_ranges(client: &impl GenericClient, entity: &str) -> 
         .await?;
     Ok(())
 }
-
-/// Forgets the changes of rows that are no longer there.
-pub async fn forget_changes(client: &impl GenericClient, entity: &str) -> Result<()> {
-    client
-        .execute(
-            "delete from regraft.migration_changes c where entity = $1 and not exists (
-               select from regraft.migration_mappings m
-               where m.entity = $1 and m.legacy_id = c.legacy_id)",
-            &[&entity],
-        )
-        .await?;
-    Ok(())
-}

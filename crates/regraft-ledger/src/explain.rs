@@ -194,19 +194,25 @@ from noted n left join open o using (entity, reason)
 order by n.started_at, n.entity, n.rows desc, n.reason collate \"C\"";
 
 const UNDONE: &str = "\
-select u.entity, u.target_table, u.rows, u.quarantine, u.runs
+select u.entity, u.target_table, u.rows, coalesce(u.put_back, 0) as put_back,
+       coalesce(u.brought_back, 0) as brought_back, coalesce(u.left, 0) as \"left\", u.quarantine, u.runs
 from regraft.migration_control c,
      rows from (jsonb_to_recordset(c.detail -> 'undone')
-       as (entity text, target_table text, rows bigint, quarantine bigint, runs jsonb))
-       with ordinality u (entity, target_table, rows, quarantine, runs, place)
+       as (entity text, target_table text, rows bigint, put_back bigint, brought_back bigint,
+           \"left\" bigint, quarantine bigint, runs jsonb))
+       with ordinality u (entity, target_table, rows, put_back, brought_back, \"left\", quarantine, runs, place)
 where c.run_id = $1 and c.entity = '' and c.batch = 0
 order by u.place";
 
 const UNDONE_TOTAL: &str = "\
 select count(*) as entities, coalesce(sum(u.rows), 0) as rows,
+       coalesce(sum(u.put_back), 0) as put_back,
+       coalesce(sum(u.brought_back), 0) as brought_back,
+       coalesce(sum(u.left), 0) as \"left\",
        coalesce(sum(u.quarantine), 0) as quarantine
 from regraft.migration_control c,
-     jsonb_to_recordset(c.detail -> 'undone') as u (rows bigint, quarantine bigint)
+     jsonb_to_recordset(c.detail -> 'undone')
+       as u (rows bigint, put_back bigint, brought_back bigint, \"left\" bigint, quarantine bigint)
 where c.run_id = $1 and c.entity = '' and c.batch = 0";
 
 #[cfg(test)]

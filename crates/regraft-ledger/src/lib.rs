@@ -19,6 +19,7 @@ mod record;
 mod report;
 mod run;
 mod schema;
+mod undo;
 mod update;
 
 pub use account::{
@@ -30,7 +31,7 @@ pub use agreed::{
 };
 pub use changes::{
     ChangedTable, DeletedRows, OwnedTable, STAGE as BACKFILL_STAGE, agree, delete_rows,
-    forget_agreed_ranges, forget_changes,
+    forget_agreed_ranges,
 };
 pub use checkpoint::{
     Checkpoint, Mode, Phase, advance, checkpoints, checkpoints_of, open_checkpoint, set_dropped,
@@ -76,6 +77,11 @@ pub use run::{
     set_run_detail, unfinished_run,
 };
 pub use schema::{SCHEMA, VERSION, install, installed_version};
+pub use undo::{
+    LeftRow, NOT_LEFT, Operation, Parent, UndoneTable, Why, changes_to_undo, create_left,
+    forget_undone, leave_changed_inserts, leave_inserts_changed_later, leave_referred,
+    left_inserts, left_rows, runs_that_changed, written_rows_select,
+};
 pub use update::{
     Mark, STAGE as UPDATE_STAGE, STAGE_COLUMNS, UpdatedTable, mark_deleted, marking,
 };

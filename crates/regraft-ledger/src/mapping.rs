@@ -319,11 +319,16 @@ pub async fn mapped_rows(
         .collect())
 }
 
-/// Deletes the mappings that a run wrote for an entity; how many.
+/// Deletes the mappings that a run wrote for an entity, but those of rows that a rollback leaves
+/// ([`crate::create_left`]); how many.
 pub async fn delete_of_run(client: &impl GenericClient, entity: &str, run_no: i32) -> Result<u64> {
     Ok(client
         .execute(
-            &format!("delete from {} where run_no = $1", partition(entity)),
+            &format!(
+                "delete from {} m where m.run_no = $1 and {}",
+                partition(entity),
+                crate::NOT_LEFT
+            ),
             &[&run_no],
         )
         .await?)

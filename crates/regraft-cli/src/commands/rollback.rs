@@ -1,7 +1,8 @@
 //! `regraft rollback`
 
 use regraft_engine::{
-    Error, Kind, Result, RollbackDone, RollbackPreview, RollbackTarget, preview_rollback, rollback,
+    Error, Kind, Result, RollbackDone, RollbackPreview, RollbackStep, RollbackTarget,
+    preview_rollback, rollback,
 };
 use regraft_project::Project;
 use serde::Serialize;
@@ -30,7 +31,7 @@ pub(super) async fn run(
     let target = target(&opened.project, arguments)?;
     let mut context = invocation.context(&opened, Needs::Target)?;
     context.events = invocation.events(Doing::Undoing);
-    let preview = preview_rollback(&context, &target).await?;
+    let preview = preview_rollback(&context, &target, arguments.force).await?;
     let printer = &invocation.printer;
     let preview_text = view::preview(&preview, printer.error_width());
     // The question is asked on the terminal, so what it is about belongs there too.
@@ -63,15 +64,19 @@ pub(super) async fn run(
         confirm(invocation, &preview)?;
     }
     let step = Step::begin(printer, "undoing");
-    let done = rollback(&context, &target).await?;
+    let done = rollback(&context, &target, arguments.force).await?;
     drop(step);
     let document = Document {
         preview: &preview,
         done: Some(&done),
     };
-    printer.report(&document, |_| view::done(&done));
+    printer.report(&document, |width| view::done(&done, width));
     printer.next_steps(&[("regraft status".to_owned(), "how far each entity is now")]);
-    Ok(ExitStatus::Done)
+    Ok(if done.left.is_empty() {
+        ExitStatus::Done
+    } else {
+        ExitStatus::Findings
+    })
 }
 
 fn target(project: &Project, arguments: &RollbackArguments) -> Result<RollbackTarget> {
@@ -86,11 +91,19 @@ fn target(project: &Project, arguments: &RollbackArguments) -> Result<RollbackTa
 }
 
 fn confirm(invocation: &Invocation, preview: &RollbackPreview) -> Result<()> {
-    let rows: u64 = preview.steps.iter().map(|step| step.rows).sum();
-    let question = format!(
-        "\nDelete {} from the target?",
-        figures::counted(rows, "row")
+    let sum = |of: fn(&RollbackStep) -> u64| preview.steps.iter().map(of).sum::<u64>();
+    let changed = sum(|step| step.put_back) + sum(|step| step.brought_back);
+    let mut question = format!(
+        "\nDelete {} from the target",
+        figures::counted(sum(|step| step.rows), "row")
     );
+    if changed > 0 {
+        question.push_str(&format!(
+            ", and restore {} to what they were",
+            figures::counted(changed, "row")
+        ));
+    }
+    question.push('?');
     invocation
         .printer
         .confirm(&question, "a rollback deletes rows", "nothing was undone")

@@ -218,6 +218,9 @@ fn undone(receipt: &Receipt) -> Vec<Figure> {
         let values = [
             ("target_table", json!(part.target_table)),
             ("rows", json!(part.rows)),
+            ("put_back", json!(part.put_back)),
+            ("brought_back", json!(part.brought_back)),
+            ("left", json!(part.left)),
             ("quarantine", json!(part.quarantine)),
             ("runs", json!(part.runs)),
         ];
@@ -231,12 +234,14 @@ fn undone_total(receipt: &Receipt) -> Vec<Figure> {
         return Vec::new();
     }
     let parts = &receipt.undone;
-    let rows: u64 = parts.iter().map(|part| part.rows).sum();
-    let quarantine: u64 = parts.iter().map(|part| part.quarantine).sum();
+    let sum = |of: fn(&super::Undone) -> u64| json!(parts.iter().map(of).sum::<u64>());
     let values = [
         ("entities", json!(parts.len())),
-        ("rows", json!(rows)),
-        ("quarantine", json!(quarantine)),
+        ("rows", sum(|part| part.rows)),
+        ("put_back", sum(|part| part.put_back)),
+        ("brought_back", sum(|part| part.brought_back)),
+        ("left", sum(|part| part.left)),
+        ("quarantine", sum(|part| part.quarantine)),
     ];
     row(&[], values).collect()
 }

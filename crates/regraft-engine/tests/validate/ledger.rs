@@ -270,9 +270,13 @@ async fn later_runs_and_their_rollback_are_told_apart() {
     let outcome = pair.migrate().await;
     assert_eq!(findings(&pair.validate().await), Vec::<String>::new());
 
-    rollback(&pair.context, &RollbackTarget::Run(outcome.receipt.run_id))
-        .await
-        .unwrap();
+    rollback(
+        &pair.context,
+        &RollbackTarget::Run(outcome.receipt.run_id),
+        false,
+    )
+    .await
+    .unwrap();
     let found = findings(&pair.validate().await);
     assert!(
         found.contains(&format!("shops account: {line} (2) [S50, S51]")),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use regraft_engine::{Explanation, Rate, Receipt};
+use regraft_engine::{Explanation, Rate, Receipt, Undone};
 use regraft_ledger::{Account, Detail};
 
 use crate::figures;
@@ -194,12 +194,22 @@ fn facts(receipt: &Receipt) -> Vec<(&'static str, Cell)> {
 
 fn verdict(receipt: &Receipt) -> String {
     if !receipt.undone.is_empty() {
-        let rows: u64 = receipt.undone.iter().map(|part| part.rows).sum();
-        return format!(
+        let sum = |of: fn(&Undone) -> u64| receipt.undone.iter().map(of).sum::<u64>();
+        let mut text = format!(
             "{} deleted from {}",
-            figures::counted(rows, "row"),
+            figures::counted(sum(|part| part.rows), "row"),
             figures::counted(receipt.undone.len() as u64, "entity")
         );
+        for (rows, what) in [
+            (sum(|part| part.put_back), "put back"),
+            (sum(|part| part.brought_back), "brought back"),
+            (sum(|part| part.left), "left"),
+        ] {
+            if rows > 0 {
+                text.push_str(&format!(", {} {what}", figures::count(rows)));
+            }
+        }
+        return text;
     }
     if receipt.entities.is_empty() {
         return super::NOTHING.to_owned();
@@ -212,37 +222,44 @@ fn undone(receipt: &Receipt) -> Option<Section> {
         return None;
     }
     let parts = &receipt.undone;
+    // Figures that are zero throughout are left out, but for the first.
+    let figures: Vec<(&str, fn(&Undone) -> u64)> = [
+        ("rows deleted", (|part| part.rows) as fn(&Undone) -> u64),
+        ("rows put back", |part| part.put_back),
+        ("rows brought back", |part| part.brought_back),
+        ("rows left", |part| part.left),
+    ]
+    .into_iter()
+    .enumerate()
+    .filter(|(at, (_, of))| *at == 0 || parts.iter().any(|part| of(part) > 0))
+    .map(|(_, figure)| figure)
+    .collect();
     let mut rows: Vec<Vec<Cell>> = parts
         .iter()
         .map(|part| {
-            vec![
-                Cell::code(&part.entity),
-                Cell::code(&part.target_table),
-                Cell::count(part.rows),
-                Cell::count(part.quarantine),
-                Cell::Codes(part.runs.clone()),
-            ]
+            let mut cells = vec![Cell::code(&part.entity), Cell::code(&part.target_table)];
+            cells.extend(figures.iter().map(|(_, of)| Cell::count(of(part))));
+            cells.push(Cell::count(part.quarantine));
+            cells.push(Cell::Codes(part.runs.clone()));
+            cells
         })
         .collect();
-    rows.push(vec![
-        Cell::text("total"),
-        Cell::text(""),
-        Cell::count(parts.iter().map(|part| part.rows).sum::<u64>()),
-        Cell::count(parts.iter().map(|part| part.quarantine).sum::<u64>()),
-        Cell::text(""),
-    ]);
+    let mut total = vec![Cell::text("total"), Cell::text("")];
+    let sum = |of: fn(&Undone) -> u64| parts.iter().map(of).sum::<u64>();
+    total.extend(figures.iter().map(|(_, of)| Cell::count(sum(*of))));
+    total.push(Cell::count(sum(|part| part.quarantine)));
+    total.push(Cell::text(""));
+    rows.push(total);
+    let mut heads = vec![("entity", false), ("table", false)];
+    heads.extend(figures.iter().map(|(head, _)| (*head, true)));
+    heads.push(("quarantine entries deleted", true));
+    heads.push(("written by", false));
     Some(Section {
         topic: Topic::Undone,
         title: "What was undone",
         remarks: vec!["In this order, children first.".to_owned()],
         table: Some(Grid {
-            heads: vec![
-                ("entity", false),
-                ("table", false),
-                ("rows deleted", true),
-                ("quarantine entries deleted", true),
-                ("written by", false),
-            ],
+            heads,
             rows,
             total: true,
         }),

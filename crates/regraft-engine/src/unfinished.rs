@@ -26,11 +26,7 @@ pub(crate) fn refused(project: &Project, open: &OpenRun) -> Error {
     let finish = finishing_command(project, open);
     let id = &open.run.run_id;
     let hint = match open.run.command.as_str() {
-<<<<<<< HEAD
-        "migrate" | "retry" | "differential" => {
-=======
         "migrate" | "retry" | "backfill" | "differential" => {
->>>>>>> wt-C
             format!(
                 "finish it with `{finish}`, or undo it with `regraft rollback --run {id}`; then try again"
             )

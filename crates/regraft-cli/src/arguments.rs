@@ -526,7 +526,8 @@ pub(crate) struct DifferentialStatusArguments {
 }
 
 fn policy() -> impl TypedValueParser<Value = Policy> {
-    PossibleValuesParser::new(Policy::ALL.map(Policy::as_str)).try_map(|name| name.parse::<Policy>())
+    PossibleValuesParser::new(Policy::ALL.map(Policy::as_str))
+        .try_map(|name| name.parse::<Policy>())
 }
 
 fn deletes() -> impl TypedValueParser<Value = Deletes> {

@@ -145,9 +145,7 @@ fn stop_of(command: &Command) -> Stop {
         | Command::Migrate(_)
         | Command::Rollback(_)
         | Command::Mappings(_)
-        | Command::Differential(
-            DifferentialCommand::Migrate(_) | DifferentialCommand::Resume(_),
-        )
+        | Command::Differential(DifferentialCommand::Migrate(_) | DifferentialCommand::Resume(_))
         | Command::Schema(SchemaCommand::Apply) => Stop::AtCheckpoint,
         _ => Stop::AtOnce,
     }

@@ -101,7 +101,13 @@ impl Library<'_> {
     }
 
     fn analyze(&self, code: i32) -> Value {
-        let arguments = ["differential", "analyze", "--entities", "all", "--detect-conflicts"];
+        let arguments = [
+            "differential",
+            "analyze",
+            "--entities",
+            "all",
+            "--detect-conflicts",
+        ];
         self.program().json(code, &arguments)
     }
 
@@ -141,7 +147,11 @@ impl Library<'_> {
             .entities
             .iter()
             .flat_map(|e| e.checks.iter().map(move |c| (e, c)))
-            .flat_map(|(e, c)| c.findings.iter().map(move |f| format!("{}, {}: {f:?}", e.entity, c.name)))
+            .flat_map(|(e, c)| {
+                c.findings
+                    .iter()
+                    .map(move |f| format!("{}, {}: {f:?}", e.entity, c.name))
+            })
             .collect();
         assert!(findings.is_empty(), "{}", findings.join("\n"));
     }
@@ -173,7 +183,10 @@ fn nothing_changed_is_nothing_to_do() {
     }
     let after = Dump::of(&library.rehearsal.modern_url());
     let difference = before.without_runs().difference(&after.without_runs());
-    assert!(difference.is_empty() || !difference.contains("books"), "{difference}");
+    assert!(
+        difference.is_empty() || !difference.contains("books"),
+        "{difference}"
+    );
     library.is_in_step();
 }
 
@@ -197,8 +210,16 @@ fn changes_of_the_source_arrive() {
     let analysis = library.analyze(0);
     assert_eq!(rows(&analysis, "authors", "new"), 2);
     assert_eq!(rows(&analysis, "authors", "changed"), 1);
-    assert_eq!(rows(&analysis, "books", "new"), 4, "three and the one that came back");
-    assert_eq!(rows(&analysis, "books", "deleted"), 3, "1000 had been withdrawn");
+    assert_eq!(
+        rows(&analysis, "books", "new"),
+        4,
+        "three and the one that came back"
+    );
+    assert_eq!(
+        rows(&analysis, "books", "deleted"),
+        3,
+        "1000 had been withdrawn"
+    );
     assert_eq!(rows(&analysis, "books", "conflicts"), 0);
     assert_eq!(entity(&analysis, "books")["changed_columns"]["title"], 10);
     let dry = library.carry_over(0, &["--dry-run"]);
@@ -237,24 +258,40 @@ fn what_people_do_in_the_target_stays_until_the_source_wins() {
     assert_eq!(rows(&analysis, "books", "changed"), 3);
     assert_eq!(rows(&analysis, "books", "conflicts"), 1);
     assert_eq!(entity(&analysis, "books")["conflict_columns"]["title"], 1);
-    assert_eq!(rows(&analysis, "books", "changed_in_target"), 3, "1, 2 and 5");
+    assert_eq!(
+        rows(&analysis, "books", "changed_in_target"),
+        3,
+        "1, 2 and 5"
+    );
     let forecast = &entity(&analysis, "books")["policies"];
     assert_eq!(forecast["source_wins"]["writes"], 4);
     assert_eq!(forecast["source_wins"]["loses_target_edits"], 3);
     assert_eq!(forecast["manual"]["leaves_open"], 1);
 
     let manual = library.carry_over(1, &[]);
-    assert_eq!(manual["open"], 2, "a conflict and a deleted row that was edited: {manual}");
+    assert_eq!(
+        manual["open"], 2,
+        "a conflict and a deleted row that was edited: {manual}"
+    );
     let book = |id: i32| {
-        let query = format!("select title, price::text, coalesce(notes::text, '-') from books where legacy_id = {id}");
+        let query = format!(
+            "select title, price::text, coalesce(notes::text, '-') from books where legacy_id = {id}"
+        );
         library.rehearsal.modern_rows(&query).concat()
     };
-    assert_eq!(book(1), ["Target", "1.00", "-"], "columns that only the source changed merge");
+    assert_eq!(
+        book(1),
+        ["Target", "1.00", "-"],
+        "columns that only the source changed merge"
+    );
     assert_eq!(book(2), ["Source", "1.00", "{\"edited\": true}"]);
     assert_eq!(book(5)[0], "Target");
     assert_eq!(book(6)[0], "Kept");
     let listed = library.program().expect(1, &["conflicts", "list"]);
-    assert!(listed.says("deleted_in_source") && !listed.says("Target"), "{listed}");
+    assert!(
+        listed.says("deleted_in_source") && !listed.says("Target"),
+        "{listed}"
+    );
 
     let target_wins = library.carry_over(0, &["--conflict-resolution", "target_wins"]);
     assert_eq!(target_wins["open"], 0, "{target_wins}");
@@ -273,7 +310,9 @@ fn rows_deleted_from_the_target_come_back_only_when_the_source_wins() {
     let folder = library();
     let library = Library::migrated(&folder);
     library.carry_over(0, &[]);
-    library.rehearsal.modern("delete from books where legacy_id = 9");
+    library
+        .rehearsal
+        .modern("delete from books where legacy_id = 9");
     let analysis = library.analyze(0);
     assert_eq!(rows(&analysis, "books", "deleted_in_target"), 1);
     library.carry_over(0, &[]);

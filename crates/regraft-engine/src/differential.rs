@@ -139,7 +139,11 @@ pub async fn unfinished_differential(
     if other {
         return Err(Error::new(
             Kind::Usage,
-            format!("the run to resume is {}, of {}", run.run_id, about.join(", ")),
+            format!(
+                "the run to resume is {}, of {}",
+                run.run_id,
+                about.join(", ")
+            ),
         )
         .hint(format!(
             "type `regraft differential resume --operation-id {}`",
@@ -172,7 +176,8 @@ fn ways(
 ) -> Result<BTreeMap<String, EntityWay>> {
     let mut ways = BTreeMap::new();
     for name in names(selection) {
-        let (Some(model), Some(entity)) = (model.entities.get(&name), context.project.entity(&name))
+        let (Some(model), Some(entity)) =
+            (model.entities.get(&name), context.project.entity(&name))
         else {
             continue;
         };

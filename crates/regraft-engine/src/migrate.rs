@@ -94,9 +94,8 @@ async fn run(
     options: &MigrateOptions,
     task: &Task,
 ) -> Result<Outcome> {
-    let work = async |engine: &Engine<'_>, selection: &Selection| {
-        lanes::run(engine, selection).await
-    };
+    let work =
+        async |engine: &Engine<'_>, selection: &Selection| lanes::run(engine, selection).await;
     let ((), outcome) = with_engine(context, selection, options, task, work).await?;
     Ok(outcome)
 }

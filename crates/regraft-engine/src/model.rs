@@ -201,10 +201,18 @@ impl EntityModel {
         parents
     }
 
-    /// References that stay empty, or get a default, where the parent isn't there: the entity and the
-    /// position of its id among the fields.
+    /// References: the entity and the position of its id among the fields.
+    pub(crate) fn references(&self) -> Vec<(&str, usize)> {
+        self.references_where(|_| true)
+    }
+
+    /// References that stay empty, or get a default, where the parent isn't there.
     pub(crate) fn optional_references(&self) -> Vec<(&str, usize)> {
-        let mut optional = Vec::new();
+        self.references_where(|missing| *missing != MissingKey::Quarantine)
+    }
+
+    fn references_where(&self, wanted: impl Fn(&MissingKey) -> bool) -> Vec<(&str, usize)> {
+        let mut found = Vec::new();
         for output in &self.outputs {
             match &output.rule {
                 OutputRule::Reference {
@@ -212,19 +220,19 @@ impl EntityModel {
                     entity,
                     missing,
                     ..
-                } if *missing != MissingKey::Quarantine => optional.push((entity.as_str(), *field)),
+                } if wanted(missing) => found.push((entity.as_str(), *field)),
                 OutputRule::ReferenceBy {
                     field,
                     cases,
                     missing,
                     ..
-                } if *missing != MissingKey::Quarantine => {
-                    optional.extend(cases.values().map(|entity| (entity.as_str(), *field)));
+                } if wanted(missing) => {
+                    found.extend(cases.values().map(|entity| (entity.as_str(), *field)));
                 }
                 _ => {}
             }
         }
-        optional
+        found
     }
 
     /// The key as an expression that compares and sorts the way legacy ids do in the ledger:

@@ -41,10 +41,7 @@ pub(crate) fn finishing_command(project: &Project, open: &OpenRun) -> String {
     let run = &open.run;
     match run.command.as_str() {
         "retry" => retry_command(run),
-        "differential" => format!(
-            "regraft differential resume --operation-id {}",
-            run.run_id
-        ),
+        "differential" => format!("regraft differential resume --operation-id {}", run.run_id),
         "backfill" => backfill_command(run),
         "mappings" => of_entities("regraft mappings rebuild", project, open),
         "rollback" => match run.detail.get("of_run").and_then(|id| id.as_str()) {

@@ -39,17 +39,17 @@ pub use checkpoint::{
 };
 pub use closing::{finished_entities, recorded_catalog, standing, taken_off, unbalanced};
 pub use differential::{
-    Differing, DifferingFilter, Noted, close_others, close_rows, count_differing,
-    looked_at_by, mapped_since, new_analysis_id, note_rows,
-    open_differing, plan_anew, record_differential, summaries,
+    Differing, DifferingFilter, Noted, close_others, close_rows, count_differing, looked_at_by,
+    mapped_since, new_analysis_id, note_rows, open_differing, plan_anew, record_differential,
+    summaries,
 };
 pub use explain::Figures;
 pub use mapping::{
     MappingIndex, MappingRow, MergedRow, attach_index, copy_merged_statement, copy_statement,
     create_partition, delete_of_run, drop_partition, encode as encode_mapping, encode_merged,
-    fingerprints_where,
-    key_index_statement, mapped_among, mapped_by_run, mapped_rows, mapping_index, mapping_select,
-    merged_into_others, merged_rows, partition_exists, partition_name,
+    fingerprints_where, key_index_statement, mapped_among, mapped_by_run, mapped_rows,
+    mapping_index, mapping_select, merged_into_others, merged_rows, partition_exists,
+    partition_name,
 };
 pub use moved::{left_behind, legacy_id_of, moved_rows, stand_for};
 pub use quarantine::{
@@ -82,6 +82,4 @@ pub use undo::{
     forget_undone, leave_changed_inserts, leave_inserts_changed_later, leave_referred,
     left_inserts, left_rows, runs_that_changed, written_rows_select,
 };
-pub use update::{
-    Mark, STAGE as UPDATE_STAGE, STAGE_COLUMNS, UpdatedTable, mark_deleted, marking,
-};
+pub use update::{Mark, STAGE as UPDATE_STAGE, STAGE_COLUMNS, UpdatedTable, mark_deleted, marking};

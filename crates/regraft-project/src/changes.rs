@@ -58,9 +58,7 @@ impl FromStr for Policy {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let known = Self::ALL.into_iter().find(|p| p.as_str() == text);
-        known.ok_or_else(|| {
-            format!("`{text}` is none of source_wins, target_wins, newest, manual")
-        })
+        known.ok_or_else(|| format!("`{text}` is none of source_wins, target_wins, newest, manual"))
     }
 }
 

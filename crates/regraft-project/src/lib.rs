@@ -33,8 +33,8 @@ mod source_files;
 mod sql;
 mod sql_check;
 
-pub use column::{BadJson, Column, EmptyJson, JsonField, JsonObject, Missing, Provenance, Rule};
 pub use changes::{Changes, Deleted, Deletes, Newest, Policy};
+pub use column::{BadJson, Column, EmptyJson, JsonField, JsonObject, Missing, Provenance, Rule};
 pub use entity::{Entity, EntitySource, EntityTarget, Filter, Key, KeyStrategy, Merge};
 pub use invariant::{Figure, Invariant, InvariantForm, InvariantQuery, Tolerance};
 pub use manifest::{

@@ -20,9 +20,11 @@ use crate::views::differential as view;
 /// The entities, at least one of which has to be named.
 fn selected(opened: &Opened, entities: &EntityNames, verb: &str) -> Result<Selection> {
     if entities.list().is_empty() {
-        return Err(Error::new(Kind::Usage, "no entities are named").hint(format!(
-            "name them, or type `regraft differential {verb} --entities all`"
-        )));
+        return Err(
+            Error::new(Kind::Usage, "no entities are named").hint(format!(
+                "name them, or type `regraft differential {verb} --entities all`"
+            )),
+        );
     }
     select(&opened.project, entities, false)
 }

@@ -219,7 +219,10 @@ pub(crate) fn status(status: Option<&OperationStatus>, width: usize) -> String {
                 figures::moment(at)
             )),
     );
-    let mut table = Table::new().text("entity").text("phase").number("rows done");
+    let mut table = Table::new()
+        .text("entity")
+        .text("phase")
+        .number("rows done");
     for entity in &status.entities {
         table.row(vec![
             text(&entity.entity),

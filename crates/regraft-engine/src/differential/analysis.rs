@@ -133,8 +133,11 @@ impl Analyst<'_> {
             for id in edits.edited.into_iter().filter(|id| !gone.contains(id)) {
                 unchanged -= i64::from(touched.insert(id));
             }
-            let missing: Vec<LegacyId> =
-                edits.gone.into_iter().filter(|id| !gone.contains(id)).collect();
+            let missing: Vec<LegacyId> = edits
+                .gone
+                .into_iter()
+                .filter(|id| !gone.contains(id))
+                .collect();
             for id in &missing {
                 unchanged -= i64::from(!touched.remove(id));
             }

@@ -49,8 +49,7 @@ pub async fn conflict_report(
     let target = context.connect_target().await?;
     require_ledger(&target).await?;
     crate::migrate::install_ledger(&target, false).await?;
-    let Some((operation_id, summaries)) =
-        regraft_ledger::summaries(&*target, operation_id).await?
+    let Some((operation_id, summaries)) = regraft_ledger::summaries(&*target, operation_id).await?
     else {
         let what = match operation_id {
             Some(id) => format!("there is no comparison `{id}` in this target"),

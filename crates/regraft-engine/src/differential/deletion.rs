@@ -73,7 +73,12 @@ impl Deletion<'_> {
         if self.way.row_policy() != Policy::SourceWins {
             let edits = edits(target, self.model, self.way, Some(part)).await?;
             go.retain(|id| !edits.edited.contains(id));
-            noted.extend(edits.edited.iter().map(|id| note(id, json!({ "edited": true }))));
+            noted.extend(
+                edits
+                    .edited
+                    .iter()
+                    .map(|id| note(id, json!({ "edited": true }))),
+            );
         }
         if self.way.deletes == Deletes::Mirror {
             // What stays may refer to what was to go.
@@ -106,7 +111,11 @@ impl Deletion<'_> {
         let model = self.model;
         let table = &model.table;
         let mut held = Vec::new();
-        let id = if model.numeric { "m.legacy_id::bigint" } else { "m.legacy_id" };
+        let id = if model.numeric {
+            "m.legacy_id::bigint"
+        } else {
+            "m.legacy_id"
+        };
         for child in catalog.tables.iter().filter(|child| !child.is_partition) {
             let keys = child.constraints.iter().filter(|c| {
                 c.kind == "f"
@@ -165,9 +174,7 @@ impl Deletion<'_> {
                 )
                 .await?
             }
-            _ => {
-                take_away(target, model, (run_no, batch), &texts).await?
-            }
+            _ => take_away(target, model, (run_no, batch), &texts).await?,
         };
         regraft_ledger::close_rows(&***target, &model.name, &done, "source_wins").await?;
         let done: std::collections::HashSet<String> = done.into_iter().collect();
@@ -195,13 +202,8 @@ impl Deletion<'_> {
             &record,
         )
         .await?;
-        regraft_ledger::advance(
-            &**self.engine.target,
-            self.checkpoint,
-            0,
-            &record.high_key,
-        )
-        .await?;
+        regraft_ledger::advance(&**self.engine.target, self.checkpoint, 0, &record.high_key)
+            .await?;
         Ok(())
     }
 }

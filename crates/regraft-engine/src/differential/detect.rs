@@ -14,8 +14,7 @@ use super::sums::{SourceRange, Sums, sums};
 use crate::error::{Error, Kind, Result};
 use crate::keys::LegacyId;
 use crate::load::{
-    Merged, Rows, corrupt, is_about_rows, literal, partition, read_all, read_rows,
-    wanted_condition,
+    Merged, Rows, corrupt, is_about_rows, literal, partition, read_all, read_rows, wanted_condition,
 };
 use crate::model::EntityModel;
 
@@ -377,15 +376,23 @@ impl Walk<'_> {
     /// What the ledger knows of a window, in order.
     async fn known(&self, window: &Window) -> Result<Vec<Known>> {
         let numeric = self.model.numeric;
-        let key = if numeric { "legacy_id::bigint" } else { "legacy_id" };
-        let query = regraft_ledger::fingerprints_where(&self.model.name, key, &window.condition(key));
+        let key = if numeric {
+            "legacy_id::bigint"
+        } else {
+            "legacy_id"
+        };
+        let query =
+            regraft_ledger::fingerprints_where(&self.model.name, key, &window.condition(key));
         let mut tuples = Tuples::of(self.target, &query, 2).await?;
         let mut known = Vec::new();
         while let Some(row) = tuples.next().await? {
             let id = LegacyId::from_field(numeric, row.get(0));
             let print = row.get(1).and_then(|bytes| bytes.try_into().ok());
             let (Some(id), Some(print)) = (id, print) else {
-                return Err(Error::new(Kind::Internal, "a mapping of the ledger can't be read"));
+                return Err(Error::new(
+                    Kind::Internal,
+                    "a mapping of the ledger can't be read",
+                ));
             };
             known.push(Known {
                 id,

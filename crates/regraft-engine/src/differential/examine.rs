@@ -383,10 +383,9 @@ pub(super) fn current_query(model: &EntityModel, way: &EntityWay, join: &str) ->
             format!(", t.{name}{cast}")
         })
         .collect();
-    let time = way
-        .newest
-        .as_ref()
-        .map_or("null".to_owned(), |n| format!("t.{}", ident(&n.target.value)));
+    let time = way.newest.as_ref().map_or("null".to_owned(), |n| {
+        format!("t.{}", ident(&n.target.value))
+    });
     format!(
         "select {id}, m.new_id, m.source_fingerprint, m.column_fingerprints, \
                 coalesce(m.agreed_run, m.run_no), t.{key} is null, {time}::timestamptz{list}\n\

@@ -82,7 +82,11 @@ mod tests {
     #[test]
     fn a_change_is_told_by_what_was_agreed_on() {
         assert_eq!(Change::of(true, Some(OLD), OLD, OLD), Change::None);
-        assert_eq!(Change::of(true, Some(OLD), NEW, NEW), Change::None, "both came to the same");
+        assert_eq!(
+            Change::of(true, Some(OLD), NEW, NEW),
+            Change::None,
+            "both came to the same"
+        );
         assert_eq!(Change::of(false, Some(OLD), NEW, OLD), Change::Source);
         assert_eq!(Change::of(false, Some(OLD), OLD, NEW), Change::Target);
         assert_eq!(Change::of(false, Some(OLD), NEW, OTHER), Change::Both);
@@ -100,7 +104,10 @@ mod tests {
             assert_eq!(decide(policy, Change::Target, Some(true)), expected);
             assert_eq!(decide(policy, Change::Source, Some(false)), Decision::Write);
         }
-        assert_eq!(decide(Policy::Manual, Change::Both, Some(true)), Decision::Open);
+        assert_eq!(
+            decide(Policy::Manual, Change::Both, Some(true)),
+            Decision::Open
+        );
         assert_eq!(decide(Policy::Newest, Change::Both, None), Decision::Open);
     }
 }

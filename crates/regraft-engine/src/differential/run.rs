@@ -1,12 +1,13 @@
 //! A differential migration: entity by entity, parents first, what is new goes in and what has
 //! changed is written; then, children first, what the source has no more goes.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use regraft_ledger::{Account, BatchRecord, Phase};
+use regraft_pg::Session;
 use regraft_pg::catalog::Catalog;
-use regraft_project::{EntityStep, Policy, Selection};
+use regraft_project::{Deletes, EntityStep, Policy, Selection};
 use serde_json::json;
 
 use super::deletion::{Deletion, take_away};
@@ -18,7 +19,7 @@ use super::way::EntityWay;
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::keys::{Deriver, LegacyId};
-use crate::load::{BatchRange, EntityLoad, merged, write_merged};
+use crate::load::{BatchRange, EntityLoad, kept_condition, merged, write_merged};
 use crate::migrate::{
     Engine, checkpoint, components, create_partitions, open_entity, parent_keys, run_batches,
 };
@@ -51,15 +52,20 @@ pub(super) async fn run(
         let done = all.len();
         for step in component {
             engine.context.stop_requested()?;
-            let work = begin(engine, step, ways).await.map_err(|e| e.in_entity(&step.entity))?;
+            let work = begin(engine, step, ways)
+                .await
+                .map_err(|e| e.in_entity(&step.entity))?;
             all.extend(work);
         }
-        let loads: Vec<Arc<EntityLoad>> =
-            all[done..].iter().map(|work| Arc::clone(&work.load)).collect();
+        let loads: Vec<Arc<EntityLoad>> = all[done..]
+            .iter()
+            .map(|work| Arc::clone(&work.load))
+            .collect();
         let (context, model) = (engine.context, engine.model);
         crate::link::link(context, model, &engine.source, &engine.target, &loads).await?;
+        let going = going(&all);
         for work in &mut all[done..] {
-            update(engine, work).await?;
+            update(engine, work, &going).await?;
         }
     }
     let catalog = Catalog::read(&**engine.target, &[]).await?;
@@ -106,13 +112,18 @@ async fn begin<'a>(
         let gone: HashSet<&LegacyId> = detected.deleted.iter().collect();
         let edits = edits(target, model, way, None).await?;
         touched.extend(edits.edited.into_iter().filter(|id| !gone.contains(id)));
-        let missing: Vec<LegacyId> =
-            edits.gone.into_iter().filter(|id| !gone.contains(id)).collect();
+        let missing: Vec<LegacyId> = edits
+            .gone
+            .into_iter()
+            .filter(|id| !gone.contains(id))
+            .collect();
         tally.found.deleted_in_target = Count::of(&missing);
         for id in &missing {
             touched.remove(id);
         }
-        detected.new.extend(bring_back(engine, model, way, missing, &mut unsettled).await?);
+        detected
+            .new
+            .extend(bring_back(engine, model, way, missing, &mut unsettled).await?);
         detected.new.sort_unstable();
     }
     let in_place_now = detected.unchanged;
@@ -176,21 +187,7 @@ async fn revisited(engine: &Engine<'_>, model: &EntityModel) -> Result<HashSet<L
         };
         let arrived = regraft_ledger::mapped_since(&***target, &parent.name, since).await?;
         for part in arrived.chunks(20_000) {
-            let sql = format!(
-                "select {} from {}\nwhere {} and ({})::text = any ($1)",
-                model.key_value(),
-                model.from,
-                crate::load::kept_condition(model),
-                model.fields[field].sql,
-            );
-            let rows = source
-                .query(&sql, &[&part])
-                .await
-                .map_err(|e| Error::from(source.error(e)))?;
-            revisited.extend(
-                rows.iter()
-                    .map(|row| LegacyId::from_row(model.numeric, row, 0)),
-            );
+            revisited.extend(naming(source, model, field, part).await?);
         }
     }
     Ok(revisited)
@@ -239,18 +236,90 @@ async fn insert(
     Ok((load, last))
 }
 
-/// Writes what has changed in rows in place.
-async fn update(engine: &Engine<'_>, work: &mut Work<'_>) -> Result<()> {
+/// The rows of each entity that will be deleted.
+fn going(all: &[Work<'_>]) -> HashMap<String, Vec<LegacyId>> {
+    all.iter()
+        .filter(|work| work.way.deletes == Deletes::Mirror && !work.detected.deleted.is_empty())
+        .map(|work| (work.model.name.clone(), work.detected.deleted.clone()))
+        .collect()
+}
+
+/// Rows of the source that still name a parent which will be deleted.
+async fn children_of(
+    source: &Session,
+    model: &EntityModel,
+    going: &HashMap<String, Vec<LegacyId>>,
+) -> Result<Vec<LegacyId>> {
+    let mut children = Vec::new();
+    for (parent, field) in model.references() {
+        for part in going
+            .get(parent)
+            .into_iter()
+            .flat_map(|ids| ids.chunks(20_000))
+        {
+            let ids: Vec<String> = part.iter().map(LegacyId::to_string).collect();
+            children.extend(naming(source, model, field, &ids).await?);
+        }
+    }
+    Ok(children)
+}
+
+/// Rows of the source with one of these values in a field.
+async fn naming(
+    source: &Session,
+    model: &EntityModel,
+    field: usize,
+    values: &[String],
+) -> Result<Vec<LegacyId>> {
+    let sql = format!(
+        "select {} from {}\nwhere {} and ({})::text = any ($1)",
+        model.key_value(),
+        model.from,
+        kept_condition(model),
+        model.fields[field].sql,
+    );
+    let rows = source
+        .query(&sql, &[&values])
+        .await
+        .map_err(|e| Error::from(source.error(e)))?;
+    let ids = rows.iter();
+    Ok(ids
+        .map(|row| LegacyId::from_row(model.numeric, row, 0))
+        .collect())
+}
+
+/// Writes what has changed in rows in place. A parent that will be deleted counts as gone.
+async fn update(
+    engine: &Engine<'_>,
+    work: &mut Work<'_>,
+    going: &HashMap<String, Vec<LegacyId>>,
+) -> Result<()> {
     let (target, model) = (&engine.target, work.model);
+    let orphaned = children_of(&engine.source, model, going).await?;
+    if !orphaned.is_empty() {
+        let texts: Vec<String> = orphaned.iter().map(LegacyId::to_string).collect();
+        let in_place =
+            regraft_ledger::mapped_among(&***target, &model.name, model.numeric, &texts).await?;
+        let in_place = in_place
+            .into_iter()
+            .filter_map(|(id, _)| LegacyId::parse(model.numeric, id));
+        work.touched.extend(in_place);
+        work.touched.sort_unstable();
+        work.touched.dedup();
+    }
     if work.touched.is_empty() {
         return Ok(());
     }
-    let parents = parent_keys(engine.context, target, engine.model, model).await?;
+    let mut parents = parent_keys(engine.context, target, engine.model, model).await?;
+    for (parent, keys) in &mut parents {
+        if let (Some(ids), Some(keys)) = (going.get(parent), Arc::get_mut(keys)) {
+            keys.stop(ids);
+        }
+    }
     let secret = engine.context.settings.secret.as_ref();
     let deriver = secret.map(|secret| Deriver::new(secret, &model.name));
     let merged = Arc::clone(&work.load.merged);
-    let mut examiner =
-        Examiner::new(target, model, deriver, parents, merged, work.way).await?;
+    let mut examiner = Examiner::new(target, model, deriver, parents, merged, work.way).await?;
     let mut updater = Updater {
         engine,
         entity: &model.name,
@@ -284,7 +353,7 @@ async fn delete(engine: &Engine<'_>, work: &mut Work<'_>, catalog: &Catalog) -> 
         .await
         .map_err(|e| e.in_entity(&work.model.name))?;
     let size = engine.context.settings.batch_size as usize;
-    if work.way.deletes != regraft_project::Deletes::Ignore {
+    if work.way.deletes != Deletes::Ignore {
         work.batch += work.detected.deleted.len().div_ceil(size) as i32;
     }
     let done: HashSet<LegacyId> = deleted.done.into_iter().collect();

@@ -117,7 +117,11 @@ async fn hashed_fields(source: &Session, model: &EntityModel) -> Result<Vec<Stri
     if list.is_empty() {
         return Ok(Vec::new());
     }
-    let sql = format!("select {} from {}\nwhere false", list.join(", "), model.from);
+    let sql = format!(
+        "select {} from {}\nwhere false",
+        list.join(", "),
+        model.from
+    );
     let statement = source
         .prepare(&sql)
         .await

@@ -146,7 +146,10 @@ impl Tally {
             found.unchanged += 1;
         }
         for policy in Policy::ALL {
-            let forecast = found.policies.entry(policy.as_str().to_owned()).or_default();
+            let forecast = found
+                .policies
+                .entry(policy.as_str().to_owned())
+                .or_default();
             forecast.row(policy, changes, newer, way);
         }
     }

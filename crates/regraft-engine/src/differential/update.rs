@@ -109,7 +109,9 @@ impl Updater<'_> {
             .map(|row| row.id.as_str())
             .chain(std::iter::empty())
             .collect();
-        let unsettled = ids.iter().filter(|id| by_text.contains(id.to_string().as_str()));
+        let unsettled = ids
+            .iter()
+            .filter(|id| by_text.contains(id.to_string().as_str()));
         updated.unsettled.extend(unsettled.cloned());
         updated
             .unsettled
@@ -145,9 +147,7 @@ impl Updater<'_> {
             .collect();
         table.agree(&***target, run.run_no, &settled).await?;
         for mask in marking(examination.rows.iter().map(|row| &row.undecided)) {
-            table
-                .note_conflicts(&***target, &run.run_id, &mask)
-                .await?;
+            table.note_conflicts(&***target, &run.run_id, &mask).await?;
         }
         let refused = examination.refused.iter();
         let mut noted: Vec<Noted> = refused.map(|(id, reasons)| refusal(id, reasons)).collect();
@@ -261,7 +261,8 @@ fn account(examination: &Examination, written: &HashSet<String>, ids: &[LegacyId
     account.unchanged = account.source_rows - account.updated;
     account.detail.conflicts = count(&|row| row.undecided.contains('1'));
     account.detail.changed_in_target = count(&|row| {
-        !row.undecided.contains('1') && (lost(row, written) || row.kept && !row.written.contains('1'))
+        !row.undecided.contains('1')
+            && (lost(row, written) || row.kept && !row.written.contains('1'))
     });
     for (_, reasons) in &examination.refused {
         for reason in reasons {

@@ -41,7 +41,10 @@ impl EntityWay {
         for (column, _) in &changes.columns {
             if !model.outputs.iter().any(|o| o.column == column.value) {
                 return refuse(
-                    format!("[changes.columns] names `{}`, which is not mapped", column.value),
+                    format!(
+                        "[changes.columns] names `{}`, which is not mapped",
+                        column.value
+                    ),
                     "name a column of [columns]",
                 );
             }
@@ -51,7 +54,10 @@ impl EntityWay {
         for column in newest.into_iter().chain(deleted) {
             if model.table.column(column).is_none() {
                 return refuse(
-                    format!("[changes] names `{column}`, which table {} doesn't have", model.table.name),
+                    format!(
+                        "[changes] names `{column}`, which table {} doesn't have",
+                        model.table.name
+                    ),
                     "name a column of the target's table",
                 );
             }

@@ -58,7 +58,9 @@ pub(crate) fn canonical(text: &[u8]) -> Option<Vec<u8>> {
 fn write_canonical(value: &serde_json::Value, into: &mut Vec<u8>) -> Option<()> {
     use serde_json::Value;
     match value {
-        Value::Number(number) => into.extend_from_slice(plain_number(&number.to_string()).as_bytes()),
+        Value::Number(number) => {
+            into.extend_from_slice(plain_number(&number.to_string()).as_bytes())
+        }
         Value::Array(items) => {
             into.push(b'[');
             for item in items {
@@ -152,10 +154,20 @@ mod tests {
             assert!(form.is_some(), "{one}");
             assert_eq!(form, canonical(other.as_bytes()), "{one} and {other}");
         }
-        let different: &[(&str, &str)] =
-            &[("1", "10"), ("[1,2]", "[2,1]"), (r#""1""#, "1"), ("[]", "{}"), ("12", "1.2"), ("-1", "1")];
+        let different: &[(&str, &str)] = &[
+            ("1", "10"),
+            ("[1,2]", "[2,1]"),
+            (r#""1""#, "1"),
+            ("[]", "{}"),
+            ("12", "1.2"),
+            ("-1", "1"),
+        ];
         for (one, other) in different {
-            assert_ne!(canonical(one.as_bytes()), canonical(other.as_bytes()), "{one} and {other}");
+            assert_ne!(
+                canonical(one.as_bytes()),
+                canonical(other.as_bytes()),
+                "{one} and {other}"
+            );
         }
         assert_eq!(canonical(b"{"), None);
     }

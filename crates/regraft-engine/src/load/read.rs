@@ -359,10 +359,7 @@ fn read_where(model: &EntityModel, condition: &str) -> String {
         list.push_str(",\n       ");
         list.push_str(&field.sql);
     }
-    format!(
-        "select {list}\nfrom {}\nwhere {condition}",
-        model.from
-    )
+    format!("select {list}\nfrom {}\nwhere {condition}", model.from)
 }
 
 /// What the filters do with these rows: the place of the first filter that drops each, `None` where

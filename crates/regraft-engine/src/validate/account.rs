@@ -128,7 +128,12 @@ impl History {
             )
             .await?
             .iter()
-            .map(|row| ((row.get(0), row.get(1)), row.get::<_, i64>(2).unsigned_abs()))
+            .map(|row| {
+                (
+                    (row.get(0), row.get(1)),
+                    row.get::<_, i64>(2).unsigned_abs(),
+                )
+            })
             .collect();
         Ok(Self {
             runs,

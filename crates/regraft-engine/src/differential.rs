@@ -60,6 +60,8 @@ pub struct DifferentialOutcome {
     pub open: i64,
     /// Whether nothing was written.
     pub nothing_to_do: bool,
+    /// Whether quarantine stayed within the project's limit for every entity.
+    pub within_budget: bool,
 }
 
 /// Carries over what has changed in the source since the last agreement: new rows go in, changed
@@ -106,6 +108,7 @@ pub async fn migrate_differential(
         .sum();
     Ok(DifferentialOutcome {
         nothing_to_do: outcome.nothing_to_do && deleted == 0,
+        within_budget: outcome.within_budget,
         receipt: outcome.receipt,
         entities,
         open,

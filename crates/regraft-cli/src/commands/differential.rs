@@ -107,8 +107,7 @@ async fn carry_over(
     let printer = &invocation.printer;
     printer.report(&outcome, |width| view::outcome(&outcome, width));
     printer.next_steps(&next_steps(&outcome));
-    let left = outcome.open > 0 || outcome.receipt.total.quarantined > 0;
-    Ok(if left {
+    Ok(if outcome.open > 0 || !outcome.within_budget {
         ExitStatus::Findings
     } else {
         ExitStatus::Done

@@ -292,8 +292,9 @@ pub(crate) fn choose_mode(
 ) -> Result<Mode> {
     let table = &model.table;
     // Such a table is loaded in place whatever was asked for: what was asked for is meant for all
-    // that is selected, and the plan says which way each entity goes.
-    if all.shares_table(model) || table.kind == "p" {
+    // that is selected, and the plan says which way each entity goes. Of entities that share a table
+    // the first finds it empty, and the others wait until it is done.
+    if (all.shares_table(model) && !empty) || table.kind == "p" {
         return Ok(Mode::InPlace);
     }
     match choice {

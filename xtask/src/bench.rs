@@ -30,7 +30,7 @@ struct Options {
     /// Measure this program instead of building one.
     #[arg(long)]
     program: Option<PathBuf>,
-    /// Size of the bundled project's legacy data in the part `dispatch`; 1 is the real size.
+    /// Size of the bundled project's legacy data in the parts `dispatch` and `entities`; 1 is the real size.
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
     /// Only these parts.
@@ -38,8 +38,8 @@ struct Options {
     parts: Vec<String>,
 }
 
-const PARTS: [&str; 7] = [
-    "bulk", "in-place", "dirt", "memory", "old-way", "proofs", "dispatch",
+const PARTS: [&str; 8] = [
+    "bulk", "in-place", "dirt", "memory", "old-way", "proofs", "dispatch", "entities",
 ];
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -75,8 +75,9 @@ fn measure(options: &Options) -> Result<()> {
     if wanted("memory") {
         memory(&regraft)?;
     }
-    if wanted("dispatch") {
-        whole::measure(&regraft, options.scale, options.rounds)?;
+    let whole = wanted("dispatch").then_some(options.rounds);
+    if whole.is_some() || wanted("entities") {
+        whole::measure(&regraft, options.scale, whole)?;
     }
     Ok(())
 }

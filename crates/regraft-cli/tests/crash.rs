@@ -193,11 +193,20 @@ fn killed_anywhere_in_the_whole_migration() {
 
 /// Ends the process at the `n`th time it comes to `point`; whether it came there.
 fn abort_at(rehearsal: &Rehearsal<'_>, arguments: &[&str], point: &str, n: u64) -> bool {
-    let program = program(rehearsal).with("FAILPOINTS", &format!("{point}={n}*off->return(abort)"));
+    abort_with(
+        rehearsal,
+        arguments,
+        &format!("{point}={n}*off->return(abort)"),
+    )
+}
+
+/// The same for any points.
+fn abort_with(rehearsal: &Rehearsal<'_>, arguments: &[&str], points: &str) -> bool {
+    let program = program(rehearsal).with("FAILPOINTS", points);
     let finished = program.run(arguments);
     assert!(
         finished.signal.is_some() || matches!(finished.code, Some(0 | 1)),
-        "{point}, time {n}: neither done nor aborted:\n{finished}"
+        "{points}: neither done nor aborted:\n{finished}"
     );
     finished.signal.is_some()
 }
@@ -289,9 +298,20 @@ fn the_answer_to_a_commit_is_lost() {
     }
 }
 
-/// Killed between taking indexes off and bringing them back.
+/// Killed between taking indexes off and bringing them back, all in one transaction as for small
+/// tables.
 #[test]
 fn indexes_come_back() {
+    come_back("");
+}
+
+/// The same where they come back one by one, as for large tables.
+#[test]
+fn indexes_come_back_one_by_one() {
+    come_back(";rebuild-together=return");
+}
+
+fn come_back(also: &str) {
     let arguments = ["migrate", "--mode", "bulk"];
     let village = village();
     let first = Rehearsal::new(Servers::shared(), village.path(), CLEAN);
@@ -306,9 +326,10 @@ fn indexes_come_back() {
     for (point, times) in points {
         for n in (0..times).step_by(if times > 3 { 3 } else { 1 }) {
             let rehearsal = first.again();
-            let what = format!("{point}, time {n}");
+            let what = format!("{point}{also}, time {n}");
+            let points = format!("{point}={n}*off->return(abort){also}");
             assert!(
-                abort_at(&rehearsal, &arguments, point, n),
+                abort_with(&rehearsal, &arguments, &points),
                 "{what} was not come to"
             );
             let off = Dump::of_tables(&rehearsal.modern_url()).catalog();

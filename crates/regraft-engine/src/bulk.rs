@@ -9,6 +9,8 @@ mod settle;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
 use regraft_ledger::Phase;
 use regraft_pg::catalog::{self, Constraint, Index, Table};
 use regraft_pg::quote::{self, ident};
@@ -44,6 +46,15 @@ pub(crate) struct Dropped {
 }
 
 impl Dropped {
+    /// The table that a foreign key leads to.
+    fn parent(&self) -> Option<(&str, &str)> {
+        let constraint = self.constraint.as_ref()?;
+        constraint
+            .foreign_schema
+            .as_deref()
+            .zip(constraint.foreign_table.as_deref())
+    }
+
     /// The statements that are still to be run to have it back as it was.
     pub(crate) fn missing(&self, present: &Present) -> &[String] {
         let there = |names: &HashSet<String>, name: &str| names.contains(name);
@@ -236,29 +247,122 @@ fn constraint_comment(table: &str, constraint: &Constraint) -> Option<String> {
     ))
 }
 
-/// Brings back what a table lacks of `dropped`: indexes side by side over `sessions`, then checks
-/// and foreign keys, and the unique index of the mappings. Rows that are refused go to quarantine.
+/// Up to so many source rows everything comes back in one transaction: what it takes is answers
+/// waited for, not work that several connections could share.
+const SMALL: i64 = 30_000;
+
+/// Whether an entity is too small for its indexes to be built side by side.
+pub(crate) fn is_small(load: &EntityLoad) -> bool {
+    load.checkpoint.rows_total <= SMALL
+}
+
+/// Brings back what a table lacks of what was taken off, with the unique index of the mappings, and
+/// notes in the checkpoint that nothing is off any more.
 pub(crate) async fn bring_back(
     context: &Context,
     source: &Session,
     sessions: &[Arc<Session>],
-    load: &Arc<EntityLoad>,
-    dropped: &[Dropped],
+    load: &EntityLoad,
 ) -> Result<()> {
     let Some(first) = sessions.first() else {
         return Ok(());
     };
     failpoints::reach(failpoints::BEFORE_REBUILD)?;
-    regraft_ledger::set_phase(&***first, &load.checkpoint, Phase::Settling).await?;
     let model = &load.model;
     let present = Present::read(first, &model.table.schema, &model.table.name).await?;
+    if together_if_possible(context, first, load, &present).await? {
+        return Ok(());
+    }
+    one_by_one(context, source, sessions, load, &present).await?;
+    transaction::run(first, load.nested, async || {
+        Ok(regraft_ledger::set_dropped(&***first, &load.checkpoint, &json!([])).await?)
+    })
+    .await
+}
+
+/// Brings everything back in one transaction, where the table is small and nothing is known to be
+/// in the way. Whether it was done: if not, nothing was, and going one by one finds out why.
+async fn together_if_possible(
+    context: &Context,
+    target: &Session,
+    load: &EntityLoad,
+    present: &Present,
+) -> Result<bool> {
+    let suspects = |object: &Dropped| {
+        let doubles = load.doubles.as_ref();
+        let found = doubles.and_then(|doubles| doubles.suspects(&object.name));
+        found.is_some_and(|found| !found.is_empty())
+    };
+    if !is_small(load)
+        || load.dropped.iter().any(suspects)
+        || failpoints::reach(failpoints::REBUILD_TOGETHER).is_err()
+    {
+        return Ok(false);
+    }
+    context.events.send(Event::PhaseStarted {
+        entity: load.model.name.clone(),
+        phase: "indexes and constraints".to_owned(),
+    });
+    match together(target, load, present).await {
+        Ok(()) => Ok(true),
+        Err(error) if is_violation(&error) || is_deadlock(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+async fn together(target: &Session, load: &EntityLoad, present: &Present) -> Result<()> {
+    let model = &load.model;
+    // Taking foreign keys off another table locks parents in an order of its own.
+    let _at_work = load.gate.read().await;
+    let mut objects: Vec<&Dropped> = load.dropped.iter().collect();
+    // Whoever brings back foreign keys at the same time locks the parents in the same order.
+    objects.sort_by_key(|object| (object.kind, object.parent()));
+    let mut groups: Vec<String> = objects
+        .iter()
+        .map(|object| object.missing(present).join("; "))
+        .filter(|statements| !statements.is_empty())
+        .collect();
+    groups.push(regraft_ledger::key_index_statement(
+        &model.name,
+        model.numeric,
+    ));
+    transaction::beginning_with(target, load.nested, MEMORY, async || {
+        // All are on their way before the first is answered; after one that fails the server
+        // refuses the rest.
+        let mut answers: FuturesOrdered<_> = groups
+            .iter()
+            .map(|statements| target.batch_execute(statements))
+            .collect();
+        while let Some(answer) = answers.next().await {
+            answer?;
+            failpoints::reach(failpoints::DURING_REBUILD)?;
+        }
+        Ok(regraft_ledger::settled(&**target, &load.checkpoint).await?)
+    })
+    .await
+}
+
+/// Brings back indexes side by side over `sessions`, and before them checks and foreign keys. Rows
+/// that are refused go to quarantine.
+async fn one_by_one(
+    context: &Context,
+    source: &Session,
+    sessions: &[Arc<Session>],
+    load: &EntityLoad,
+    present: &Present,
+) -> Result<()> {
+    let Some(first) = sessions.first() else {
+        return Ok(());
+    };
+    regraft_ledger::set_phase(&***first, &load.checkpoint, Phase::Settling).await?;
+    let model = &load.model;
     // Rows that a check or foreign key refuses go first: their equals must not lose to them.
-    bring_back_constraints(context, source, first, load, dropped, &present).await?;
+    bring_back_constraints(context, source, first, load, present).await?;
     context.events.send(Event::PhaseStarted {
         entity: model.name.clone(),
         phase: "indexes".to_owned(),
     });
-    bring_back_indexes(source, sessions, load, dropped, &present).await
+    bring_back_indexes(source, sessions, load, present).await
 }
 
 /// Checks, then foreign keys.
@@ -267,10 +371,9 @@ async fn bring_back_constraints(
     source: &Session,
     target: &Session,
     load: &EntityLoad,
-    dropped: &[Dropped],
     present: &Present,
 ) -> Result<()> {
-    let model = &load.model;
+    let (model, dropped) = (&load.model, &load.dropped);
     for kind in [DroppedKind::Check, DroppedKind::ForeignKey] {
         let of_kind: Vec<&Dropped> = dropped
             .iter()
@@ -316,13 +419,12 @@ async fn bring_back_indexes(
     source: &Session,
     sessions: &[Arc<Session>],
     load: &EntityLoad,
-    dropped: &[Dropped],
     present: &Present,
 ) -> Result<()> {
     let Some(first) = sessions.first() else {
         return Ok(());
     };
-    let model = &load.model;
+    let (model, dropped) = (&load.model, &load.dropped);
     let mut builds: Vec<Vec<String>> = vec![vec![regraft_ledger::key_index_statement(
         &model.name,
         model.numeric,
@@ -402,14 +504,19 @@ async fn build_side_by_side(
 
 /// Runs the statements that bring one object back, all or none.
 async fn restore_one(target: &Session, restore: &[String]) -> Result<()> {
-    transaction::run(target, false, async || {
-        let statements = format!(
-            "set local maintenance_work_mem = '256MB'; {}",
-            restore.join("; ")
-        );
-        Ok(target.batch_execute(&statements).await?)
-    })
-    .await
+    let statements = format!("{MEMORY}; {}", restore.join("; "));
+    transaction::beginning_with(target, false, &statements, async || Ok(())).await
+}
+
+/// For building indexes.
+const MEMORY: &str = "set local maintenance_work_mem = '256MB'";
+
+/// Whether two transactions waited for each other: an application that writes to parents may lock
+/// them in another order.
+fn is_deadlock(error: &Error) -> bool {
+    error
+        .database()
+        .is_some_and(|e| e.kind() == ErrorKind::Serialization)
 }
 
 fn is_violation(error: &Error) -> bool {

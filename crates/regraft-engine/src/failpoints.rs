@@ -16,6 +16,8 @@ pub(crate) const AFTER_DROP: &str = "after-drop";
 pub(crate) const BEFORE_REBUILD: &str = "before-rebuild";
 /// Between two of them.
 pub(crate) const DURING_REBUILD: &str = "during-rebuild";
+/// Where all of them would come back in one transaction; an error makes them come back one by one.
+pub(crate) const REBUILD_TOGETHER: &str = "rebuild-together";
 /// Before the run is marked as done.
 pub(crate) const BEFORE_FINISH: &str = "before-finish";
 /// Before a rollback's COMMIT.

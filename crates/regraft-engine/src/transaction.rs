@@ -16,6 +16,19 @@ pub(crate) async fn run<T>(
     nested: bool,
     work: impl AsyncFnOnce() -> Result<T>,
 ) -> Result<T> {
+    beginning_with(target, nested, "", work).await
+}
+
+/// The same with statements that go to the server together with the one that begins it.
+///
+/// # Errors
+/// Those of [`run`], and what the server says to the statements.
+pub(crate) async fn beginning_with<T>(
+    target: &Session,
+    nested: bool,
+    first: &str,
+    work: impl AsyncFnOnce() -> Result<T>,
+) -> Result<T> {
     let [begin, commit, rollback] = if nested {
         [
             "savepoint regraft",
@@ -25,8 +38,12 @@ pub(crate) async fn run<T>(
     } else {
         ["begin", "commit", "rollback"]
     };
-    target.batch_execute(begin).await?;
-    match work().await {
+    let begun = target.batch_execute(&format!("{begin}; {first}")).await;
+    let done = match begun {
+        Ok(()) => work().await,
+        Err(error) => Err(error.into()),
+    };
+    match done {
         Ok(value) => {
             failpoints::reach(failpoints::BEFORE_COMMIT)?;
             target.batch_execute(commit).await?;

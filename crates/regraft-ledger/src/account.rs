@@ -6,6 +6,7 @@ use regraft_pg::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio_postgres::GenericClient;
+use tokio_postgres::types::Type;
 
 /// The buckets of the account. For a finished batch or entity
 /// `source_rows = inserted + updated + unchanged + merged + filtered + quarantined + blocked`
@@ -157,13 +158,21 @@ pub async fn plan_batches(
     let lows: Vec<&str> = ranges.iter().map(|r| r.1.as_str()).collect();
     let highs: Vec<&str> = ranges.iter().map(|r| r.2.as_str()).collect();
     client
-        .execute(
+        .execute_typed(
             "insert into regraft.migration_control
                (run_no, entity, batch, run_id, command, status, low_key, high_key)
              select $1, $2, r.batch, $3, $4, 'pending', r.low, r.high
              from unnest($5::int4[], $6::text[], $7::text[]) r (batch, low, high)
              on conflict (run_no, entity, batch) do nothing",
-            &[&run_no, &entity, &run_id, &command, &numbers, &lows, &highs],
+            &[
+                (&run_no, Type::INT4),
+                (&entity, Type::TEXT),
+                (&run_id, Type::TEXT),
+                (&command, Type::TEXT),
+                (&numbers, Type::INT4_ARRAY),
+                (&lows, Type::TEXT_ARRAY),
+                (&highs, Type::TEXT_ARRAY),
+            ],
         )
         .await?;
     Ok(())
@@ -176,10 +185,10 @@ pub async fn planned_batches(
     entity: &str,
 ) -> Result<Vec<(i32, String, String, bool)>> {
     let rows = client
-        .query(
+        .query_typed(
             "select batch, low_key, high_key, status = 'done' from regraft.migration_control
              where run_no = $1 and entity = $2 and batch > 0 order by batch",
-            &[&run_no, &entity],
+            &[(&run_no, Type::INT4), (&entity, Type::TEXT)],
         )
         .await?;
     Ok(rows
@@ -215,7 +224,7 @@ pub async fn record_batch(
 ) -> Result<()> {
     let account = &record.account;
     let recorded = client
-        .execute(
+        .execute_typed(
             &format!(
                 "insert into regraft.migration_control as c
                    (run_no, entity, batch, run_id, command, status, low_key, high_key, {BUCKETS}, finished_at)
@@ -232,23 +241,23 @@ pub async fn record_batch(
                  where c.status in ('pending', 'rolled_back')"
             ),
             &[
-                &run_no,
-                &entity,
-                &record.batch,
-                &run_id,
-                &command,
-                &record.low_key,
-                &record.high_key,
-                &account.source_rows,
-                &account.inserted,
-                &account.updated,
-                &account.unchanged,
-                &account.merged,
-                &account.filtered,
-                &account.quarantined,
-                &account.blocked,
-                &account.synthesised,
-                &json!(account.detail),
+                (&run_no, Type::INT4),
+                (&entity, Type::TEXT),
+                (&record.batch, Type::INT4),
+                (&run_id, Type::TEXT),
+                (&command, Type::TEXT),
+                (&record.low_key, Type::TEXT),
+                (&record.high_key, Type::TEXT),
+                (&account.source_rows, Type::INT8),
+                (&account.inserted, Type::INT8),
+                (&account.updated, Type::INT8),
+                (&account.unchanged, Type::INT8),
+                (&account.merged, Type::INT8),
+                (&account.filtered, Type::INT8),
+                (&account.quarantined, Type::INT8),
+                (&account.blocked, Type::INT8),
+                (&account.synthesised, Type::INT8),
+                (&json!(account.detail), Type::JSONB),
             ],
         )
         .await?;
@@ -271,12 +280,12 @@ pub async fn done_batches(
     entity: &str,
 ) -> Result<Vec<BatchRecord>> {
     let rows = client
-        .query(
+        .query_typed(
             &format!(
                 "select batch, low_key, high_key, {BUCKETS} from regraft.migration_control
                  where run_no = $1 and entity = $2 and batch > 0 and status = 'done' order by batch"
             ),
-            &[&run_no, &entity],
+            &[(&run_no, Type::INT4), (&entity, Type::TEXT)],
         )
         .await?;
     rows.iter()
@@ -364,7 +373,7 @@ pub async fn record_entity(
         account.add(&batch.account);
     }
     client
-        .execute(
+        .execute_typed(
             &format!(
                 "insert into regraft.migration_control
                    (run_no, entity, batch, run_id, command, status, {BUCKETS}, finished_at)
@@ -379,21 +388,21 @@ pub async fn record_entity(
                    detail = excluded.detail, finished_at = excluded.finished_at"
             ),
             &[
-                &run_no,
-                &entity,
-                &run_id,
-                &command,
-                &status,
-                &account.source_rows,
-                &account.inserted,
-                &account.updated,
-                &account.unchanged,
-                &account.merged,
-                &account.filtered,
-                &account.quarantined,
-                &account.blocked,
-                &account.synthesised,
-                &json!(account.detail),
+                (&run_no, Type::INT4),
+                (&entity, Type::TEXT),
+                (&run_id, Type::TEXT),
+                (&command, Type::TEXT),
+                (&status, Type::TEXT),
+                (&account.source_rows, Type::INT8),
+                (&account.inserted, Type::INT8),
+                (&account.updated, Type::INT8),
+                (&account.unchanged, Type::INT8),
+                (&account.merged, Type::INT8),
+                (&account.filtered, Type::INT8),
+                (&account.quarantined, Type::INT8),
+                (&account.blocked, Type::INT8),
+                (&account.synthesised, Type::INT8),
+                (&json!(account.detail), Type::JSONB),
             ],
         )
         .await?;

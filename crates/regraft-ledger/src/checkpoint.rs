@@ -4,6 +4,7 @@ use regraft_pg::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_postgres::GenericClient;
+use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 /// How an entity is loaded.
@@ -102,7 +103,7 @@ pub async fn open_checkpoint(
     rows_total: i64,
 ) -> Result<Checkpoint> {
     let row = client
-        .query_one(
+        .query_typed_one(
             &format!(
                 "insert into regraft.migration_checkpoints (run_no, entity, epoch, mode, phase, rows_total)
                  values ($1, $2, 1, $3, 'loading', $4)
@@ -112,7 +113,12 @@ pub async fn open_checkpoint(
                    updated_at = clock_timestamp()
                  returning {COLUMNS}"
             ),
-            &[&run_no, &entity, &mode.as_str(), &rows_total],
+            &[
+                (&run_no, Type::INT4),
+                (&entity, Type::TEXT),
+                (&mode.as_str(), Type::TEXT),
+                (&rows_total, Type::INT8),
+            ],
         )
         .await?;
     read(&row)
@@ -168,17 +174,17 @@ pub async fn advance(
     last_key: &str,
 ) -> Result<()> {
     let changed = client
-        .execute(
+        .execute_typed(
             "update regraft.migration_checkpoints
              set batches_done = batches_done + 1, rows_done = rows_done + $4, last_key = $5,
                  updated_at = clock_timestamp()
              where run_no = $1 and entity = $2 and epoch = $3",
             &[
-                &checkpoint.run_no,
-                &checkpoint.entity,
-                &checkpoint.epoch,
-                &rows,
-                &last_key,
+                (&checkpoint.run_no, Type::INT4),
+                (&checkpoint.entity, Type::TEXT),
+                (&checkpoint.epoch, Type::INT8),
+                (&rows, Type::INT8),
+                (&last_key, Type::TEXT),
             ],
         )
         .await?;
@@ -192,14 +198,14 @@ pub async fn set_phase(
     phase: Phase,
 ) -> Result<()> {
     let changed = client
-        .execute(
+        .execute_typed(
             "update regraft.migration_checkpoints set phase = $4, updated_at = clock_timestamp()
              where run_no = $1 and entity = $2 and epoch = $3",
             &[
-                &checkpoint.run_no,
-                &checkpoint.entity,
-                &checkpoint.epoch,
-                &phase.as_str(),
+                (&checkpoint.run_no, Type::INT4),
+                (&checkpoint.entity, Type::TEXT),
+                (&checkpoint.epoch, Type::INT8),
+                (&phase.as_str(), Type::TEXT),
             ],
         )
         .await?;
@@ -214,14 +220,32 @@ pub async fn set_dropped(
     dropped: &Value,
 ) -> Result<()> {
     let changed = client
-        .execute(
+        .execute_typed(
             "update regraft.migration_checkpoints set dropped = $4, updated_at = clock_timestamp()
              where run_no = $1 and entity = $2 and epoch = $3",
             &[
-                &checkpoint.run_no,
-                &checkpoint.entity,
-                &checkpoint.epoch,
-                dropped,
+                (&checkpoint.run_no, Type::INT4),
+                (&checkpoint.entity, Type::TEXT),
+                (&checkpoint.epoch, Type::INT8),
+                (dropped, Type::JSONB),
+            ],
+        )
+        .await?;
+    fenced(changed, &checkpoint.entity)
+}
+
+/// Notes that all that was taken off the table is back, in the transaction that brought it back, and
+/// moves the checkpoint past loading; under the same fence.
+pub async fn settled(client: &impl GenericClient, checkpoint: &Checkpoint) -> Result<()> {
+    let changed = client
+        .execute_typed(
+            "update regraft.migration_checkpoints
+             set phase = 'settling', dropped = '[]', updated_at = clock_timestamp()
+             where run_no = $1 and entity = $2 and epoch = $3",
+            &[
+                (&checkpoint.run_no, Type::INT4),
+                (&checkpoint.entity, Type::TEXT),
+                (&checkpoint.epoch, Type::INT8),
             ],
         )
         .await?;

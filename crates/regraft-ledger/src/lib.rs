@@ -35,7 +35,7 @@ pub use changes::{
 };
 pub use checkpoint::{
     Checkpoint, Mode, Phase, advance, checkpoints, checkpoints_of, open_checkpoint, set_dropped,
-    set_phase, take_over,
+    set_phase, settled, take_over,
 };
 pub use closing::{finished_entities, recorded_catalog, standing, taken_off, unbalanced};
 pub use differential::{

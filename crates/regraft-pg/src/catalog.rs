@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio_postgres::GenericClient;
+use tokio_postgres::types::Type;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::quote;
@@ -330,12 +331,12 @@ pub async fn names_on(
     table: &str,
 ) -> Result<Option<(Vec<String>, Vec<String>)>> {
     let row = client
-        .query_one(
+        .query_typed_one(
             "select to_regclass($1) is not null,
                     array(select c.relname::text from pg_index i join pg_class c on c.oid = i.indexrelid
                           where i.indrelid = to_regclass($1) and i.indisvalid),
                     array(select conname::text from pg_constraint where conrelid = to_regclass($1))",
-            &[&table],
+            &[(&table, Type::TEXT)],
         )
         .await?;
     let there: bool = row.get(0);

@@ -11,15 +11,21 @@ use regraft_pg::{ErrorKind, Session};
 use regraft_project::Provenance;
 use serde_json::json;
 use tokio::sync::RwLock;
+use tokio::try_join;
 use uuid::Uuid;
 
 use super::read::{self, BatchRange, MappedRow, Rows, parse_id, raw_values};
 use super::sink::Sink;
 use super::{Doubles, Faults, Merged, Outcome, Reason, Transformer, stage};
+use crate::bulk::Dropped;
 use crate::error::{Error, Kind, Result};
 use crate::keys::{Deriver, KeyMap, LegacyId};
 use crate::model::EntityModel;
 use crate::transaction;
+
+/// Deferred constraints are checked at once, so that a fault belongs to a statement and not to the
+/// commit.
+const IMMEDIATE: &str = "set constraints all immediate";
 
 /// What the batches of an entity share.
 pub(crate) struct EntityLoad {
@@ -28,6 +34,8 @@ pub(crate) struct EntityLoad {
     pub(crate) run_id: String,
     pub(crate) command: String,
     pub(crate) checkpoint: Checkpoint,
+    /// What is off its table while it is loaded.
+    pub(crate) dropped: Vec<Dropped>,
     pub(crate) deriver: Option<Deriver>,
     pub(crate) parents: HashMap<String, Arc<KeyMap>>,
     /// Rows that lose to an earlier one under a unique constraint.
@@ -113,8 +121,7 @@ pub(crate) async fn process(
     }
     let target = &worker.target;
     if load.refused.load(Ordering::Relaxed) < 2 {
-        let direct = transaction::run(target, load.nested, async || {
-            immediate_constraints(target).await?;
+        let direct = transaction::beginning_with(target, load.nested, IMMEDIATE, async || {
             let progress = copy_range(worker, load, range, &mut transformer).await?;
             finish(worker, load, range, progress).await
         })
@@ -128,20 +135,11 @@ pub(crate) async fn process(
             Err(error) => return Err(error),
         };
     }
-    transaction::run(target, load.nested, async || {
-        immediate_constraints(target).await?;
+    transaction::beginning_with(target, load.nested, IMMEDIATE, async || {
         let progress = stage::fill(worker, &load.model, &range.to_rows(), &mut transformer).await?;
         finish(worker, load, range, progress).await
     })
     .await
-}
-
-/// Deferred constraints are checked at once, so that a fault belongs to a statement and not to the
-/// commit.
-async fn immediate_constraints(target: &Session) -> Result<()> {
-    Ok(target
-        .batch_execute("set constraints all immediate")
-        .await?)
 }
 
 /// Whether a fault lies in some rows, so that the others can still be moved.
@@ -395,22 +393,23 @@ async fn finish(
             regraft_ledger::resolve_quarantine(&**worker.target, &model.name, &moved).await?;
         }
     }
-    regraft_ledger::record_batch(
-        &**worker.target,
-        load.run_no,
-        &load.run_id,
-        &load.command,
-        &model.name,
-        &record,
-    )
-    .await?;
-    regraft_ledger::advance(
-        &**worker.target,
-        &load.checkpoint,
-        record.account.source_rows,
-        &record.high_key,
-    )
-    .await?;
+    // Neither needs the other's answer, and without both the transaction isn't committed.
+    try_join!(
+        regraft_ledger::record_batch(
+            &**worker.target,
+            load.run_no,
+            &load.run_id,
+            &load.command,
+            &model.name,
+            &record,
+        ),
+        regraft_ledger::advance(
+            &**worker.target,
+            &load.checkpoint,
+            record.account.source_rows,
+            &record.high_key,
+        )
+    )?;
     Ok(record)
 }
 

@@ -176,7 +176,7 @@ pub(crate) async fn open(
     let doubles = (mode == Mode::Bulk)
         .then(|| Doubles::watch(&model, rows))
         .flatten();
-    let load = Arc::new(EntityLoad {
+    let mut load = EntityLoad {
         run_no: run.run_no,
         run_id: run.run_id.clone(),
         command: run.command.clone(),
@@ -198,16 +198,14 @@ pub(crate) async fn open(
         quarantined: standing.quarantined,
         nested: engine.options.dry_run,
         refused: AtomicU32::new(0),
+        dropped: off,
         checkpoint,
-    });
-    if mode == Mode::Bulk
-        && load.checkpoint.dropped.as_array().is_none_or(Vec::is_empty)
-        && load.checkpoint.phase == Phase::Loading
-    {
+    };
+    if mode == Mode::Bulk && load.dropped.is_empty() && load.checkpoint.phase == Phase::Loading {
         let _alone = engine.gate.write().await;
-        bulk::take_off(target, &load).await?;
+        load.dropped = bulk::take_off(target, &load).await?;
     }
-    Ok(load)
+    Ok(Arc::new(load))
 }
 
 fn unreadable_record() -> Error {
@@ -294,8 +292,9 @@ pub(crate) fn choose_mode(
 ) -> Result<Mode> {
     let table = &model.table;
     // Such a table is loaded in place whatever was asked for: what was asked for is meant for all
-    // that is selected, and the plan says which way each entity goes.
-    if all.shares_table(model) || table.kind == "p" {
+    // that is selected, and the plan says which way each entity goes. Of entities that share a table
+    // the first finds it empty, and the others wait until it is done.
+    if (all.shares_table(model) && !empty) || table.kind == "p" {
         return Ok(Mode::InPlace);
     }
     match choice {
@@ -328,12 +327,13 @@ async fn settle(engine: &Engine<'_>, load: &Arc<EntityLoad>) -> Result<()> {
     if load.checkpoint.mode != Mode::Bulk {
         return Ok(());
     }
-    let dropped: Vec<Dropped> = checkpoint(engine, &load.model.name)
-        .await?
-        .and_then(|c| serde_json::from_value(c.dropped).ok())
-        .ok_or_else(unreadable_record)?;
-    // This entity's batches are done: whoever is idle helps to build indexes.
-    let mut helpers = engine.pool.spare();
+    // This entity's batches are done: whoever is idle helps to build indexes, if they take long
+    // enough.
+    let mut helpers = if bulk::is_small(load) {
+        Vec::new()
+    } else {
+        engine.pool.spare()
+    };
     if let Some(one_too_many) = helpers.pop() {
         engine.pool.put(one_too_many);
     }
@@ -349,19 +349,12 @@ async fn settle(engine: &Engine<'_>, load: &Arc<EntityLoad>) -> Result<()> {
             engine.target.batch_execute("rollback").await?;
             return Err(crate::context::interrupted());
         }
-        done = bulk::bring_back(engine.context, &engine.source, &sessions, load, &dropped) => done?,
+        done = bulk::bring_back(engine.context, &engine.source, &sessions, load) => done?,
     }
     for helper in helpers {
         engine.pool.put(helper);
     }
-    let target = &engine.target;
-    transaction::run(target, load.nested, async || {
-        Ok(
-            regraft_ledger::set_dropped(&***target, &load.checkpoint, &serde_json::json!([]))
-                .await?,
-        )
-    })
-    .await
+    Ok(())
 }
 
 /// Closes an entity: its account must balance, and every mapping must have its row.

@@ -41,6 +41,8 @@ pub(super) struct Planner<'a> {
     /// Rows of the component at hand that would be moved and have references inside it.
     moved: HashMap<String, KeyMapBuilder>,
     readings: HashMap<String, Reading>,
+    /// Tables that entities planned so far would put rows into.
+    filled: HashSet<String>,
     /// Why rows of entities that others refer to stay behind.
     fates: BTreeMap<String, Fates>,
 }
@@ -63,6 +65,7 @@ impl<'a> Planner<'a> {
             keys: HashMap::new(),
             moved: HashMap::new(),
             readings: HashMap::new(),
+            filled: HashSet::new(),
             fates: BTreeMap::new(),
         }
     }
@@ -80,7 +83,9 @@ impl<'a> Planner<'a> {
             phase: format!("reading {kept} rows"),
         });
         let has_existing = self.has_existing(name).await?;
-        let table = (is_empty(&self.target, model).await?, has_existing);
+        let empty =
+            !self.filled.contains(&model.table.sql_name()) && is_empty(&self.target, model).await?;
+        let table = (empty, has_existing);
         let mode = choose_mode(self.model, model, self.mode, false, table, rows)?;
         let mut keys = self.is_wanted(name, selection).then(|| {
             self.fates.insert(name.to_owned(), Fates::default());
@@ -90,6 +95,9 @@ impl<'a> Planner<'a> {
         let reading = self
             .read(model, &ranges, has_existing, &merged, keys.as_mut())
             .await?;
+        if reading.to_move > 0 {
+            self.filled.insert(model.table.sql_name());
+        }
         self.readings.insert(name.to_owned(), reading);
         if let Some(keys) = keys {
             self.remember(model, keys, &merged).await?;

@@ -71,6 +71,17 @@ pub(crate) enum Format {
     // These two are for receipts and reports only.
     Markdown,
     Html,
+    // This one is for exports only.
+    #[value(skip)]
+    Csv,
+}
+
+/// The forms of an export.
+fn export_formats() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(["csv", "json"]).map(|name| match name.as_str() {
+        "json" => Format::Json,
+        _ => Format::Csv,
+    })
 }
 
 /// The forms that every command has.
@@ -612,15 +623,22 @@ pub(crate) struct MappingsRebuildArguments {
 pub(crate) enum QuarantineCommand {
     /// List reasons, and the rows of one entity or reason
     List(QuarantineListArguments),
-    /// Show one row with every reason
+    /// Show one row with every reason, and what waits for it
     Show(QuarantineShowArguments),
     /// Try rows again, with what they wait for and what waits for them, and nothing else
     Retry(QuarantineRetryArguments),
+    /// Write rows with their reasons and values to a file, for those who repair the data
+    Export(QuarantineExportArguments),
+    /// Decide that rows are not moved: show what that means, then do it
+    ///
+    /// No later migration moves them. They still count as quarantined or blocked, so that every
+    /// source row stays accounted for. `quarantine retry --dropped` tries them again.
+    Drop(QuarantineDropArguments),
 }
 
-/// Arguments of `quarantine retry`.
+/// Which rows of the quarantine a command is about.
 #[derive(Debug, Args)]
-pub(crate) struct QuarantineRetryArguments {
+pub(crate) struct QuarantineRows {
     /// Rows of these entities (a list with commas)
     #[arg(
         long = "entity",
@@ -640,9 +658,53 @@ pub(crate) struct QuarantineRetryArguments {
         allow_negative_numbers = true
     )]
     pub(crate) legacy_ids: Vec<String>,
+}
+
+/// Arguments of `quarantine export`.
+#[derive(Debug, Args)]
+pub(crate) struct QuarantineExportArguments {
+    #[command(flatten)]
+    pub(crate) rows: QuarantineRows,
+    /// Rows that were dropped, too
+    #[arg(long)]
+    pub(crate) dropped: bool,
+    // Stands for the option of every command, which knows other forms.
+    /// One table for spreadsheets, or one JSON document
+    #[arg(long, default_value = "csv", value_parser = export_formats(), value_name = "FORM")]
+    pub(crate) format: Format,
+    /// Write to a file instead of standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Leave texts in CSV as they are that a spreadsheet would take for a formula; without it they
+    /// begin with an apostrophe
+    #[arg(long)]
+    pub(crate) verbatim: bool,
+}
+
+/// Arguments of `quarantine drop`.
+#[derive(Debug, Args)]
+pub(crate) struct QuarantineDropArguments {
+    #[command(flatten)]
+    pub(crate) rows: QuarantineRows,
+    /// Why; it is kept with the rows
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
+    /// Don't ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+/// Arguments of `quarantine retry`.
+#[derive(Debug, Args)]
+pub(crate) struct QuarantineRetryArguments {
+    #[command(flatten)]
+    pub(crate) rows: QuarantineRows,
     /// All rows
     #[arg(long, conflicts_with_all = ["entities", "reason", "legacy_ids"])]
     pub(crate) all: bool,
+    /// Rows that were dropped, too
+    #[arg(long)]
+    pub(crate) dropped: bool,
     /// Do everything inside a transaction that is rolled back
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -660,7 +722,7 @@ pub(crate) struct QuarantineListArguments {
     /// Only rows with this reason: a code, or code:column, or code:constraint
     #[arg(long, value_name = "CODE")]
     pub(crate) reason: Option<String>,
-    /// Rows that were resolved since, too
+    /// Rows that were resolved or dropped since, too
     #[arg(long)]
     pub(crate) resolved: bool,
     /// How many rows to list
@@ -679,14 +741,51 @@ impl QuarantineListArguments {
 #[derive(Debug, Args)]
 pub(crate) struct QuarantineShowArguments {
     /// The entity
-    #[arg(value_name = "ENTITY")]
-    pub(crate) entity: String,
+    #[arg(value_name = "ENTITY", required_unless_present = "entity_option")]
+    entity: Option<String>,
     /// The row's legacy id
-    #[arg(value_name = "LEGACY_ID", allow_negative_numbers = true)]
-    pub(crate) legacy_id: String,
+    #[arg(
+        value_name = "LEGACY_ID",
+        allow_negative_numbers = true,
+        required_unless_present = "legacy_id_option"
+    )]
+    legacy_id: Option<String>,
+    /// The same
+    #[arg(
+        long = "entity",
+        value_name = "ENTITY",
+        conflicts_with = "entity",
+        requires = "legacy_id_option"
+    )]
+    entity_option: Option<String>,
+    /// The same
+    #[arg(
+        long = "legacy-id",
+        value_name = "ID",
+        allow_negative_numbers = true,
+        conflicts_with = "legacy_id",
+        requires = "entity_option"
+    )]
+    legacy_id_option: Option<String>,
     /// Show the row's values too; they may be personal data
     #[arg(long)]
     pub(crate) values: bool,
+}
+
+impl QuarantineShowArguments {
+    /// The entity, however it was given.
+    pub(crate) fn entity(&self) -> &str {
+        let given = self.entity.as_deref().or(self.entity_option.as_deref());
+        given.unwrap_or_default()
+    }
+
+    /// The legacy id, however it was given.
+    pub(crate) fn legacy_id(&self) -> &str {
+        let given = self.legacy_id.as_deref();
+        given
+            .or(self.legacy_id_option.as_deref())
+            .unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

@@ -104,6 +104,12 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitStatu
         Command::Quarantine(QuarantineCommand::Retry(arguments)) => {
             quarantine::retry(invocation, &arguments).await
         }
+        Command::Quarantine(QuarantineCommand::Export(arguments)) => {
+            quarantine::export(invocation, &arguments).await
+        }
+        Command::Quarantine(QuarantineCommand::Drop(arguments)) => {
+            quarantine::drop(invocation, &arguments).await
+        }
         Command::Mappings(MappingsCommand::Rebuild(arguments)) => {
             mappings::rebuild(invocation, &arguments).await
         }

@@ -63,7 +63,9 @@ impl Printer {
     pub(crate) fn report<T: Serialize>(&self, value: &T, human: impl FnOnce(usize) -> String) {
         match self.format {
             Format::Json => self.document(value),
-            Format::Human | Format::Markdown | Format::Html => self.data(&human(self.width())),
+            Format::Human | Format::Markdown | Format::Html | Format::Csv => {
+                self.data(&human(self.width()))
+            }
         }
     }
 

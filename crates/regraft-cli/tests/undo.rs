@@ -462,7 +462,11 @@ fn what_others_changed_since_is_left_and_listed() {
     let fresh = rehearsal.again();
     program(&fresh).run(&["migrate"]);
     assert_eq!(rehearsal.modern_rows(rows), fresh.modern_rows(rows));
-    assert_eq!(state(&rehearsal).1, before.1, "the mappings");
+    let but_of_6 = |(_, mut mappings): (Dump, Vec<Vec<String>>)| {
+        mappings.retain(|row| row[..2] != ["pets", "6"]);
+        mappings
+    };
+    assert_eq!(but_of_6(state(&rehearsal)), but_of_6(before));
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod mappings;
 mod migrate;
 mod model;
 mod plan;
+mod quarantine;
 mod receipt;
 mod rehearsal;
 mod rollback;
@@ -44,14 +45,18 @@ pub use differential::{
 pub use error::{Error, Kind, Place, Result};
 pub use events::{Event, Events};
 pub use mappings::{MappingsEntity, MappingsRebuilt, merged_rows, rebuild_mappings};
-pub use migrate::{MigrateOptions, ModeChoice, Outcome, migrate, retry_quarantine};
+pub use migrate::{Gone, MigrateOptions, ModeChoice, Outcome, Retried, migrate, retry_quarantine};
 pub use plan::{
     ChildLoss, CodeCount, CodedColumn, ColumnPlan, ConstraintPlan, EntityPlan, FilterCount, Funnel,
     Hop, Loss, Plan, Prediction, SourceTable, plan,
 };
+pub use quarantine::{
+    drop_quarantine, export_quarantine, preview_drop, quarantine, quarantine_summary,
+    quarantined_row,
+};
 pub use receipt::{
     EntityReceipt, EntityStatus, Explanation, Figure, Rate, Receipt, Status, Undone, UnfinishedRun,
-    explain, quarantine, quarantine_summary, receipt, runs, status,
+    explain, receipt, runs, status,
 };
 pub use rehearsal::{GenerateOptions, generate_source};
 pub use rollback::{

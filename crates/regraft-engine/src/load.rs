@@ -4,6 +4,7 @@ mod batch;
 mod classify;
 mod condition;
 mod doubles;
+mod dropped;
 mod json;
 mod merge;
 mod numeric;
@@ -21,13 +22,14 @@ pub(crate) use batch::{
 pub(crate) use classify::{Classifier, foreign_conditions};
 pub(crate) use condition::row_conditions;
 pub(crate) use doubles::Doubles;
+pub(crate) use dropped::{add_dropped, dropped};
 pub(crate) use merge::{Merged, merged, send_merged, write_merged};
 pub(crate) use read::MappedRow;
 pub(crate) use read::{
     BatchRange, Rows, filter_case, filter_examples, filters_of, id_array, kept_condition, literal,
     parse_id, partition, planned_ranges, read_all, read_rows, wanted_condition,
 };
-pub(crate) use reason::{Faults, Reason};
+pub(crate) use reason::{DROPPED, Faults, Reason};
 pub(crate) use row::{NULL_FINGERPRINT, Outcome, Transformer, corrupt, fingerprint_of};
 pub(crate) use sink::Sink;
 pub(crate) use stage::column_types;

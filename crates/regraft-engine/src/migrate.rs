@@ -24,13 +24,14 @@ pub(crate) use entity::{checkpoint, choose_mode, is_empty, open as open_entity};
 pub(crate) use lanes::{components, create_partitions};
 pub use options::{MigrateOptions, ModeChoice};
 pub(crate) use prepare::{check_same_secret, check_secret, install_ledger, lock, resolved};
-pub use redrive::retry_quarantine;
+pub use redrive::{Gone, Retried, retry_quarantine};
 
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::failpoints;
 use crate::keys::{KeyMap, KeyMapBuilder, LegacyId};
+use crate::load::DROPPED;
 use crate::model::{EntityModel, Model};
 use crate::receipt::Receipt;
 use crate::snapshot::Snapshot;
@@ -266,7 +267,10 @@ fn outcome(context: &Context, receipt: Receipt) -> Outcome {
         .entities
         .iter()
         .filter(|entity| {
-            let left = entity.account.quarantined + entity.account.blocked;
+            // That a row is dropped was decided by people.
+            let reasons = &entity.account.detail.reasons;
+            let dropped = reasons.get(DROPPED).copied().unwrap_or(0);
+            let left = entity.account.quarantined + entity.account.blocked - dropped;
             match budget {
                 Budget::Rows(rows) => left.unsigned_abs() > rows,
                 #[expect(clippy::cast_precision_loss, reason = "a share needs no exactness")]
@@ -294,7 +298,7 @@ pub(crate) async fn load_keys(
     if regraft_ledger::partition_exists(&**target, entity).await? {
         add_mapped(target, entity, numeric, &mut builder).await?;
     }
-    for id in regraft_ledger::open_ids(&**target, entity).await? {
+    for id in regraft_ledger::stopped_ids(&**target, entity).await? {
         builder.add_stopped(&ledger_id_text(numeric, id)?);
     }
     builder.finish()

@@ -2,9 +2,7 @@
 
 mod explanation;
 
-use regraft_ledger::{
-    Account, Checkpoint, QuarantineFilter, QuarantineRow, ReasonCount, Run, RunReason, RunStatus,
-};
+use regraft_ledger::{Account, Checkpoint, Run, RunReason, RunStatus};
 use regraft_pg::Session;
 use regraft_project::{Project, Selection};
 use serde::{Deserialize, Serialize};
@@ -350,29 +348,6 @@ pub async fn runs(context: &Context, limit: i64) -> Result<Vec<Run>> {
     let target = context.connect_target().await?;
     require_ledger(&target).await?;
     Ok(regraft_ledger::list_runs(&*target, limit).await?)
-}
-
-/// Rows of the quarantine.
-///
-/// # Errors
-/// A target that can't be reached, or without a ledger.
-pub async fn quarantine(
-    context: &Context,
-    filter: &QuarantineFilter,
-) -> Result<Vec<QuarantineRow>> {
-    let target = context.connect_target().await?;
-    require_ledger(&target).await?;
-    Ok(regraft_ledger::list_quarantine(&*target, filter).await?)
-}
-
-/// The quarantine by entity and reason.
-///
-/// # Errors
-/// A target that can't be reached, or without a ledger.
-pub async fn quarantine_summary(context: &Context) -> Result<Vec<ReasonCount>> {
-    let target = context.connect_target().await?;
-    require_ledger(&target).await?;
-    Ok(regraft_ledger::quarantine_summary(&*target).await?)
 }
 
 /// Where the selected entities and the unfinished runs stand.

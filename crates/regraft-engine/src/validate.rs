@@ -278,7 +278,7 @@ async fn has_rows(databases: &Databases<'_>, entity: &str) -> Result<bool> {
         .target
         .query_one(
             "select exists (select from regraft.migration_mappings where entity = $1)
-                 or exists (select from regraft.migration_quarantine where entity = $1 and state = 'open')",
+                 or exists (select from regraft.migration_quarantine where entity = $1 and state <> 'resolved')",
             &[&entity],
         )
         .await?;

@@ -49,14 +49,14 @@ pub async fn taken_off(client: &impl GenericClient) -> Result<Vec<(String, Strin
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// Rows by entity that have a mapping, are in quarantine or blocked: (entity, mapped, open).
+/// Rows by entity that have a mapping, are in quarantine, blocked or dropped: (entity, mapped, open).
 pub async fn standing(client: &impl GenericClient) -> Result<Vec<(String, i64, i64)>> {
     let rows = client
         .query(
             "select entity, sum(mapped)::bigint, sum(open)::bigint from (
                select entity, count(*) as mapped, 0 as open from regraft.migration_mappings group by entity
                union all
-               select entity, 0, count(*) from regraft.migration_quarantine where state = 'open' group by entity
+               select entity, 0, count(*) from regraft.migration_quarantine where state <> 'resolved' group by entity
              ) all_rows group by entity order by entity",
             &[],
         )

@@ -53,11 +53,14 @@ pub use mapping::{
 };
 pub use moved::{left_behind, legacy_id_of, moved_rows, stand_for};
 pub use quarantine::{
-    Bucket, QuarantineFilter, QuarantineRow, Quarantined, ReasonCount, RedriveFilter, RunReason,
-    any as any_quarantine, delete_quarantine_of_run, list as list_quarantine, move_to_quarantine,
-    open_ids, open_reasons, put as put_quarantine, put_first as put_first_quarantine, reason_keys,
-    reasons_of_run, redrive_set, reopen as reopen_quarantine, resolve as resolve_quarantine,
-    summary as quarantine_summary,
+    Bucket, DropCount, DropPreview, QuarantineFilter, QuarantineRow, Quarantined, ReasonCount,
+    RedriveFilter, RunReason, any as any_quarantine, behind as behind_quarantined,
+    close as close_quarantine, delete_quarantine_of_run, drop_preview as drop_quarantine_preview,
+    drop_rows as drop_quarantine, dropped_ids, list as list_quarantine, move_to_quarantine,
+    open_reasons, page as quarantine_page, put as put_quarantine,
+    put_first as put_first_quarantine, reason_keys, reasons_of_run, redrive_set,
+    reopen as reopen_quarantine, resolve as resolve_quarantine, stopped_ids,
+    summary as quarantine_summary, value_columns as quarantine_value_columns,
 };
 pub use rebuild::{
     Candidate, MappingDrift, PROVEN, create_proven, encode_proven, mapping_drift, no_longer_merged,

@@ -21,7 +21,7 @@ pub async fn moved_rows(client: &impl GenericClient, entity: &str) -> Result<Str
 pub async fn left_behind(client: &impl GenericClient, entity: &str) -> Result<Vec<String>> {
     let rows = client
         .query(
-            "select legacy_id from regraft.migration_quarantine where entity = $1 and state = 'open'
+            "select legacy_id from regraft.migration_quarantine where entity = $1 and state <> 'resolved'
              union all
              select legacy_id from regraft.migration_mappings where entity = $1 and merged_into is not null",
             &[&entity],

@@ -74,6 +74,12 @@ pub struct QuarantineRow {
     pub first_seen_at: String,
     /// RFC 3339.
     pub last_tried_at: String,
+    /// When it was resolved or dropped. RFC 3339.
+    #[serde(default)]
+    pub closed_at: Option<String>,
+    /// Why it was dropped, or resolved without being moved.
+    #[serde(default)]
+    pub note: Option<String>,
 }
 
 /// Whether the quarantine of an entity holds any row, whatever its state.
@@ -109,8 +115,14 @@ pub async fn put_first(
 
 /// Puts rows into quarantine. A row that is there already with the same reasons is left as it is,
 /// so that a repeated run writes nothing, or only opened again: it stays the finding of the run
-/// that found it first.
-pub async fn put(client: &Client, run_no: i32, entity: &str, rows: &[Quarantined]) -> Result<()> {
+/// that found it first. One that was dropped stays so, unless it was asked for by name (`asked`).
+pub async fn put(
+    client: &Client,
+    run_no: i32,
+    entity: &str,
+    rows: &[Quarantined],
+    asked: bool,
+) -> Result<()> {
     if rows.is_empty() {
         return Ok(());
     }
@@ -142,14 +154,26 @@ pub async fn put(client: &Client, run_no: i32, entity: &str, rows: &[Quarantined
              from pg_temp.regraft_quarantine r order by r.place
              on conflict (entity, legacy_id) do update set
                bucket = excluded.bucket, reasons = excluded.reasons, source_row = excluded.source_row,
-               state = 'open',
+               state = 'open', closed_at = null, note = null,
                run_no = case when q.reasons = excluded.reasons then q.run_no else excluded.run_no end,
                batch = case when q.reasons = excluded.reasons then q.batch else excluded.batch end,
                tries = q.tries + (q.reasons <> excluded.reasons)::integer, last_tried_at = now()
-             where q.state <> 'open' or q.reasons <> excluded.reasons or q.bucket <> excluded.bucket",
-            &[&entity, &run_no],
+             where (q.state <> 'dropped' or $3)
+               and (q.state <> 'open' or q.reasons <> excluded.reasons or q.bucket <> excluded.bucket)",
+            &[&entity, &run_no, &asked],
         )
         .await?;
+    if !asked {
+        client
+            .execute(
+                "update regraft.migration_quarantine q set bucket = r.bucket
+                 from pg_temp.regraft_quarantine r
+                 where q.entity = $1 and q.legacy_id = r.legacy_id and q.state = 'dropped'
+                   and q.bucket <> r.bucket",
+                &[&entity],
+            )
+            .await?;
+    }
     Ok(())
 }
 
@@ -207,7 +231,7 @@ pub async fn move_to_quarantine(
     if first {
         put_first(client, run_no, entity, rows).await?;
     } else {
-        put(client, run_no, entity, rows).await?;
+        put(client, run_no, entity, rows, false).await?;
     }
     let mut moved: BTreeMap<(i32, Bucket), (i64, BTreeMap<String, i64>)> = BTreeMap::new();
     for row in rows {
@@ -257,7 +281,7 @@ pub fn reason_keys(reasons: &Value) -> Vec<String> {
     keys
 }
 
-/// Which open rows of the quarantine are to be tried again.
+/// Which rows of the quarantine are meant.
 #[derive(Debug, Clone, Default)]
 pub struct RedriveFilter {
     /// Of these entities; empty for all.
@@ -266,43 +290,75 @@ pub struct RedriveFilter {
     pub reason: Option<String>,
     /// With these legacy ids; empty for all.
     pub legacy_ids: Vec<String>,
+    /// Those that were dropped too, not only the open ones.
+    pub dropped: bool,
 }
 
-/// The open rows that a filter chooses, the open rows that these wait for, and all rows behind them,
-/// by entity.
+impl RedriveFilter {
+    fn states(&self) -> &'static [&'static str] {
+        if self.dropped {
+            &["open", "dropped"]
+        } else {
+            &["open"]
+        }
+    }
+}
+
+/// The rows `q` that a filter chooses: entities `$1`, legacy ids `$2`, reason `$3`, states `$4`.
+const CHOSEN: &str = "q.state = any ($4)
+    and (cardinality($1::text[]) = 0 or q.entity = any ($1))
+    and (cardinality($2::text[]) = 0 or q.legacy_id = any ($2))
+    and ($3::text is null or exists (
+      select from jsonb_array_elements(q.reasons) r
+      where r ->> 'code' = $3
+         or (r ->> 'code') || ':' || coalesce(r ->> 'constraint', r ->> 'column') = $3))";
+
+/// Which rows wait for which: `entity`, `legacy_id`, `parent`, `parent_id`, among those that are open.
+const EDGES: &str =
+    "select q.entity, q.legacy_id, r ->> 'parent' as parent, r ->> 'parent_id' as parent_id
+    from regraft.migration_quarantine q, jsonb_array_elements(q.reasons) r
+    where q.state = 'open' and r ->> 'code' = 'blocked_parent'";
+
+/// The rows that a filter chooses, the open rows that these wait for, and all rows behind them, by
+/// entity.
 pub async fn redrive_set(
     client: &impl GenericClient,
     filter: &RedriveFilter,
 ) -> Result<BTreeMap<String, Vec<String>>> {
     let rows = client
         .query(
-            "with recursive edge as materialized (
-               select q.entity, q.legacy_id, r ->> 'parent' as parent, r ->> 'parent_id' as parent_id
-               from regraft.migration_quarantine q, jsonb_array_elements(q.reasons) r
-               where q.state = 'open' and r ->> 'code' = 'blocked_parent'),
-             chosen as (
-               select entity, legacy_id from regraft.migration_quarantine q
-               where state = 'open'
-                 and (cardinality($1::text[]) = 0 or entity = any ($1))
-                 and (cardinality($2::text[]) = 0 or legacy_id = any ($2))
-                 and ($3::text is null or exists (
-                   select from jsonb_array_elements(reasons) r
-                   where r ->> 'code' = $3
-                      or (r ->> 'code') || ':' || coalesce(r ->> 'constraint', r ->> 'column') = $3))),
-             above as (
-               select entity, legacy_id from chosen
-               union
-               select q.entity, q.legacy_id from above a
-               join edge e on e.entity = a.entity and e.legacy_id = a.legacy_id
-               join regraft.migration_quarantine q
-                 on q.entity = e.parent and q.legacy_id = e.parent_id and q.state = 'open'),
-             behind as (
-               select entity, legacy_id from above
-               union
-               select e.entity, e.legacy_id from behind b
-               join edge e on e.parent = b.entity and e.parent_id = b.legacy_id)
-             select entity, legacy_id from behind order by entity, legacy_id",
-            &[&filter.entities, &filter.legacy_ids, &filter.reason],
+            &format!(
+                "with recursive edge as materialized ({EDGES}),
+                 chosen as (
+                   select q.entity, q.legacy_id from regraft.migration_quarantine q where {CHOSEN}),
+                 waiting as (
+                   select entity, legacy_id, parent, parent_id from edge
+                   union all
+                   select q.entity, q.legacy_id, r ->> 'parent', r ->> 'parent_id'
+                   from regraft.migration_quarantine q
+                   join chosen c on c.entity = q.entity and c.legacy_id = q.legacy_id,
+                   jsonb_array_elements(q.reasons) r
+                   where q.state = 'dropped' and r ->> 'code' = 'blocked_parent'),
+                 above as (
+                   select entity, legacy_id from chosen
+                   union
+                   select q.entity, q.legacy_id from above a
+                   join waiting e on e.entity = a.entity and e.legacy_id = a.legacy_id
+                   join regraft.migration_quarantine q
+                     on q.entity = e.parent and q.legacy_id = e.parent_id and q.state = 'open'),
+                 behind as (
+                   select entity, legacy_id from above
+                   union
+                   select e.entity, e.legacy_id from behind b
+                   join edge e on e.parent = b.entity and e.parent_id = b.legacy_id)
+                 select entity, legacy_id from behind order by entity, legacy_id"
+            ),
+            &[
+                &filter.entities,
+                &filter.legacy_ids,
+                &filter.reason,
+                &filter.states(),
+            ],
         )
         .await?;
     let mut set: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -320,12 +376,217 @@ pub async fn resolve(
 ) -> Result<()> {
     client
         .execute(
-            "update regraft.migration_quarantine set state = 'resolved', last_tried_at = now()
-             where entity = $1 and legacy_id = any($2) and state = 'open'",
+            "update regraft.migration_quarantine
+             set state = 'resolved', last_tried_at = now(), closed_at = now(), note = null
+             where entity = $1 and legacy_id = any($2) and state <> 'resolved'",
             &[&entity, &legacy_ids],
         )
         .await?;
     Ok(())
+}
+
+/// Closes rows that are not to be moved any more, with the reason why.
+pub async fn close(
+    client: &impl GenericClient,
+    entity: &str,
+    legacy_ids: &[String],
+    note: &str,
+) -> Result<()> {
+    client
+        .execute(
+            "update regraft.migration_quarantine
+             set state = 'resolved', last_tried_at = now(), closed_at = now(), note = $3
+             where entity = $1 and legacy_id = any($2) and state <> 'resolved'",
+            &[&entity, &legacy_ids, &note],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Rows of an entity that are to be dropped.
+#[derive(Debug, Clone, Serialize)]
+pub struct DropCount {
+    /// The entity.
+    pub entity: String,
+    /// How many.
+    pub rows: i64,
+    /// Up to five legacy ids.
+    pub examples: Vec<String>,
+}
+
+/// What dropping rows means.
+#[derive(Debug, Clone, Serialize)]
+pub struct DropPreview {
+    /// The rows, by entity.
+    pub entities: Vec<DropCount>,
+    /// Rows that wait for these and stay open, by entity: they are blocked for as long.
+    pub behind: Vec<DropCount>,
+}
+
+/// What dropping the rows that a filter chooses would mean.
+pub async fn drop_preview(
+    client: &impl GenericClient,
+    filter: &RedriveFilter,
+) -> Result<DropPreview> {
+    let rows = client
+        .query(
+            &format!(
+                "with recursive edge as materialized ({EDGES}),
+                 chosen as materialized (
+                   select q.entity, q.legacy_id from regraft.migration_quarantine q where {CHOSEN}),
+                 behind as (
+                   select entity, legacy_id from chosen
+                   union
+                   select e.entity, e.legacy_id from behind b
+                   join edge e on e.parent = b.entity and e.parent_id = b.legacy_id)
+                 select b.entity, c.legacy_id is not null, count(*),
+                        (array_agg(b.legacy_id order by length(b.legacy_id), b.legacy_id))[1:5]
+                 from behind b left join chosen c using (entity, legacy_id)
+                 group by 1, 2 order by 1"
+            ),
+            &[
+                &filter.entities,
+                &filter.legacy_ids,
+                &filter.reason,
+                &filter.states(),
+            ],
+        )
+        .await?;
+    let mut preview = DropPreview {
+        entities: Vec::new(),
+        behind: Vec::new(),
+    };
+    for row in &rows {
+        let count = DropCount {
+            entity: row.get(0),
+            rows: row.get(2),
+            examples: row.get(3),
+        };
+        if row.get(1) {
+            preview.entities.push(count);
+        } else {
+            preview.behind.push(count);
+        }
+    }
+    Ok(preview)
+}
+
+/// Drops the open rows that a filter chooses: it is decided that they are not moved. They still
+/// count under their bucket. How many.
+pub async fn drop_rows(
+    client: &impl GenericClient,
+    filter: &RedriveFilter,
+    note: Option<&str>,
+) -> Result<u64> {
+    Ok(client
+        .execute(
+            &format!(
+                "update regraft.migration_quarantine q
+                 set state = 'dropped', closed_at = now(), note = $5 where {CHOSEN}"
+            ),
+            &[
+                &filter.entities,
+                &filter.legacy_ids,
+                &filter.reason,
+                &filter.states(),
+                &note,
+            ],
+        )
+        .await?)
+}
+
+/// The legacy ids of an entity's rows that were dropped.
+pub async fn dropped_ids(client: &impl GenericClient, entity: &str) -> Result<Vec<String>> {
+    let rows = client
+        .query(
+            "select legacy_id from regraft.migration_quarantine where entity = $1 and state = 'dropped'",
+            &[&entity],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// The open rows that wait for a row, by entity.
+pub async fn behind(
+    client: &impl GenericClient,
+    entity: &str,
+    legacy_id: &str,
+) -> Result<Vec<DropCount>> {
+    let rows = client
+        .query(
+            &format!(
+                "with recursive edge as materialized ({EDGES}),
+                 behind as (
+                   select e.entity, e.legacy_id from edge e where e.parent = $1 and e.parent_id = $2
+                   union
+                   select e.entity, e.legacy_id from behind b
+                   join edge e on e.parent = b.entity and e.parent_id = b.legacy_id)
+                 select entity, count(*), (array_agg(legacy_id order by length(legacy_id), legacy_id))[1:5]
+                 from behind where (entity, legacy_id) <> ($1, $2) group by 1 order by 1"
+            ),
+            &[&entity, &legacy_id],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| DropCount {
+            entity: row.get(0),
+            rows: row.get(1),
+            examples: row.get(2),
+        })
+        .collect())
+}
+
+/// The names of the values that rows in quarantine have, in the order in which the source query
+/// gives them.
+pub async fn value_columns(
+    client: &impl GenericClient,
+    filter: &RedriveFilter,
+) -> Result<Vec<String>> {
+    let rows = client
+        .query(
+            &format!(
+                "select v.name from regraft.migration_quarantine q,
+                   jsonb_object_keys(q.source_row) with ordinality v (name, place)
+                 where {CHOSEN} and jsonb_typeof(q.source_row) = 'object'
+                 group by v.name order by min(q.entity), min(v.place), v.name"
+            ),
+            &[
+                &filter.entities,
+                &filter.legacy_ids,
+                &filter.reason,
+                &filter.states(),
+            ],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Rows of the quarantine with their values, `most` of them, after a number in the quarantine.
+pub async fn page(
+    client: &impl GenericClient,
+    filter: &RedriveFilter,
+    after: i64,
+    most: i64,
+) -> Result<Vec<QuarantineRow>> {
+    let rows = client
+        .query(
+            &format!(
+                "{} where q.id > $6 and {CHOSEN} order by q.id limit $7",
+                select("$5")
+            ),
+            &[
+                &filter.entities,
+                &filter.legacy_ids,
+                &filter.reason,
+                &filter.states(),
+                &true,
+                &after,
+                &most,
+            ],
+        )
+        .await?;
+    Ok(rows.iter().map(read).collect())
 }
 
 /// Opens the entries of rows again that some runs had moved: those runs are being undone. Call it
@@ -333,7 +594,7 @@ pub async fn resolve(
 pub async fn reopen(client: &impl GenericClient, entity: &str, runs: &[i32]) -> Result<()> {
     client
         .execute(
-            "update regraft.migration_quarantine set state = 'open'
+            "update regraft.migration_quarantine set state = 'open', closed_at = null, note = null
              where entity = $1 and state = 'resolved' and legacy_id in
                (select legacy_id from regraft.migration_mappings where entity = $1 and run_no = any ($2))",
             &[&entity, &runs],
@@ -342,20 +603,20 @@ pub async fn reopen(client: &impl GenericClient, entity: &str, runs: &[i32]) -> 
     Ok(())
 }
 
-/// The legacy ids of an entity that are in quarantine or blocked.
-pub async fn open_ids(client: &impl GenericClient, entity: &str) -> Result<Vec<String>> {
+/// The legacy ids of an entity that are in quarantine or blocked, or were dropped.
+pub async fn stopped_ids(client: &impl GenericClient, entity: &str) -> Result<Vec<String>> {
     let rows = client
         .query(
             "select legacy_id from regraft.migration_quarantine
-             where entity = $1 and state = 'open'",
+             where entity = $1 and state <> 'resolved'",
             &[&entity],
         )
         .await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Open rows of an entity, `most` of them, each with its bucket and its reasons as the account counts
-/// them: `code:place`, several with commas.
+/// Rows of an entity that are open or dropped, `most` of them, each with its bucket and its reasons as
+/// the account counts them: `code:place`, several with commas.
 pub async fn open_reasons(
     client: &impl GenericClient,
     entity: &str,
@@ -368,7 +629,7 @@ pub async fn open_reasons(
                        || coalesce(':' || coalesce(r ->> 'constraint', r ->> 'column'), '')) collate \"C\", ', ')
                      from jsonb_array_elements(reasons) r)
              from regraft.migration_quarantine
-             where entity = $1 and state = 'open' order by legacy_id limit $2",
+             where entity = $1 and state <> 'resolved' order by legacy_id limit $2",
             &[&entity, &most],
         )
         .await?;
@@ -419,13 +680,8 @@ pub async fn list(
         .map(|(_, p)| p.to_owned());
     let rows = client
         .query(
-            "select q.id, q.entity, q.legacy_id, q.bucket, q.reasons,
-                    case when $5 then q.source_row end, q.state, c.run_id, q.batch, q.tries,
-                    to_char(q.first_seen_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
-                    to_char(q.last_tried_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
-             from regraft.migration_quarantine q
-             left join regraft.migration_control c
-               on c.run_no = q.run_no and c.entity = '' and c.batch = 0
+            &format!(
+                "{}
              where ($1::text is null or q.entity = $1)
                and ($2::text is null or q.legacy_id = $2)
                and ($4 or q.state = 'open')
@@ -434,6 +690,8 @@ pub async fn list(
                      where r ->> 'code' = $3
                        and ($7::text is null or r ->> 'constraint' = $7 or r ->> 'column' = $7)))
              order by q.entity, q.id limit $6",
+                select("$5")
+            ),
             &[
                 &filter.entity,
                 &filter.legacy_id,
@@ -445,30 +703,45 @@ pub async fn list(
             ],
         )
         .await?;
-    Ok(rows
-        .iter()
-        .map(|row| {
-            let bucket: String = row.get(3);
-            QuarantineRow {
-                id: row.get(0),
-                entity: row.get(1),
-                legacy_id: row.get(2),
-                bucket: if bucket == "blocked" {
-                    Bucket::Blocked
-                } else {
-                    Bucket::Quarantined
-                },
-                reasons: row.get(4),
-                source_row: row.get(5),
-                state: row.get(6),
-                run_id: row.get(7),
-                batch: row.get(8),
-                tries: row.get(9),
-                first_seen_at: row.get(10),
-                last_tried_at: row.get(11),
-            }
-        })
-        .collect())
+    Ok(rows.iter().map(read).collect())
+}
+
+/// The columns of a row in quarantine; `values` says whether its values are among them.
+fn select(values: &str) -> String {
+    format!(
+        "select q.id, q.entity, q.legacy_id, q.bucket, q.reasons,
+                case when {values} then q.source_row end, q.state, c.run_id, q.batch, q.tries,
+                to_char(q.first_seen_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
+                to_char(q.last_tried_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
+                to_char((to_jsonb(q) ->> 'closed_at')::timestamptz at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
+                to_jsonb(q) ->> 'note'
+         from regraft.migration_quarantine q
+         left join regraft.migration_control c
+           on c.run_no = q.run_no and c.entity = '' and c.batch = 0"
+    )
+}
+
+fn read(row: &tokio_postgres::Row) -> QuarantineRow {
+    QuarantineRow {
+        id: row.get(0),
+        entity: row.get(1),
+        legacy_id: row.get(2),
+        bucket: if row.get::<_, &str>(3) == "blocked" {
+            Bucket::Blocked
+        } else {
+            Bucket::Quarantined
+        },
+        reasons: row.get(4),
+        source_row: row.get(5),
+        state: row.get(6),
+        run_id: row.get(7),
+        batch: row.get(8),
+        tries: row.get(9),
+        first_seen_at: row.get(10),
+        last_tried_at: row.get(11),
+        closed_at: row.get(12),
+        note: row.get(13),
+    }
 }
 
 /// How many open rows an entity has under one reason, with examples.

@@ -184,9 +184,10 @@ pub async fn replace_mappings(
     client
         .execute(
             &format!(
-                "update regraft.migration_quarantine q set state = 'resolved', last_tried_at = now()
+                "update regraft.migration_quarantine q
+                 set state = 'resolved', last_tried_at = now(), closed_at = now(), note = null
                  from {PROVEN} p
-                 where q.entity = $1 and q.state = 'open' and p.proven and p.legacy_id = q.legacy_id"
+                 where q.entity = $1 and q.state <> 'resolved' and p.proven and p.legacy_id = q.legacy_id"
             ),
             &[&entity],
         )

@@ -222,7 +222,7 @@ pub async fn row_states(
     };
     let sql = format!(
         "select legacy_id, bucket from regraft.migration_quarantine
-         where entity = $1 and state = 'open' and legacy_id = any ($2)
+         where entity = $1 and state <> 'resolved' and legacy_id = any ($2)
          union all
          select legacy_id, case when merged_into is null then 'migrated' else 'merged' end
          from regraft.migration_mappings where entity = $1 and {among}"

@@ -1,12 +1,18 @@
-//! `regraft quarantine list`, `show` and `retry`
+//! `regraft quarantine list`, `show`, `retry`, `export` and `drop`
 
-use regraft_engine::{Error, Kind, Result, quarantine, quarantine_summary, retry_quarantine};
-use regraft_ledger::{QuarantineFilter, QuarantineRow, ReasonCount, RedriveFilter};
+mod export;
+
+use regraft_engine::{
+    Error, Kind, Result, drop_quarantine, export_quarantine, preview_drop, quarantine,
+    quarantine_summary, quarantined_row, retry_quarantine,
+};
+use regraft_ledger::{DropCount, QuarantineFilter, QuarantineRow, ReasonCount, RedriveFilter};
 use regraft_project::Project;
 use serde::Serialize;
 
 use crate::arguments::{
-    QuarantineListArguments, QuarantineRetryArguments, QuarantineShowArguments,
+    Format, QuarantineDropArguments, QuarantineExportArguments, QuarantineListArguments,
+    QuarantineRetryArguments, QuarantineRows, QuarantineShowArguments,
 };
 use crate::diagnostics;
 use crate::exit::ExitStatus;
@@ -15,12 +21,21 @@ use crate::invocation::{Invocation, Needs};
 use crate::progress::Doing;
 use crate::views::quarantine as view;
 use crate::views::receipt;
+use export::Export;
 
 /// The JSON document of a list.
 #[derive(Serialize)]
 struct Listed {
     reasons: Vec<ReasonCount>,
     rows: Vec<QuarantineRow>,
+}
+
+/// The JSON document of a row.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    row: &'a QuarantineRow,
+    behind: &'a [DropCount],
 }
 
 /// Lists reasons, and the rows of one entity or reason.
@@ -63,12 +78,8 @@ pub(super) async fn retry(
     arguments: &QuarantineRetryArguments,
 ) -> Result<ExitStatus> {
     let opened = invocation.open()?;
-    for entity in &arguments.entities {
-        known(&opened.project, entity)?;
-    }
-    let named = !arguments.entities.is_empty()
-        || arguments.reason.is_some()
-        || !arguments.legacy_ids.is_empty();
+    let filter = filter(&opened.project, &arguments.rows, arguments.dropped)?;
+    let named = is_named(&arguments.rows);
     if !named && !arguments.all {
         return Err(Error::new(Kind::Usage, "which rows are to be tried again?").hint(
             "name them with --entity, --reason or --legacy-id, or take --all; see `regraft quarantine list`",
@@ -78,19 +89,20 @@ pub(super) async fn retry(
     if arguments.dry_run {
         context.events = invocation.events(Doing::Rehearsing);
     }
-    let filter = RedriveFilter {
-        entities: arguments.entities.clone(),
-        reason: arguments.reason.clone(),
-        legacy_ids: arguments.legacy_ids.clone(),
-    };
     let printer = &invocation.printer;
-    let Some(outcome) = retry_quarantine(&context, &filter, arguments.dry_run).await? else {
-        printer.report(&serde_json::json!({ "nothing_to_do": true }), |_| {
-            "nothing to do: no row in quarantine is like that".to_owned()
+    let retried = retry_quarantine(&context, &filter, arguments.dry_run).await?;
+    let gone = view::gone(&retried.gone, arguments.dry_run, printer.width());
+    let Some(outcome) = &retried.outcome else {
+        let document = serde_json::json!({ "nothing_to_do": true, "gone": retried.gone });
+        printer.report(&document, |_| match gone.as_str() {
+            "" => "nothing to do: no row in quarantine is like that".to_owned(),
+            gone => gone.to_owned(),
         });
         return Ok(ExitStatus::Done);
     };
-    printer.report(&outcome, |width| receipt::retried(&outcome, width));
+    printer.report(&retried, |width| {
+        format!("{}{gone}", receipt::retried(outcome, width))
+    });
     if outcome.within_budget {
         printer.next_steps(&[(
             "regraft validate".to_owned(),
@@ -111,31 +123,32 @@ pub(super) async fn show(
     arguments: &QuarantineShowArguments,
 ) -> Result<ExitStatus> {
     let opened = invocation.open()?;
-    known(&opened.project, &arguments.entity)?;
+    known(&opened.project, arguments.entity())?;
     let context = invocation.context(&opened, Needs::Target)?;
-    let rows = quarantine(
-        &context,
-        &QuarantineFilter {
-            entity: Some(arguments.entity.clone()),
-            legacy_id: Some(arguments.legacy_id.clone()),
-            reason: None,
-            closed: true,
-            values: arguments.values,
-            limit: 1,
-        },
-    )
-    .await?;
-    let Some(row) = rows.first() else {
+    let filter = QuarantineFilter {
+        entity: Some(arguments.entity().to_owned()),
+        legacy_id: Some(arguments.legacy_id().to_owned()),
+        reason: None,
+        closed: true,
+        values: arguments.values,
+        limit: 1,
+    };
+    let Some((row, behind)) = quarantined_row(&context, &filter).await? else {
         let what = format!(
             "row {} of {} is not in quarantine and never was",
-            arguments.legacy_id, arguments.entity
+            arguments.legacy_id(),
+            arguments.entity()
         );
-        let hint = format!("regraft quarantine list {}", arguments.entity);
+        let hint = format!("regraft quarantine list {}", arguments.entity());
         return Err(Error::new(Kind::Usage, what).hint(format!("see `{hint}`")));
     };
-    invocation
-        .printer
-        .report(row, |width| view::row(row, width));
+    let shown = Shown {
+        row: &row,
+        behind: &behind,
+    };
+    invocation.printer.report(&shown, |width| {
+        format!("{}{}", view::row(&row, width), view::behind(&behind, width))
+    });
     if !arguments.values {
         let command = format!(
             "regraft quarantine show {} {} --values",
@@ -146,6 +159,95 @@ pub(super) async fn show(
             .next_steps(&[(command, "with the row's values: they may be personal data")]);
     }
     Ok(ExitStatus::Done)
+}
+
+/// Writes rows with their reasons and values to a file.
+pub(super) async fn export(
+    invocation: &Invocation,
+    arguments: &QuarantineExportArguments,
+) -> Result<ExitStatus> {
+    let opened = invocation.open()?;
+    let filter = filter(&opened.project, &arguments.rows, arguments.dropped)?;
+    let context = invocation.context(&opened, Needs::Target)?;
+    let mut export = match arguments.format {
+        Format::Json => Export::json(arguments.output.as_deref())?,
+        _ => Export::csv(arguments.output.as_deref(), arguments.verbatim)?,
+    };
+    let rows = export_quarantine(&context, &filter, |columns, page| {
+        export.write(columns, page)
+    })
+    .await?;
+    export.finish()?;
+    let printer = &invocation.printer;
+    match &arguments.output {
+        Some(path) => printer.note(format!(
+            "{} in {}: they hold values, which may be personal data",
+            figures::counted(rows, "row"),
+            path.display()
+        )),
+        None => printer.note(figures::counted(rows, "row")),
+    }
+    Ok(ExitStatus::Done)
+}
+
+/// Shows what dropping rows means, asks, and drops them.
+pub(super) async fn drop(
+    invocation: &Invocation,
+    arguments: &QuarantineDropArguments,
+) -> Result<ExitStatus> {
+    let opened = invocation.open()?;
+    let filter = filter(&opened.project, &arguments.rows, false)?;
+    if !is_named(&arguments.rows) {
+        return Err(
+            Error::new(Kind::Usage, "which rows are to be dropped?").hint(
+                "name them with --entity, --reason or --legacy-id; see `regraft quarantine list`",
+            ),
+        );
+    }
+    let context = invocation.context(&opened, Needs::Target)?;
+    let preview = preview_drop(&context, &filter).await?;
+    let printer = &invocation.printer;
+    let rows: i64 = preview.entities.iter().map(|count| count.rows).sum();
+    if rows == 0 {
+        printer.report(
+            &serde_json::json!({ "preview": preview, "dropped": 0 }),
+            |_| "nothing to do: no open row in quarantine is like that".to_owned(),
+        );
+        return Ok(ExitStatus::Done);
+    }
+    if !(printer.is_json() && arguments.yes) {
+        printer.note(view::dropping(&preview, printer.error_width()).trim_end());
+    }
+    if !arguments.yes {
+        let question = format!("\nDrop {}?", figures::counted(rows, "row"));
+        let why = "rows that are dropped are not moved any more";
+        printer.confirm(&question, why, "nothing was dropped")?;
+    }
+    let dropped = drop_quarantine(&context, &filter, arguments.note.as_deref()).await?;
+    let document = serde_json::json!({ "preview": preview, "dropped": dropped });
+    printer.report(&document, |_| view::dropped(dropped));
+    printer.next_steps(&[(
+        "regraft quarantine list --resolved".to_owned(),
+        "what was resolved or dropped",
+    )]);
+    Ok(ExitStatus::Done)
+}
+
+fn filter(project: &Project, rows: &QuarantineRows, dropped: bool) -> Result<RedriveFilter> {
+    for entity in &rows.entities {
+        known(project, entity)?;
+    }
+    Ok(RedriveFilter {
+        entities: rows.entities.clone(),
+        reason: rows.reason.clone(),
+        legacy_ids: rows.legacy_ids.clone(),
+        dropped,
+    })
+}
+
+/// Whether any rows are named.
+fn is_named(rows: &QuarantineRows) -> bool {
+    !rows.entities.is_empty() || rows.reason.is_some() || !rows.legacy_ids.is_empty()
 }
 
 /// Refuses a name that isn't an entity of the project.

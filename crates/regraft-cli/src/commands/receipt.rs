@@ -51,7 +51,7 @@ fn text(
     width: usize,
 ) -> Result<String> {
     Ok(match format {
-        Format::Human => views::receipt::explained(receipt, explanations, width),
+        Format::Human | Format::Csv => views::receipt::explained(receipt, explanations, width),
         Format::Markdown => views::receipt::markdown(receipt, explanations),
         Format::Html => views::receipt::html(receipt, explanations),
         Format::Json => {

@@ -51,7 +51,7 @@ fn form(asked: Format, path: &Path) -> Format {
 
 fn text(format: Format, report: &ValidationReport, width: usize) -> Result<String> {
     Ok(match format {
-        Format::Human => validation_report::human(report, width),
+        Format::Human | Format::Csv => validation_report::human(report, width),
         Format::Markdown => validation_report::markdown(report),
         Format::Html => validation_report::html(report),
         Format::Json => serde_json::to_string_pretty(report).map_err(|error| {

@@ -1,6 +1,7 @@
 //! The quarantine: reasons with their numbers, rows, and one row in full.
 
-use regraft_ledger::{Bucket, QuarantineRow, ReasonCount};
+use regraft_engine::Gone;
+use regraft_ledger::{Bucket, DropCount, DropPreview, QuarantineRow, ReasonCount};
 use serde_json::Value;
 
 use super::reasons::{self, Reason, advice, phrase, what_to_do};
@@ -105,6 +106,15 @@ pub(crate) fn row(row: &QuarantineRow, width: usize) -> String {
         figures::counted(row.tries, "time"),
         figures::moment(&row.last_tried_at),
     ));
+    if let Some(at) = &row.closed_at {
+        let note = row.note.as_deref().map(|note| format!(": {note}"));
+        out.push_str(&format!(
+            "{} {}{}\n\n",
+            row.state,
+            figures::moment(at),
+            note.unwrap_or_default()
+        ));
+    }
     let mut table = Table::new().text("code").text("reason").text("what to do");
     for reason in reason_objects(row) {
         let code = field(reason, "code").unwrap_or("unknown");
@@ -131,6 +141,67 @@ pub(crate) fn row(row: &QuarantineRow, width: usize) -> String {
         out.push_str(&format!("\n{}", table.render(width, 2)));
     }
     out
+}
+
+/// What waits for a row.
+pub(crate) fn behind(behind: &[DropCount], width: usize) -> String {
+    if behind.is_empty() {
+        return String::new();
+    }
+    format!("\n  it blocks\n{}", counts(behind, "rows blocked", width))
+}
+
+/// What would be dropped.
+pub(crate) fn dropping(preview: &DropPreview, width: usize) -> String {
+    let mut out = String::from("to drop: rows that are not to be moved\n\n");
+    out.push_str(&counts(&preview.entities, "rows to drop", width));
+    if !preview.behind.is_empty() {
+        out.push_str("\n  these wait for them, and stay blocked:\n");
+        out.push_str(&counts(&preview.behind, "rows blocked", width));
+    }
+    out
+}
+
+/// What was dropped, in one line.
+pub(crate) fn dropped(rows: u64) -> String {
+    format!(
+        "{} {} dropped: no migration moves them, and they still count as left behind",
+        paint(style::GOOD, "✓"),
+        figures::counted(rows, "row")
+    )
+}
+
+/// Rows that there is nothing to move of any more.
+pub(crate) fn gone(gone: &[Gone], dry_run: bool, width: usize) -> String {
+    if gone.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new()
+        .text("entity")
+        .number(if dry_run { "to close" } else { "closed" })
+        .text("because")
+        .text("legacy ids");
+    for rows in gone {
+        table.row(vec![
+            text(&rows.entity),
+            count(rows.legacy_ids.len() as u64),
+            text(&rows.note),
+            text(figures::some(&rows.legacy_ids, 5)),
+        ]);
+    }
+    format!("\n{}", table.render(width, 2))
+}
+
+fn counts(counts: &[DropCount], head: &'static str, width: usize) -> String {
+    let mut table = Table::new().text("entity").number(head).text("legacy ids");
+    for of in counts {
+        table.row(vec![
+            text(&of.entity),
+            count(of.rows),
+            text(reasons::examples(&of.examples, of.rows)),
+        ]);
+    }
+    table.render(width, 2)
 }
 
 fn reason_objects(row: &QuarantineRow) -> impl Iterator<Item = &Value> {

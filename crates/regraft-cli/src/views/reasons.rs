@@ -100,6 +100,7 @@ pub(crate) fn words(code: &str) -> &str {
         "exclusion_violation" => "refused by an exclusion constraint",
         "target_refused" => "refused by the target",
         "source_error" => "an expression fails on this row",
+        "dropped" => "it was decided not to move it",
         other => other,
     }
 }
@@ -126,6 +127,7 @@ pub(crate) fn advice(code: &str) -> &'static str {
         "foreign_key_violation" => {
             "map the column as a reference to its entity, or repair the source"
         }
+        "dropped" => "`regraft quarantine retry --dropped` tries it again",
         "source_error" => "guard the expression (a cast or a division fails), or repair the source",
         _ => "look at the rows with `regraft quarantine show`",
     }

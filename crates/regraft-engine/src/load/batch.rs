@@ -380,7 +380,10 @@ async fn finish(
         regraft_ledger::put_first_quarantine(&worker.target, load.run_no, &model.name, &rows)
             .await?;
     } else {
-        regraft_ledger::put_quarantine(&worker.target, load.run_no, &model.name, &rows).await?;
+        // A retry is about rows that were asked for by name.
+        let asked = load.model.only.is_some();
+        let (target, run_no) = (&worker.target, load.run_no);
+        regraft_ledger::put_quarantine(target, run_no, &model.name, &rows, asked).await?;
     }
     if !load.quarantined.is_empty() {
         let moved: Vec<String> = progress

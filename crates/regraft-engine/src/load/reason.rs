@@ -5,13 +5,16 @@ use serde::Serialize;
 
 use crate::keys::LegacyId;
 
+/// The code of a row that was taken out of the quarantine for good.
+pub(crate) const DROPPED: &str = "dropped";
+
 /// One reason. Holds names and ids, never values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Reason {
     /// `not_null`, `value_too_long`, `numeric_out_of_range`, `numeric_scale`, `time_precision`,
     /// `unmapped_value`, `missing_parent`, `blocked_parent`, `invalid_json`, `invalid_uuid`,
     /// `duplicate_key`, `check_violation`, `unique_violation`, `foreign_key_violation`,
-    /// `exclusion_violation`, `target_refused`, `source_error`.
+    /// `exclusion_violation`, `target_refused`, `source_error`, `dropped`.
     pub(crate) code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) column: Option<String>,
@@ -107,7 +110,9 @@ impl Faults {
 
     /// Blocked when nothing is wrong but a parent that can't be moved either.
     pub(crate) fn bucket(reasons: &[Reason]) -> Bucket {
-        if reasons.iter().all(|reason| reason.code == "blocked_parent") {
+        let mut own = reasons.iter().filter(|reason| reason.code != DROPPED);
+        let blocked = |reason: &Reason| reason.code == "blocked_parent";
+        if own.clone().next().is_some() && own.all(blocked) {
             Bucket::Blocked
         } else {
             Bucket::Quarantined

@@ -17,8 +17,8 @@ use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::keys::{Deriver, KeyMap, LegacyId};
 use crate::load::{
-    BatchRange, Classifier, Doubles, EntityLoad, Reason, duplicates, foreign_conditions, merged,
-    order_decides, partition, planned_ranges, write_merged,
+    BatchRange, Classifier, Doubles, EntityLoad, Reason, add_dropped, dropped, duplicates,
+    foreign_conditions, merged, order_decides, partition, planned_ranges, write_merged,
 };
 use crate::model::{EntityModel, Model};
 use crate::transaction;
@@ -148,7 +148,8 @@ pub(crate) async fn open(
     .await?;
     let parents = standing.parents;
     let merged = Arc::new(merged(&engine.source, model).await?);
-    let losers = if mode == Mode::InPlace {
+    let dropped = dropped(target, model).await?;
+    let mut losers = if mode == Mode::InPlace {
         let deriver = engine
             .context
             .settings
@@ -164,10 +165,12 @@ pub(crate) async fn open(
             engine.options.dry_run,
         )?;
         classifier.merge(Arc::clone(&merged));
+        classifier.refuse(dropped.clone());
         duplicates(&engine.source, target, &mut classifier).await?
     } else {
         HashMap::<LegacyId, Vec<Reason>>::new()
     };
+    add_dropped(&mut losers, dropped);
     let mut model = model.clone();
     let off: Vec<Dropped> =
         serde_json::from_value(checkpoint.dropped.clone()).map_err(|_| unreadable_record())?;
@@ -242,7 +245,7 @@ impl Standing {
             async { Ok(regraft_ledger::mapping_index(&***target, name).await?) },
             earlier_rows(engine, model),
             is_empty(target, model),
-            async { Ok(regraft_ledger::open_ids(&***target, name).await?) },
+            async { Ok(regraft_ledger::stopped_ids(&***target, name).await?) },
             async { Ok(regraft_ledger::any_quarantine(&***target, name).await?) },
             parent_keys(engine.context, target, engine.model, model),
         )?;

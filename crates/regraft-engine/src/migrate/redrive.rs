@@ -4,23 +4,47 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use regraft_ledger::RedriveFilter;
+use regraft_pg::Session;
 use regraft_project::Selection;
+use serde::Serialize;
 
-use super::{MigrateOptions, ModeChoice, Outcome, Task};
+use super::{MigrateOptions, ModeChoice, Outcome, Task, install_ledger, lock, resolved};
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::keys::LegacyId;
-use crate::load::parse_id;
+use crate::load::{filters_of, parse_id};
 use crate::model::Model;
 use crate::receipt::require_ledger;
-use crate::unfinished;
+use crate::{transaction, unfinished};
 
 /// The rows that are tried again, by entity.
 pub(crate) type Rows = BTreeMap<String, Vec<String>>;
 
+/// What trying rows again came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Retried {
+    /// What became of the rows that were tried; `None` where there were none.
+    #[serde(flatten)]
+    pub outcome: Option<Outcome>,
+    /// Rows that there is nothing to try of any more: they were closed, with this reason.
+    pub gone: Vec<Gone>,
+}
+
+/// Rows of the quarantine that are not to be moved any more.
+#[derive(Debug, Clone, Serialize)]
+pub struct Gone {
+    /// The entity.
+    pub entity: String,
+    /// Why.
+    pub note: String,
+    /// Their legacy ids.
+    pub legacy_ids: Vec<String>,
+}
+
 /// Tries rows of the quarantine again: those that the filter chooses, those that they wait for, and
-/// all that wait for them; parents first, and nothing else. A retry that was left unfinished is
-/// finished first. `None` when the filter chooses nothing.
+/// all that wait for them; parents first, and nothing else. Rows that the source doesn't have any
+/// more, or that a filter drops by now, are closed. A retry that was left unfinished is finished
+/// first.
 ///
 /// # Errors
 /// As [`crate::migrate`]; [`Kind::Usage`] when a run of another command is unfinished.
@@ -28,17 +52,25 @@ pub async fn retry_quarantine(
     context: &Context,
     filter: &RedriveFilter,
     dry_run: bool,
-) -> Result<Option<Outcome>> {
+) -> Result<Retried> {
     if !dry_run {
         finish_unfinished(context).await?;
     }
     let target = context.connect_target().await?;
     require_ledger(&target).await?;
     unfinished::refuse_others(&target, &context.project, "retry").await?;
-    let rows = regraft_ledger::redrive_set(&*target, filter).await?;
-    drop(target);
+    let mut rows = regraft_ledger::redrive_set(&*target, filter).await?;
+    let gone = take_gone(context, &target, &mut rows).await?;
+    if !dry_run && !gone.is_empty() {
+        close(context, &target, &gone).await?;
+    }
+    // What this session holds, such as the lock, is the run's to take.
+    target.close().await;
     if rows.is_empty() {
-        return Ok(None);
+        return Ok(Retried {
+            outcome: None,
+            gone,
+        });
     }
     let options = MigrateOptions {
         dry_run,
@@ -55,7 +87,65 @@ pub async fn retry_quarantine(
         .map(|entity| entity.entity.clone())
         .collect();
     outcome.within_budget = outcome.over_budget.is_empty();
-    Ok(Some(outcome))
+    Ok(Retried {
+        outcome: Some(outcome),
+        gone,
+    })
+}
+
+/// Takes out the rows that the source doesn't have any more, and those that a filter drops by now.
+async fn take_gone(context: &Context, target: &Session, rows: &mut Rows) -> Result<Vec<Gone>> {
+    let mut gone = Vec::new();
+    if rows.is_empty() {
+        return Ok(gone);
+    }
+    let source = context.connect_source().await?;
+    let model = resolved(context, &source, target).await?;
+    for (entity, ids) in rows.iter_mut() {
+        let Some(model) = model.entities.get(entity) else {
+            continue;
+        };
+        let mut parsed = Vec::with_capacity(ids.len());
+        for id in ids.iter() {
+            parsed.push(parse_id(model, id.clone())?);
+        }
+        let found = filters_of(&source, model, &parsed).await?;
+        let mut notes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (id, text) in parsed.iter().zip(ids.iter()) {
+            let note = match found.get(id) {
+                Some(None) => continue,
+                Some(Some(filter)) => match model.filters.get(*filter) {
+                    Some((name, _)) => format!("filter `{name}` drops it"),
+                    None => continue,
+                },
+                None => "the source has no such row any more".to_owned(),
+            };
+            notes.entry(note).or_default().push(text.clone());
+        }
+        for (note, legacy_ids) in notes {
+            ids.retain(|id| !legacy_ids.contains(id));
+            gone.push(Gone {
+                entity: entity.clone(),
+                note,
+                legacy_ids,
+            });
+        }
+    }
+    rows.retain(|_, ids| !ids.is_empty());
+    Ok(gone)
+}
+
+async fn close(context: &Context, target: &Session, gone: &[Gone]) -> Result<()> {
+    install_ledger(target, false).await?;
+    lock(context, target).await?;
+    transaction::run(target, false, async || {
+        for rows in gone {
+            let (entity, ids) = (&rows.entity, &rows.legacy_ids);
+            regraft_ledger::close_quarantine(&**target, entity, ids, &rows.note).await?;
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// Finishes a retry that was left unfinished, if there is one.

@@ -19,8 +19,8 @@ use crate::events::Event;
 use crate::keys::{Deriver, KeyMap, KeyMapBuilder, LegacyId};
 use crate::link;
 use crate::load::{
-    BatchRange, Classifier, EXAMPLES, Merged, Reason, Rows, duplicates, filter_examples,
-    foreign_conditions, merged, partition, read_rows,
+    BatchRange, Classifier, EXAMPLES, Merged, Reason, Rows, add_dropped, dropped, duplicates,
+    filter_examples, foreign_conditions, merged, partition, read_rows,
 };
 use crate::migrate::{ModeChoice, choose_mode, is_empty, load_keys};
 use crate::model::{EntityModel, Model};
@@ -354,10 +354,18 @@ impl<'a> Planner<'a> {
         let secret = self.context.settings.secret.as_ref();
         let deriver = secret.map(|secret| Deriver::new(secret, &model.name));
         let model = Arc::new(model.clone());
+        let of_dropped = Arc::clone(&model);
         let mut classifier =
             Classifier::new(model, deriver, parents, foreign, has_existing, false)?;
         classifier.merge(Arc::clone(merged));
-        let losers = duplicates(&self.snapshot.session, &self.target, &mut classifier).await?;
+        let installed = regraft_ledger::installed_version(&*self.target).await?;
+        let dropped = match installed {
+            Some(_) => dropped(&self.target, &of_dropped).await?,
+            None => HashMap::new(),
+        };
+        classifier.refuse(dropped.clone());
+        let mut losers = duplicates(&self.snapshot.session, &self.target, &mut classifier).await?;
+        add_dropped(&mut losers, dropped);
         classifier.refuse(losers);
         classifier.begin_survey();
         Ok(classifier)

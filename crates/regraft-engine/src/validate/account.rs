@@ -394,7 +394,7 @@ async fn against_now(
     let rows = target
         .query(
             "select bucket, count(*) from regraft.migration_quarantine
-             where entity = $1 and state = 'open' group by 1",
+             where entity = $1 and state <> 'resolved' group by 1",
             &[&subject.name()],
         )
         .await?;

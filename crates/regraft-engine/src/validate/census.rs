@@ -284,7 +284,7 @@ fn known_query(subject: &Subject<'_>, extent: &Extent) -> String {
            from {mappings} m{join} where true{mapped}
            union all
            select {quarantine}, 0, 0, false, true, true
-           from regraft.migration_quarantine q where q.entity = {} and q.state = 'open'{stopped}) known
+           from regraft.migration_quarantine q where q.entity = {} and q.state <> 'resolved'{stopped}) known
          order by {order}",
         subject.literal(),
         mapped = extent.and(subject.numeric, &mapping),

@@ -112,7 +112,7 @@ async fn waiting(
     subject: &Subject<'_>,
 ) -> Result<std::collections::BTreeSet<String>> {
     let query = format!(
-        "select legacy_id from regraft.migration_quarantine where entity = {} and state = 'open'",
+        "select legacy_id from regraft.migration_quarantine where entity = {} and state <> 'resolved'",
         subject.literal()
     );
     let rows = target.query(&query, &[]).await?;

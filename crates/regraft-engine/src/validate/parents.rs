@@ -49,7 +49,7 @@ impl Known {
         }
         let open = format!(
             "select legacy_id from regraft.migration_quarantine
-             where entity = {} and state = 'open' and legacy_id = any ($1)",
+             where entity = {} and state <> 'resolved' and legacy_id = any ($1)",
             quote::literal(parent)
         );
         known.quarantined = ledger

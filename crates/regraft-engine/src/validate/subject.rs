@@ -172,7 +172,7 @@ impl<'a> Subject<'a> {
     /// The legacy ids of kept rows that have no row of their own in the target.
     fn left_out(&self) -> String {
         let open = format!(
-            "select legacy_id from regraft.migration_quarantine where entity = {} and state = 'open'",
+            "select legacy_id from regraft.migration_quarantine where entity = {} and state <> 'resolved'",
             self.literal()
         );
         match self.entity.source.merge {

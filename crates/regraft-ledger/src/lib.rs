@@ -59,7 +59,7 @@ pub use quarantine::{
     drop_rows as drop_quarantine, dropped_ids, list as list_quarantine, move_to_quarantine,
     open_reasons, page as quarantine_page, put as put_quarantine,
     put_first as put_first_quarantine, reason_keys, reasons_of_run, redrive_set,
-    reopen as reopen_quarantine, resolve as resolve_quarantine, stopped_ids,
+    reopen as reopen_quarantine, resolve as resolve_quarantine, stopped_ids, stopped_rows,
     summary as quarantine_summary, value_columns as quarantine_value_columns,
 };
 pub use rebuild::{

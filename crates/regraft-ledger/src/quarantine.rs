@@ -857,3 +857,28 @@ pub async fn delete_quarantine_of_run(
         )
         .await?)
 }
+
+/// The rows of an entity that are open or dropped: legacy id, bucket, and whether they are dropped.
+pub async fn stopped_rows(
+    client: &impl GenericClient,
+    entity: &str,
+) -> Result<Vec<(String, Bucket, bool)>> {
+    let rows = client
+        .query(
+            "select legacy_id, bucket = 'blocked', state = 'dropped' from regraft.migration_quarantine
+             where entity = $1 and state in ('open', 'dropped')",
+            &[&entity],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| {
+            let bucket = if row.get(1) {
+                Bucket::Blocked
+            } else {
+                Bucket::Quarantined
+            };
+            (row.get(0), bucket, row.get(2))
+        })
+        .collect())
+}

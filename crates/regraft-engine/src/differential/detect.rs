@@ -1,9 +1,9 @@
 //! Which rows of an entity are not what the ledger last agreed on: found by the source's own sums
 //! where they tell, and by the fingerprints of rows in the ranges where they don't.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use regraft_ledger::{AgreedRange, RANGE_BITS};
+use regraft_ledger::{AgreedRange, Bucket, RANGE_BITS};
 use regraft_pg::Session;
 use regraft_pg::copy::Rows as Tuples;
 use regraft_pg::quote;
@@ -38,6 +38,8 @@ pub(super) struct Detected {
     pub(super) left: Vec<LegacyId>,
     /// Rows that earlier runs left behind, and that the source has no more.
     pub(super) left_and_gone: Vec<String>,
+    /// Rows that somebody decided not to move: those in quarantine, and those blocked.
+    pub(super) dropped: (i64, i64),
     /// Rows in place that read otherwise now.
     pub(super) changed: Vec<LegacyId>,
     /// Rows in place that the source has no more, or that a filter drops now.
@@ -78,10 +80,12 @@ pub(super) async fn detect(
     revisited: &HashSet<LegacyId>,
 ) -> Result<Detected> {
     let entity = model.name.as_str();
-    let (summed, open) = try_join!(sums(source, model), async {
-        let open = regraft_ledger::open_ids(&**target, entity).await?;
-        Ok::<_, Error>(open.into_iter().collect::<HashSet<String>>())
+    let (summed, stopped) = try_join!(sums(source, model), async {
+        Ok::<_, Error>(regraft_ledger::stopped_rows(&**target, entity).await?)
     })?;
+    let (dropped, open): (Vec<_>, Vec<_>) = stopped.into_iter().partition(|(.., dropped)| *dropped);
+    let open: HashSet<String> = open.into_iter().map(|(id, ..)| id).collect();
+    let dropped = dropped.into_iter().map(|(id, bucket, _)| (id, bucket)).collect();
     let mut detected = Detected::default();
     let windows = match summed {
         Some(summed) => by_ranges(target, model, summed, revisited, &mut detected).await?,
@@ -94,6 +98,7 @@ pub(super) async fn detect(
         merged,
         revisited,
         open: &open,
+        dropped: &dropped,
     };
     for window in windows {
         walk.window(&window, &mut detected).await?;
@@ -258,6 +263,7 @@ struct Walk<'a> {
     merged: &'a Merged,
     revisited: &'a HashSet<LegacyId>,
     open: &'a HashSet<String>,
+    dropped: &'a HashMap<String, Bucket>,
 }
 
 impl Walk<'_> {
@@ -271,6 +277,12 @@ impl Walk<'_> {
             detected.read += 1;
             let in_place = known.next_if(|known| known.id == id);
             match (in_place, print) {
+                (None, _) if self.dropped.contains_key(&id.to_string()) => {
+                    match self.dropped.get(&id.to_string()) {
+                        Some(Bucket::Blocked) => detected.dropped.1 += 1,
+                        _ => detected.dropped.0 += 1,
+                    }
+                }
                 (None, _) if self.open.contains(&id.to_string()) => detected.left.push(id),
                 (None, _) => detected.new.push(id),
                 (Some(_), None) => detected.unreadable.push(id),

@@ -19,7 +19,7 @@ use super::way::EntityWay;
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::keys::{Deriver, LegacyId};
-use crate::load::{BatchRange, EntityLoad, kept_condition, merged, write_merged};
+use crate::load::{BatchRange, DROPPED, EntityLoad, kept_condition, merged, write_merged};
 use crate::migrate::{
     Engine, checkpoint, components, create_partitions, open_entity, parent_keys, run_batches,
 };
@@ -366,7 +366,7 @@ async fn delete(engine: &Engine<'_>, work: &mut Work<'_>, catalog: &Catalog) -> 
 /// balance, and the ranges that both sides agree on are noted.
 async fn close(engine: &Engine<'_>, work: Work<'_>) -> Result<EntityDifferential> {
     let (target, run, name) = (&engine.target, &engine.run, work.model.name.as_str());
-    let open = regraft_ledger::open_ids(&***target, name).await?;
+    let open = regraft_ledger::stopped_ids(&***target, name).await?;
     let mut unsettled = work.unsettled;
     unsettled.extend(
         open.into_iter()
@@ -385,7 +385,8 @@ async fn close(engine: &Engine<'_>, work: Work<'_>) -> Result<EntityDifferential
     let account = transaction::run(target, engine.options.dry_run, async || {
         rest(engine, &work.load, &work.detected, work.batch + 1).await?;
         regraft_ledger::set_phase(&***target, &work.load.checkpoint, Phase::Done).await?;
-        regraft_ledger::resolve_quarantine(&***target, name, gone).await?;
+        let why = "the source has the row no more, or a filter drops it";
+        regraft_ledger::close_quarantine(&***target, name, gone, why).await?;
         let layout = &work.detected.layout;
         regraft_ledger::agree_on_ranges(&***target, name, layout, run.run_no, &agreed).await?;
         regraft_ledger::disagree_on_ranges(&***target, name, &not).await?;
@@ -426,13 +427,21 @@ async fn rest(
     let done = regraft_ledger::done_batches(&***target, run.run_no, entity).await?;
     let counted: i64 = done.iter().map(|batch| batch.account.source_rows).sum();
     // An earlier process of this run may have seen rows that are gone by now.
-    let unchanged = (detected.kept() - counted).max(0);
+    let (quarantined, blocked) = detected.dropped;
+    let unchanged = (detected.kept() - counted - quarantined - blocked).max(0);
+    let filtered = detected.source_rows - detected.kept();
     let mut account = Account {
-        source_rows: unchanged + detected.source_rows - detected.kept(),
+        source_rows: unchanged + quarantined + blocked + filtered,
         unchanged,
-        filtered: detected.source_rows - detected.kept(),
+        quarantined,
+        blocked,
+        filtered,
         ..Account::default()
     };
+    if quarantined + blocked > 0 {
+        let reasons = &mut account.detail.reasons;
+        reasons.insert(DROPPED.to_owned(), quarantined + blocked);
+    }
     account.detail.filters.clone_from(&detected.filtered);
     let record = BatchRecord {
         batch,

@@ -157,7 +157,8 @@ fn not_as_planned(plan: &Value, rehearsal: &Rehearsal<'_>) -> Vec<String> {
             let moved = rehearsal.modern_number(&format!(
                 "select count(*) from regraft.migration_mappings where entity = '{name}'"
             ));
-            let planned = entity["to_move"].as_i64().expect("a number");
+            let of = |figure: &str| entity[figure].as_i64().expect("a number");
+            let planned = of("to_move") + of("merged");
             let reasons = || {
                 rehearsal.modern_rows(&format!(
                     "select legacy_id, reasons from regraft.migration_quarantine where entity = '{name}'"

@@ -109,6 +109,9 @@ pub struct ReportedEntity {
     /// How its rows were compared: `stream` or `sums`; `None` where they were not.
     #[serde(default)]
     pub method: Option<String>,
+    /// Columns that were fetched row by row though the others were compared by sums.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fetched_columns: Vec<String>,
     /// Differences that were gone at a second look.
     #[serde(default)]
     pub transient: u64,

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::Reason;
-use super::batch::{EntityLoad, quarantined_rows};
+use super::batch::{EntityLoad, is_about_rows, quarantined_rows};
 use super::read::{PlannedRange, Rows, kept_condition, planned_ranges, read_rows};
 use super::row::corrupt;
 use super::sink::Sink;
@@ -166,8 +166,39 @@ async fn rows(
     Ok(rows)
 }
 
-/// The fingerprints of rows of the source, in the order of their legacy ids.
+/// The fingerprints of rows of the source, in the order of their legacy ids. A row that the source
+/// can't compute is in quarantine for that and stays there: it has none.
 async fn fingerprints(
+    source: &Session,
+    model: &EntityModel,
+    ids: Vec<LegacyId>,
+) -> Result<Vec<(LegacyId, u128)>> {
+    let (mut found, mut waiting) = (Vec::with_capacity(ids.len()), vec![ids]);
+    while let Some(mut ids) = waiting.pop() {
+        source.batch_execute("savepoint regraft_merge").await?;
+        match fingerprints_at_once(source, model, ids.clone()).await {
+            Ok(all) => {
+                source
+                    .batch_execute("release savepoint regraft_merge")
+                    .await?;
+                found.extend(all);
+            }
+            Err(error) if is_about_rows(&error) => {
+                source
+                    .batch_execute("rollback to savepoint regraft_merge")
+                    .await?;
+                let second = ids.split_off(ids.len() / 2);
+                if !ids.is_empty() {
+                    waiting.extend([second, ids]);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+async fn fingerprints_at_once(
     source: &Session,
     model: &EntityModel,
     ids: Vec<LegacyId>,

@@ -213,6 +213,7 @@ async fn copy_to_stage(
             progress.faults.rows.len(),
             progress.in_place,
             progress.changed,
+            progress.merged,
         );
         target.batch_execute("savepoint regraft_stage").await?;
         let attempt = copy_once(source, target, model, &rows, transformer, progress).await;
@@ -234,6 +235,7 @@ async fn copy_to_stage(
         progress.faults.rows.truncate(marks.2);
         progress.in_place = marks.3;
         progress.changed = marks.4;
+        progress.merged = marks.5;
         // The order in which halves are taken keeps the rows numbered in key order.
         let keys = keys_of(source, model, &rows).await?;
         match keys.as_slice() {

@@ -1,5 +1,8 @@
 //! The census: every legacy id of the source held against the mappings, their rows in the target,
-//! and the quarantine. One pass over both databases in the order of the legacy ids.
+//! and the quarantine. One pass over both databases in the order of the legacy ids, row by row or,
+//! where ids are numbers, range by range.
+
+mod ranges;
 
 use std::collections::BTreeMap;
 
@@ -59,32 +62,119 @@ struct Case {
     quarantined: bool,
 }
 
+/// What the ledger and the table say of a mapping, or of an entry of the quarantine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Standing {
+    run_no: i32,
+    batch: i32,
+    there: bool,
+    agrees: bool,
+    quarantined: bool,
+}
+
+impl Standing {
+    /// The fields of a row that follow the id.
+    fn of(known: &Rows<'_>) -> Self {
+        Self {
+            run_no: known.small_number(1),
+            batch: known.small_number(2),
+            there: known.flag(3),
+            agrees: known.flag(4),
+            quarantined: known.flag(5),
+        }
+    }
+
+    /// Whether it is a mapping about which nothing is wrong.
+    fn is_sound(self) -> bool {
+        !self.quarantined && self.there && self.agrees
+    }
+
+    fn add_to(self, case: &mut Case) {
+        if self.quarantined {
+            case.quarantined = true;
+        } else {
+            case.mapped += 1;
+        }
+    }
+
+    /// Counts what is wrong with a mapping on its own.
+    fn tell(self, census: &mut Census, id: impl FnOnce() -> String) {
+        if self.quarantined {
+            return;
+        }
+        if !self.there {
+            census.without_row.add(id);
+        } else if !self.agrees {
+            census.disowned.add(id);
+        }
+    }
+}
+
+/// The filter that drops the row the source stands at; 0 for none.
+fn filter_of(source: &Rows<'_>) -> usize {
+    usize::try_from(source.number(1)).unwrap_or(0)
+}
+
 impl Census {
-    /// Takes the census of an entity.
+    /// Takes the census of an entity row by row.
     pub(super) async fn take(
         databases: &Databases<'_>,
         subject: &Subject<'_>,
         extent: &Extent,
     ) -> Result<Self> {
-        let source = databases.source().await?;
-        let census = Self::count(databases, &source, subject, extent).await?;
-        databases.give_back(source);
+        let mut census = Self::of_nothing(subject);
+        census.count(databases, subject, extent).await?;
         Ok(census)
     }
 
-    async fn count(
+    /// Takes the census of all rows of an entity whose ids are numbers, range by range: a fraction
+    /// of the bytes, and the same result.
+    pub(super) async fn take_by_ranges(
         databases: &Databases<'_>,
-        source: &Session,
         subject: &Subject<'_>,
-        extent: &Extent,
     ) -> Result<Self> {
+        let mut census = Self::of_nothing(subject);
+        match ranges::count(&mut census, databases, subject).await? {
+            Some(opened) if opened.is_empty() => {}
+            Some(opened) => {
+                let extent = Extent::only(opened);
+                census.count(databases, subject, &extent).await?;
+            }
+            None => return Self::take(databases, subject, &Extent::default()).await,
+        }
+        Ok(census)
+    }
+
+    fn of_nothing(subject: &Subject<'_>) -> Self {
         let filters = subject.entity.source.filters.len();
-        let mut census = Self {
+        Self {
             filtered: vec![0; filters],
             mapped_and_filtered: vec![Tally::default(); filters],
             quarantined_and_filtered: vec![Tally::default(); filters],
             ..Self::default()
-        };
+        }
+    }
+
+    /// Adds the rows of an extent.
+    async fn count(
+        &mut self,
+        databases: &Databases<'_>,
+        subject: &Subject<'_>,
+        extent: &Extent,
+    ) -> Result<()> {
+        let source = databases.source().await?;
+        self.count_over(databases, &source, subject, extent).await?;
+        databases.give_back(source);
+        Ok(())
+    }
+
+    async fn count_over(
+        &mut self,
+        databases: &Databases<'_>,
+        source: &Session,
+        subject: &Subject<'_>,
+        extent: &Extent,
+    ) -> Result<()> {
         let rows = Rows::new(source, Parts::One(Some(subject.census_query(extent))), 2);
         let query = known_query(subject, extent);
         let known = Rows::new(&databases.target, Parts::One(Some(query)), 6);
@@ -92,8 +182,8 @@ impl Census {
         let mut case: Option<Case> = None;
         while let Some(meeting) = merge.next().await? {
             let Some(id) = merge.key() else {
-                census.source_row(&merge);
-                census.keyless.add(|| merge.id());
+                self.source_rows(filter_of(&merge.source), 1);
+                self.keyless.add(|| merge.id());
                 continue;
             };
             if case.as_ref().is_none_or(|case| case.id != id) {
@@ -102,51 +192,42 @@ impl Census {
                     ..Case::default()
                 };
                 if let Some(done) = case.replace(next) {
-                    census.settle(&done, subject.numeric);
+                    self.settle(&done, subject.numeric);
                 }
             }
             let Some(case) = &mut case else { continue };
             if meeting != Meeting::Target {
-                case.source.push(census.source_row(&merge));
+                let filter = filter_of(&merge.source);
+                self.source_rows(filter, 1);
+                case.source.push(filter);
             }
             if meeting != Meeting::Source {
-                census.known_row(case, &merge);
+                let known = Standing::of(&merge.target);
+                self.known_rows(known, 1);
+                known.add_to(case);
+                known.tell(self, || merge.id());
             }
         }
         if let Some(done) = case {
-            census.settle(&done, subject.numeric);
+            self.settle(&done, subject.numeric);
         }
-        Ok(census)
+        Ok(())
     }
 
-    /// Counts a row of the source; the number of the filter that drops it.
-    fn source_row(&mut self, merge: &Merge<'_>) -> usize {
-        self.source_rows += 1;
-        let filter = usize::try_from(merge.source.number(1)).unwrap_or(0);
+    /// Counts rows of the source under the number of the filter that drops them.
+    fn source_rows(&mut self, filter: usize, rows: u64) {
+        self.source_rows += rows;
         match filter.checked_sub(1) {
-            None => self.kept += 1,
-            Some(filter) => self.filtered[filter] += 1,
+            None => self.kept += rows,
+            Some(filter) => self.filtered[filter] += rows,
         }
-        filter
     }
 
-    /// Counts a mapping, or an entry of the quarantine.
-    fn known_row(&mut self, case: &mut Case, merge: &Merge<'_>) {
-        let known = &merge.target;
-        if known.flag(5) {
-            case.quarantined = true;
-            return;
-        }
-        case.mapped += 1;
-        self.mapped += 1;
-        *self
-            .written
-            .entry((known.small_number(1), known.small_number(2)))
-            .or_default() += 1;
-        if !known.flag(3) {
-            self.without_row.add(|| merge.id());
-        } else if !known.flag(4) {
-            self.disowned.add(|| merge.id());
+    /// Counts mappings; entries of the quarantine are the account's.
+    fn known_rows(&mut self, known: Standing, rows: u64) {
+        if !known.quarantined {
+            self.mapped += rows;
+            *self.written.entry((known.run_no, known.batch)).or_default() += rows;
         }
     }
 
@@ -267,25 +348,30 @@ impl Census {
     }
 }
 
-/// Every mapping and every open entry of the quarantine, in the order of the legacy ids: the run
-/// and batch that wrote it, whether its row is there and agrees on the legacy id, and whether it
-/// is the quarantine's.
+/// Every mapping and every open entry of the quarantine, in the order of the legacy ids.
 fn known_query(subject: &Subject<'_>, extent: &Extent) -> String {
-    let (mapping, quarantine) = (subject.ledger_id("m"), subject.ledger_id("q"));
     let order = if subject.numeric {
         "regraft_id"
     } else {
         "regraft_id collate \"C\""
     };
+    format!(
+        "select regraft_id, run_no, batch, there, agrees, quarantined from ({}) known order by {order}",
+        known(subject, extent)
+    )
+}
+
+/// A query for every mapping and every open entry of the quarantine: the run and batch that wrote
+/// it, whether its row is there and agrees on the legacy id, and whether it is the quarantine's.
+fn known(subject: &Subject<'_>, extent: &Extent) -> String {
+    let (mapping, quarantine) = (subject.ledger_id("m"), subject.ledger_id("q"));
     let (there, agrees, join) = held_against_the_table(subject);
     format!(
-        "select regraft_id, run_no, batch, there, agrees, quarantined from (
-           select {mapping} as regraft_id, m.run_no, m.batch, {there} as there, {agrees} as agrees, false as quarantined
-           from {mappings} m{join} where true{mapped}
-           union all
-           select {quarantine}, 0, 0, false, true, true
-           from regraft.migration_quarantine q where q.entity = {} and q.state <> 'resolved'{stopped}) known
-         order by {order}",
+        "select {mapping} as regraft_id, m.run_no, m.batch, {there} as there, {agrees} as agrees, false as quarantined
+         from {mappings} m{join} where true{mapped}
+         union all
+         select {quarantine}, 0, 0, false, true, true
+         from regraft.migration_quarantine q where q.entity = {} and q.state <> 'resolved'{stopped}",
         subject.literal(),
         mapped = extent.and(subject.numeric, &mapping),
         stopped = extent.and(subject.numeric, &quarantine),

@@ -75,6 +75,8 @@ impl<'a> Plan<'a> {
                     .push(format!("{}.{name}: {why}", subject.name())),
             }
         }
+        // Those that can't be hashed are fetched apart from the others, if these are.
+        self.expectations.sort_by_key(|e| e.sums.is_none());
         self.not_checked.extend(unmapped(subject));
         Ok(())
     }
@@ -171,6 +173,15 @@ impl Compared {
     /// Counts rows that were found right by other means.
     pub(super) fn add_rows(&mut self, rows: u64) {
         self.rows += rows;
+    }
+
+    /// Takes in what came of further columns of the same rows, which follow the first `before`.
+    pub(super) fn add_columns(&mut self, further: Self, before: usize) {
+        self.counts.resize(before, Counts::default());
+        self.counts.extend(further.counts);
+        for ((i, verdict), tally) in further.tallies {
+            self.tallies.insert((before + i, verdict), tally);
+        }
     }
 
     /// Compares the row that both streams stand at, from the given fields on.

@@ -113,8 +113,9 @@ impl Done {
             self.stop("invariants", "before");
             return Ok(());
         }
-        let remarks = &mut self.not_checked;
-        let checked = invariants::check(context, databases, selection, migrated, remarks).await;
+        let (limit, remarks) = (options.timeout, &mut self.not_checked);
+        let checked =
+            invariants::check(context, databases, selection, migrated, limit, remarks).await;
         match checked {
             Ok(checked) => self.invariants = checked,
             Err(error) if is_late(&error, options.timeout) => self.stop("invariants", "within"),

@@ -106,6 +106,16 @@ impl<'a> Databases<'a> {
         versions[0].min(versions[1])
     }
 
+    /// Whether the bytes of equal texts are equal in both.
+    pub(super) async fn have_one_encoding(&self) -> Result<bool> {
+        let mut encodings: Vec<String> = Vec::new();
+        for session in self.beside() {
+            let query = "select pg_catalog.current_setting('server_encoding')";
+            encodings.push(session.query_one(query, &[]).await?.get(0));
+        }
+        Ok(encodings[0] == encodings[1])
+    }
+
     /// The sessions outside the views, source first.
     pub(super) fn beside(&self) -> [&Session; 2] {
         [&self.source_beside, &self.target_beside]

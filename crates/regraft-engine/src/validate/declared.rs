@@ -2,7 +2,9 @@
 //! for the target, and the form in which both are compared.
 
 use regraft_pg::quote;
-use regraft_project::{Column, JsonField, JsonObject, KeyStrategy, Rule, Spanned, Sql};
+use regraft_project::{
+    BadJson, Column, EmptyJson, JsonField, JsonObject, KeyStrategy, Rule, Spanned, Sql,
+};
 use tokio_postgres::types::Type;
 
 use super::canonical;
@@ -84,15 +86,62 @@ pub(super) async fn expectation<'a>(
                 bad: bad.clone(),
                 empty: empty.clone(),
             };
-            Ok(prepared(
-                name,
-                of,
-                Some(format!("({}\n)::text", from.text)),
-                expected,
-            ))
+            let text = format!("({}\n)::text", from.text);
+            let sums = parsed(databases, &text, bad, empty)
+                .filter(|_| binary)
+                .map(|source| canonical::Sides {
+                    source,
+                    target: format!("t.{}::jsonb", quote::ident(name)),
+                });
+            Ok(
+                prepared(name, of, Some(text), expected).map(|expectation| Expectation {
+                    sums,
+                    ..expectation
+                }),
+            )
         }
         Rule::Ref { .. } | Rule::RefBy { .. } => Ok(Err("it is a reference".to_owned())),
     }
+}
+
+/// `pg_input_is_valid` came with PostgreSQL 16.
+const TELLS_JSON_SINCE: u32 = 160_000;
+
+/// SQL for the document that the source's text becomes by its rule; `None` where the server has no
+/// way to tell texts that are no JSON from others. For a row that should be in quarantine the server
+/// fails: rows are fetched then, and tell which.
+fn parsed(
+    databases: &Databases<'_>,
+    text: &str,
+    bad: &BadJson,
+    empty: &EmptyJson,
+) -> Option<String> {
+    let as_it_is = format!("({text})::jsonb");
+    let invalid = match bad {
+        BadJson::Quarantine => None,
+        BadJson::Null => Some("null".to_owned()),
+        BadJson::KeepAs(name) => Some(format!(
+            "jsonb_build_object({}, {text})",
+            quote::literal(name)
+        )),
+    };
+    let invalid = match invalid {
+        None => String::new(),
+        Some(_) if databases.beside_source().server_version_num() < TELLS_JSON_SINCE => {
+            return None;
+        }
+        Some(value) => {
+            format!(" when not pg_catalog.pg_input_is_valid({text}, 'jsonb') then {value}")
+        }
+    };
+    let blank = match empty {
+        EmptyJson::Null => "null".to_owned(),
+        EmptyJson::Value(value) => format!("{}::jsonb", quote::literal(value)),
+        EmptyJson::Quarantine => as_it_is.clone(),
+    };
+    Some(format!(
+        "(case when btrim({text}, E' \\t\\n\\r\\f') = '' then {blank}{invalid} else {as_it_is} end)"
+    ))
 }
 
 /// What is expected of the key, where the source has it.
@@ -105,7 +154,10 @@ pub(super) fn key_expectation<'a>(subject: &Subject<'a>) -> Option<Expectation<'
         column: &key.column.value,
         target: format!("t.{}::uuid", quote::ident(&key.column.value)),
         source: Some(format!("({}\n)::text", from.text)),
-        sums: None,
+        sums: Some(canonical::Sides {
+            source: format!("({}\n)::text::uuid", from.text),
+            target: format!("t.{}::uuid", quote::ident(&key.column.value)),
+        }),
         shape: Shape::Bytes,
         expected: Expected::UuidText,
         listed: Listed::default(),

@@ -47,6 +47,7 @@ struct Found {
     rows: u64,
     checks: Vec<Check>,
     method: Option<Method>,
+    fetched_columns: Vec<String>,
     distributions: Vec<ColumnDistribution>,
     transient: u64,
     completeness: Duration,
@@ -89,6 +90,7 @@ impl<'c> Examination<'_, 'c> {
                 rows: found.rows,
                 checks: found.checks,
                 method: found.method,
+                fetched_columns: found.fetched_columns,
                 distributions: found.distributions,
                 transient: found.transient,
                 changed_since: found.changed_since,
@@ -115,7 +117,7 @@ impl<'c> Examination<'_, 'c> {
 
     async fn completeness(&self, databases: &mut Databases<'c>, found: &mut Found) -> Result<()> {
         self.phase("completeness");
-        let mut census = Census::take(databases, self.subject, &Extent::default()).await?;
+        let mut census = self.census(databases).await?;
         for _ in 1..ATTEMPTS {
             let suspects = census.suspects();
             if suspects.is_empty() {
@@ -132,7 +134,7 @@ impl<'c> Examination<'_, 'c> {
             // The figures of the account belong to one view: all of it is counted again.
             found.transient += gone;
             *databases = later;
-            census = Census::take(databases, self.subject, &Extent::default()).await?;
+            census = self.census(databases).await?;
         }
         let (target, subject) = (&databases.target, self.subject);
         let account = account::check(target, subject, &census, self.history).await?;
@@ -142,6 +144,14 @@ impl<'c> Examination<'_, 'c> {
         found.rows = census.source_rows;
         found.checks.extend([account, counts, mapping]);
         Ok(())
+    }
+
+    /// The census of all rows. By ranges unless rows are to be fetched in any case.
+    async fn census(&self, databases: &Databases<'_>) -> Result<Census> {
+        if self.subject.numeric && self.options.method != Method::Stream {
+            return Census::take_by_ranges(databases, self.subject).await;
+        }
+        Census::take(databases, self.subject, &Extent::default()).await
     }
 
     /// References and columns, in one pass over the rows.
@@ -174,7 +184,11 @@ impl<'c> Examination<'_, 'c> {
             extent: &extent,
         };
         self.phase("rows");
-        let summed = self.by_sums(&pass, databases).await?;
+        let summed = self.by_sums(&pass, databases, found.rows).await?;
+        if summed.is_some() {
+            let (_, apart) = sums::hashed_and_apart(pass.columns);
+            found.fetched_columns = apart.iter().map(|of| of.column.to_owned()).collect();
+        }
         found.method = Some(if summed.is_some() {
             Method::Sums
         } else {
@@ -271,17 +285,27 @@ impl<'c> Examination<'_, 'c> {
 
     /// What sums tell, where they are wanted and possible. A source that refuses to compute them
     /// says more when the rows are fetched.
-    async fn by_sums(&self, pass: &Pass<'_>, databases: &Databases<'_>) -> Result<Option<Passed>> {
+    async fn by_sums(
+        &self,
+        pass: &Pass<'_>,
+        databases: &Databases<'_>,
+        rows: u64,
+    ) -> Result<Option<Passed>> {
+        let (hashed, apart) = sums::hashed_and_apart(pass.columns);
         let mut references = pass.references.iter();
         let wanted = match self.options.method {
+            _ if hashed.is_empty() && pass.references.is_empty() => false,
             Method::Stream => false,
             Method::Sums => true,
-            Method::Auto => self.far || references.all(Reference::is_told_by_the_source),
+            // Where some columns are fetched in any case, the others may as well come with them.
+            Method::Auto => {
+                self.far || (apart.is_empty() && references.all(Reference::is_told_by_the_source))
+            }
         };
-        if !wanted || !sums::can_be_used(pass, databases) {
+        if !wanted || !sums::can_be_used(pass, databases).await? {
             return Ok(None);
         }
-        Ok(refusable(sums::run(pass, databases).await)?.unwrap_or_default())
+        Ok(refusable(sums::run(pass, databases, rows).await)?.unwrap_or_default())
     }
 
     /// What a pass finds; where the source can't compute a row, each of the two by itself.

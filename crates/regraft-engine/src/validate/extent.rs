@@ -10,6 +10,8 @@ const SAMPLE_BITS: u32 = 20;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Extent {
     ids: Option<Vec<String>>,
+    /// Of as many parts as the mask has numbers, those with these.
+    parts: Option<(u64, Vec<i64>)>,
     /// Of every 2^[`SAMPLE_BITS`] rows.
     sample: Option<u32>,
 }
@@ -19,7 +21,7 @@ impl Extent {
     pub(super) fn only(ids: Vec<String>) -> Self {
         Self {
             ids: Some(ids),
-            sample: None,
+            ..Self::default()
         }
     }
 
@@ -27,7 +29,15 @@ impl Extent {
     pub(super) fn within(&self, ids: Vec<String>) -> Self {
         Self {
             ids: Some(ids),
-            sample: self.sample,
+            ..self.clone()
+        }
+    }
+
+    /// Of its rows only those in some parts of their texts' hashes.
+    pub(super) fn within_parts(&self, mask: u64, parts: Vec<i64>) -> Self {
+        Self {
+            parts: Some((mask, parts)),
+            ..self.clone()
         }
     }
 
@@ -40,8 +50,8 @@ impl Extent {
     pub(super) fn sample(rate: f64) -> Self {
         let of = f64::from(1_u32 << SAMPLE_BITS);
         Self {
-            ids: None,
             sample: (rate < 1.0).then_some((rate.max(0.0) * of) as u32),
+            ..Self::default()
         }
     }
 
@@ -52,6 +62,11 @@ impl Extent {
             let list = quote::array(ids.iter().map(String::as_str), of);
             format!("{id} = any ({list})")
         });
+        let parts = self.parts.as_ref().map(|(mask, parts)| {
+            let parts: Vec<String> = parts.iter().map(i64::to_string).collect();
+            let list = quote::array(parts.iter().map(String::as_str), "int8");
+            format!("{} = any ({list})", hashed_part(id, *mask))
+        });
         let sample = self.sample.map(|part| {
             let hash = if numeric {
                 format!("hashint8extended(({id})::int8, 0)")
@@ -60,7 +75,7 @@ impl Extent {
             };
             format!("{hash} & {} < {part}", (1_u32 << SAMPLE_BITS) - 1)
         });
-        ids.into_iter().chain(sample).collect()
+        ids.into_iter().chain(parts).chain(sample).collect()
     }
 
     /// The same as a condition to append to others.
@@ -70,4 +85,10 @@ impl Extent {
             .map(|condition| format!(" and {condition}"))
             .collect()
     }
+}
+
+/// SQL for the part that a text falls into by its hash. Seeded otherwise than the hash that decides
+/// on a sample, so that a sample is of all parts.
+pub(super) fn hashed_part(id: &str, mask: u64) -> String {
+    format!("hashtextextended(({id})::text collate \"C\", 1) & {mask}")
 }

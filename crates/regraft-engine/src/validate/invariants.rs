@@ -7,7 +7,7 @@ mod statement;
 mod through_entity;
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use regraft_pg::Session;
 use regraft_project::{Invariant, InvariantForm, Missing, Problem, Project, Selection};
@@ -18,17 +18,22 @@ use super::report::{Check, Checked, Finding, InvariantOutcome, Tally};
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
-use difference::Groups;
+use difference::{Differences, Groups};
 pub(super) use statement::describe;
 use statement::{GROUPS, Parameter, Servers, Statement, Statements, Translation};
 
-/// Runs the invariants whose entities are all selected. `migrated` are the entities that the ledger
+/// How often an invariant is computed at most because somebody writes meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// Runs the invariants whose entities are all selected. One that differs is computed once more in
+/// later views before that is reported, and again as long as its figures move. `migrated` are the entities that the ledger
 /// knows rows of; an invariant about another is not checked.
 pub(super) async fn check(
     context: &Context,
     databases: &Databases<'_>,
     selection: &Selection,
     migrated: &[&str],
+    limit: Option<Duration>,
     not_checked: &mut Vec<String>,
 ) -> Result<Checked> {
     let project = &context.project;
@@ -53,8 +58,13 @@ pub(super) async fn check(
             phase: "validating invariant".to_owned(),
         });
         let started = Instant::now();
-        let compared = compare(&servers, databases, invariant).await?;
-        let differences: u64 = compared.findings.iter().map(|found| found.rows).sum();
+        let sound = statement::statements(&servers, invariant).await?;
+        let (compared, transient) = match &sound {
+            Ok(statements) => look(context, databases, limit, (invariant, statements)).await?,
+            Err(wrong) => (unsound(invariant, wrong), 0),
+        };
+        let found = compared.findings(invariant, sound.as_ref().ok());
+        let differences: u64 = found.iter().map(|found| found.rows).sum();
         outcomes.push(InvariantOutcome {
             name: invariant.name.value.clone(),
             description: invariant.description.clone(),
@@ -71,9 +81,10 @@ pub(super) async fn check(
             groups: compared.groups,
             differences,
             passed: differences == 0,
+            transient,
             seconds: started.elapsed().as_secs_f64(),
         });
-        findings.extend(compared.findings);
+        findings.extend(found);
     }
     let groups = outcomes.iter().map(|outcome| outcome.groups).sum();
     let check = (!outcomes.is_empty()).then(|| Check::new("invariants", groups, findings));
@@ -117,7 +128,9 @@ pub(crate) async fn problems(
 #[derive(Default)]
 struct Compared {
     groups: u64,
-    findings: Vec<Finding>,
+    different: Differences,
+    /// Why it could not be computed.
+    failed: Option<Finding>,
 }
 
 impl Compared {
@@ -125,34 +138,64 @@ impl Compared {
     fn not_computed(invariant: &Invariant, why: &str) -> Self {
         let what = format!("{}: it can't be computed: {why}", invariant.name.value);
         Self {
-            groups: 0,
-            findings: Tally::of(1, Vec::new()).finding(what).into_iter().collect(),
+            failed: Tally::of(1, Vec::new()).finding(what),
+            ..Self::default()
         }
+    }
+
+    fn findings(&self, invariant: &Invariant, statements: Option<&Statements>) -> Vec<Finding> {
+        let different = statements.map(|statements| self.different.findings(invariant, statements));
+        let different = different.into_iter().flatten();
+        self.failed.iter().cloned().chain(different).collect()
     }
 }
 
-async fn compare(
-    servers: &Servers<'_>,
+/// An invariant whose statements the servers don't take.
+fn unsound(invariant: &Invariant, wrong: &[Problem]) -> Compared {
+    let first = wrong
+        .first()
+        .map_or("it is not sound", |p| p.message.as_str());
+    Compared::not_computed(invariant, &format!("{first}; see `regraft check`"))
+}
+
+/// Computes an invariant; what differs is looked at again in later views. How many groups did not
+/// differ any more then is the second figure.
+async fn look(
+    context: &Context,
     databases: &Databases<'_>,
-    invariant: &Invariant,
-) -> Result<Compared> {
-    let statements = match statement::statements(servers, invariant).await? {
-        Ok(statements) => statements,
-        Err(wrong) => {
-            let first = wrong
-                .first()
-                .map_or("it is not sound", |p| p.message.as_str());
-            return Ok(Compared::not_computed(
-                invariant,
-                &format!("{first}; see `regraft check`"),
-            ));
+    limit: Option<Duration>,
+    of: (&Invariant, &Statements),
+) -> Result<(Compared, u64)> {
+    let mut compared = compare(databases, of).await?;
+    let mut transient = 0;
+    for _ in 1..ATTEMPTS {
+        if compared.different.is_empty() {
+            break;
         }
-    };
-    let of_source = match source_groups(databases, &statements).await {
+        let later = Databases::open(context, limit).await?;
+        let again = compare(&later, of).await?;
+        if again.failed.is_some() {
+            break;
+        }
+        let confirmed = compared.different.confirm(again.different);
+        compared.groups = again.groups;
+        transient += confirmed.gone;
+        if !confirmed.moved {
+            break;
+        }
+    }
+    Ok((compared, transient))
+}
+
+async fn compare(
+    databases: &Databases<'_>,
+    (invariant, statements): (&Invariant, &Statements),
+) -> Result<Compared> {
+    let of_source = match source_groups(databases, statements).await {
         Ok(groups) => groups,
         Err(error) => return refused(invariant, error),
     };
-    let of_target = match target_groups(databases, &statements).await {
+    let of_target = match target_groups(databases, statements).await {
         Ok(groups) => groups,
         Err(error) => return refused(invariant, error),
     };
@@ -163,9 +206,10 @@ async fn compare(
     let groups = Groups::meet(of_source, of_target, statements.keys);
     Ok(Compared {
         groups: groups.len(),
-        findings: groups
-            .differences(databases.beside_target(), invariant, &statements)
+        different: groups
+            .differences(databases.beside_target(), invariant, statements)
             .await?,
+        failed: None,
     })
 }
 

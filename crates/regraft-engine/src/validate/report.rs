@@ -49,6 +49,10 @@ pub struct EntityValidation {
     pub checks: Vec<Check>,
     /// How its rows were compared: [`Method::Stream`] or [`Method::Sums`]; `None` where they were not.
     pub method: Option<Method>,
+    /// Columns that were fetched row by row though the others were compared by sums: the servers
+    /// can't bring both sides into one form to hash.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fetched_columns: Vec<String>,
     /// How the values of each column are distributed, as they should be and as they are. Empty
     /// where rows were compared by sums and the table is not known to be the entity's alone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -187,10 +191,24 @@ impl<K> Default for Tallies<K> {
     }
 }
 
+impl<K> IntoIterator for Tallies<K> {
+    type Item = (K, Tally);
+    type IntoIter = std::collections::btree_map::IntoIter<K, Tally>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 impl<K: Ord + Copy> Tallies<K> {
     /// Counts one more row.
     pub(super) fn add(&mut self, of: K, id: impl FnOnce() -> String) {
         self.0.entry(of).or_default().add(id);
+    }
+
+    /// Adds a tally of what nothing was counted of so far.
+    pub(super) fn insert(&mut self, of: K, tally: Tally) {
+        self.0.insert(of, tally);
     }
 
     /// All of them, in order.
@@ -240,6 +258,10 @@ pub struct InvariantOutcome {
     pub differences: u64,
     /// Whether none does.
     pub passed: bool,
+    /// Groups that differed and did not when it was computed again in later views of both
+    /// databases: somebody was writing.
+    #[serde(default)]
+    pub transient: u64,
     /// Seconds it took.
     pub seconds: f64,
 }

@@ -279,6 +279,14 @@ impl<'a> Subject<'a> {
         )
     }
 
+    /// SQL for the legacy id, and for which filter drops a row.
+    pub(super) fn filtered_ids(&self) -> (String, String) {
+        (
+            self.source_id(),
+            format!("({})::int8", self.filter_number()),
+        )
+    }
+
     /// Rows of the source whatever the filters say: what `list` selects of those in an extent.
     pub(super) fn unfiltered_query(&self, list: &str, extent: &Extent) -> String {
         format!(
@@ -362,8 +370,8 @@ pub(super) fn filter_number(entity: &Entity) -> String {
 pub(super) struct KeptRows<'a> {
     subject: &'a Subject<'a>,
     list: Vec<String>,
-    /// What is selected from the rows instead of themselves, by ranges of them.
-    sums: Option<&'static str>,
+    /// What is made of their query to have sums by ranges of them instead.
+    sums: Option<fn(&str) -> String>,
     extent: &'a Extent,
     ledger: &'a Session,
     after: Option<String>,
@@ -389,9 +397,8 @@ impl<'a> KeptRows<'a> {
         }
     }
 
-    /// Sums over ranges of the rows in place of the rows: `sums` is selected, grouped and sorted by
-    /// its first expression, from the rows with their legacy id as `id`.
-    pub(super) fn summed(self, sums: &'static str) -> Self {
+    /// Sums over ranges of the rows in place of the rows: what `sums` makes of their query.
+    pub(super) fn summed(self, sums: fn(&str) -> String) -> Self {
         Self {
             sums: Some(sums),
             ..self
@@ -417,8 +424,7 @@ impl<'a> KeptRows<'a> {
         self.after = upto;
         Ok(Some(match self.sums {
             None => format!("{query}\norder by {}", self.subject.source_order()),
-            // Without an OFFSET the expressions would be worked out once for every mention.
-            Some(sums) => format!("select {sums} from ({query}\noffset 0) s group by 1 order by 1"),
+            Some(sums) => sums(&query),
         }))
     }
 

@@ -1,8 +1,8 @@
 //! Random tables, how they refer to each other, and their rows.
 
-use regraft_pg::quote::literal;
+use regraft_pg::quote::{ident, literal};
 
-use super::table::{Edge, Missing, SourceKey, Strategy, Table};
+use super::table::{Edge, Merge, Missing, SourceKey, Strategy, Table};
 use super::value;
 use crate::dice::Dice;
 
@@ -14,11 +14,22 @@ pub(super) fn tables(dice: &mut Dice) -> Vec<Table> {
     let dirt = [0, 0, 20, 60][number(dice.below(4))];
     let mut tables: Vec<Table> = (0..count).map(|i| bare(i, dice)).collect();
     for i in 0..count {
-        let edges = edges(&tables, i, dice);
+        share(&mut tables, i, dice);
+    }
+    for i in 0..count {
+        let edges = match tables.iter().find(|t| t.name == tables[i].target) {
+            Some(first) if first.name != tables[i].name => first.edges.clone(),
+            _ => edges(&tables, i, dice),
+        };
         tables[i].edges = edges;
     }
     for i in 0..count {
         same_as(&mut tables, i, dice);
+    }
+    for i in 0..count {
+        tables[i].merge = merge(&tables, i, dice);
+    }
+    for i in 0..count {
         for n in 0..tables[i].edges.len() {
             // In a circle no row could be the first.
             let parents = tables[i].edges[n].parents.clone();
@@ -79,10 +90,13 @@ fn bare(i: usize, dice: &mut Dice) -> Table {
     };
     Table {
         name: format!("e{i}"),
+        target: format!("e{i}"),
+        shared: false,
         source,
         key,
         strategy,
         legacy: dice.below(3) > 0,
+        merge: None,
         filters,
         values,
         edges: Vec::new(),
@@ -93,6 +107,69 @@ fn bare(i: usize, dice: &mut Dice) -> Table {
         rows: Vec::new(),
         ids: ids(key, number(rows), dice),
     }
+}
+
+/// Lets some tables fill the target of an earlier one: with the same columns, references and kind of
+/// key, and with rows, filters and keys of its own.
+fn share(tables: &mut [Table], i: usize, dice: &mut Dice) {
+    if i == 0 || dice.below(6) != 0 {
+        return;
+    }
+    let first = number(dice.below(i as u64));
+    if tables[first].shared {
+        return;
+    }
+    tables[first].shared = true;
+    let first = tables[first].clone();
+    let table = &mut tables[i];
+    table.ids = ids(first.key, table.ids.len(), dice);
+    table.strategy = match dice.below(3) {
+        0 => Strategy::V5,
+        1 => Strategy::V4,
+        _ => Strategy::V7,
+    };
+    (table.target, table.shared) = (first.name, true);
+    (table.key, table.legacy) = (first.key, first.legacy);
+    (table.values, table.partitions) = (first.values, first.partitions);
+    table.identity = first.identity;
+}
+
+/// Source types whose values can be equal, and are now and then.
+const COMPARED: &[&str] = &["text", "integer", "boolean", "mood", "date"];
+
+/// Makes equal rows of some tables one row.
+fn merge(tables: &[Table], i: usize, dice: &mut Dice) -> Option<Merge> {
+    let table = &tables[i];
+    let same_keys = |other: &Table| other.strategy == Strategy::SameAs(table.name.clone());
+    let mut parents = table.edges.iter().flat_map(|edge| &edge.parents);
+    // In a circle a row could wait for one that it is part of; the keys that another table has would
+    // be several rows'.
+    if dice.below(4) != 0
+        || parents.any(|(_, parent)| leads(tables, parent, &table.name))
+        || matches!(table.strategy, Strategy::SameAs(_))
+        || tables.iter().any(same_keys)
+    {
+        return None;
+    }
+    let pools = table
+        .values
+        .iter()
+        .filter_map(|value| value.source.as_ref());
+    let mut by: Vec<String> = pools
+        .filter(|pool| COMPARED.contains(&pool.of.as_str()))
+        .map(|pool| format!("t.{}", ident(&pool.name)))
+        .take(1 + number(dice.below(2)))
+        .collect();
+    if by.is_empty() || dice.below(2) == 0 {
+        by.push("date_trunc('year', t.born)".to_owned());
+    }
+    let when = [
+        None,
+        Some("t.deleted is not null"),
+        Some("t.born > '2000-01-01Z'"),
+    ];
+    let when = when[number(dice.below(3))].map(str::to_owned);
+    Some(Merge { by, when })
 }
 
 /// Legacy ids, each once, in no order.
@@ -222,7 +299,9 @@ fn same_as(tables: &mut [Table], i: usize, dice: &mut Dice) {
     }
     let parent = number(dice.below(i as u64));
     let taken = matches!(tables[parent].strategy, Strategy::SameAs(_));
-    if taken || leads(tables, &tables[parent].name, &tables[i].name) {
+    // Of several tables that one has the keys of, a key could be anybody's.
+    let shared = tables[i].shared || tables[parent].shared;
+    if taken || shared || leads(tables, &tables[parent].name, &tables[i].name) {
         return;
     }
     let (name, key) = (tables[parent].name.clone(), tables[parent].key);
@@ -299,7 +378,13 @@ fn unique(table: &Table, dice: &mut Dice) -> Option<usize> {
         .edges
         .iter()
         .any(|edge| edge.missing == Missing::Quarantine);
-    if strict || table.partitions > 0 || table.key != SourceKey::Integer || dice.below(2) == 0 {
+    if strict
+        || table.shared
+        || table.merge.is_some()
+        || table.partitions > 0
+        || table.key != SourceKey::Integer
+        || dice.below(2) == 0
+    {
         return None;
     }
     table

@@ -41,16 +41,22 @@ fn script(tables: &[Table]) -> String {
     let mut script = String::from(
         "create temp table node (entity text, id text, kept boolean, primary key (entity, id));
          create temp table fault (entity text, id text, reason text);
-         create temp table edge (entity text, id text, col text, parent text, parent_id text, strict boolean);\n",
+         create temp table edge (entity text, id text, col text, parent text, parent_id text, strict boolean);
+         create temp table merged (entity text, id text, first text, primary key (entity, id));\n",
     );
+    script.extend(tables.iter().filter_map(merged));
     for table in tables {
         let (name, id, from, kept) = (literal(&table.name), table.id(), table.from(), table.kept());
         script.push_str(&format!(
             "insert into node select {name}, ({id})::text, {kept} from {from};\n"
         ));
+        // Of a row that is part of another one nothing but its id is moved.
+        let own = format!(
+            "{kept} and not exists (select from merged m where m.entity = {name} and m.id = ({id})::text)"
+        );
         for (reason, when) in faults(table) {
             script.push_str(&format!(
-                "insert into fault select {name}, ({id})::text, {} from {from} where {kept} and ({when});\n",
+                "insert into fault select {name}, ({id})::text, {} from {from} where {own} and ({when});\n",
                 literal(&reason)
             ));
         }
@@ -58,7 +64,7 @@ fn script(tables: &[Table]) -> String {
         for edge in &table.edges {
             script.push_str(&format!(
                 "insert into edge select {name}, ({id})::text, {}, {parent}, ({leads_to})::text, {} from {from}
-                 where {kept} and ({leads_to}) is not null and {parent} is not null;\n",
+                 where {own} and ({leads_to}) is not null and {parent} is not null;\n",
                 literal(&edge.name),
                 edge.missing == Missing::Quarantine,
                 parent = parent(edge),
@@ -67,7 +73,8 @@ fn script(tables: &[Table]) -> String {
         }
     }
     script.push_str(
-        "insert into fault select e.entity, e.id, 'missing_parent:' || e.col from edge e
+        "insert into edge select entity, id, 'id', entity, first, true from merged;
+         insert into fault select e.entity, e.id, 'missing_parent:' || e.col from edge e
          where e.strict and not exists (select from node n where n.entity = e.parent and n.id = e.parent_id and n.kept);
          create temp table gone as with recursive gone (entity, id) as (
            select distinct entity, id from fault
@@ -75,9 +82,41 @@ fn script(tables: &[Table]) -> String {
          select * from gone;
          create temp table moved as select entity, id from node n
          where kept and not exists (select from gone g where g.entity = n.entity and g.id = n.id);
-         analyze node, fault, edge, gone, moved;",
+         analyze node, fault, edge, merged, gone, moved;",
     );
     script
+}
+
+/// A statement for the rows that are part of the first row that equals them; those that the source
+/// can't compute stay behind for that.
+fn merged(table: &Table) -> Option<String> {
+    let merge = table.merge.as_ref()?;
+    let when = merge.when.as_deref().unwrap_or("true");
+    let by = merge.by.iter().enumerate();
+    let values: String = by.map(|(n, by)| format!(", ({by}) as by_{n}")).collect();
+    let equal: String = (0..merge.by.len())
+        .map(|n| format!(" and a.by_{n} is not distinct from b.by_{n}"))
+        .collect();
+    let faults = table.values.iter().flat_map(|value| &value.faults);
+    let faults = faults.filter(|(reason, _)| reason.starts_with("source_error"));
+    let uncomputable: Vec<String> = faults
+        .map(|(_, when)| format!("({when}) is true"))
+        .collect();
+    let uncomputable = match uncomputable.as_slice() {
+        [] => "false".to_owned(),
+        all => all.join(" or "),
+    };
+    Some(format!(
+        "insert into merged with rows as (select ({id})::text as id, {order} as place{values} from {from} where {kept} and ({when}))
+           select {name}, b.id, (select a.id from rows a where true{equal} order by a.place limit 1) from rows b
+           where exists (select from rows a where a.place < b.place{equal})
+             and b.id not in (select ({id})::text from {from} where {kept} and ({uncomputable}));\n",
+        id = table.id(),
+        order = table.order(),
+        from = table.from(),
+        kept = table.kept(),
+        name = literal(&table.name),
+    ))
 }
 
 /// What is wrong with a row whatever the others are: reasons, and SQL over `t` for when.
@@ -147,7 +186,7 @@ async fn buckets(source: &Session, target: &Session, late: &Late) -> Vec<String>
         "select n.entity, n.id, case when not n.kept then 'filtered'
                 when exists (select from fault f where f.entity = n.entity and f.id = n.id) then 'quarantined'
                 when exists (select from gone g where g.entity = n.entity and g.id = n.id) then 'blocked'
-                else 'moved' end,
+                else coalesce((select 'part of ' || m.first from merged m where m.entity = n.entity and m.id = n.id), 'moved') end,
                 (select string_agg(f.reason, ' ') from fault f where f.entity = n.entity and f.id = n.id),
                 exists (select from edge e join gone g on g.entity = e.parent and g.id = e.parent_id
                         join node p on p.entity = e.parent and p.id = e.parent_id and p.kept
@@ -156,7 +195,7 @@ async fn buckets(source: &Session, target: &Session, late: &Late) -> Vec<String>
     .await;
     let found = map(
         target,
-        "select entity, legacy_id, 'moved', null from regraft.migration_mappings
+        "select entity, legacy_id, coalesce('part of ' || merged_into, 'moved'), null from regraft.migration_mappings
          union all select entity, legacy_id, bucket, reasons::text from regraft.migration_quarantine where state = 'open'",
     )
     .await;
@@ -265,7 +304,8 @@ async fn rows_of(source: &Session, target: &Session, table: &Table) -> Vec<Strin
             _ => "null".to_owned(),
         };
         expected.push_str(&format!(
-            ", case when ({from}) is null then null else coalesce((select m.entity || ' ' || m.id from moved m
+            ", case when ({from}) is null then null else coalesce((select m.entity || ' ' || coalesce(p.first, m.id) from moved m
+               left join merged p on p.entity = m.entity and p.id = m.id
                where m.entity = {} and m.id = ({from})::text), {fallback}) end",
             parent(edge),
             from = edge.from
@@ -277,7 +317,7 @@ async fn rows_of(source: &Session, target: &Session, table: &Table) -> Vec<Strin
             .collect();
         found.push_str(&format!(
             ", coalesce((select string_agg(p.entity || ' ' || p.legacy_id, ',') from regraft.migration_mappings p
-               where p.entity in ({}) and p.new_id = t.{}), t.{1}::text)",
+               where p.entity in ({}) and p.new_id = t.{} and p.merged_into is null), t.{1}::text)",
             parents.join(", "),
             ident(&edge.name)
         ));
@@ -289,18 +329,25 @@ async fn rows_of(source: &Session, target: &Session, table: &Table) -> Vec<Strin
     let expected = map(
         source,
         &format!(
-            "select {name}, ({id})::text{expected} from {} join moved mv on mv.entity = {name} and mv.id = ({id})::text",
+            "select {name}, ({id})::text{expected} from {} join moved mv on mv.entity = {name} and mv.id = ({id})::text
+             where not exists (select from merged m where m.entity = {name} and m.id = mv.id)",
             table.from(),
             id = table.id()
         ),
     )
     .await;
+    // A row that nobody is known to have moved is told of the first entity that fills the table.
+    let others = match table.is_first() {
+        true => "not exists (select from regraft.migration_mappings o where o.new_id = t.id)",
+        false => "false",
+    };
     let found = map(
         target,
         &format!(
             "select {name}, coalesce(k.legacy_id, 'key ' || t.id){found} from {} t
-             left join regraft.migration_mappings k on k.entity = {name} and k.new_id = t.id",
-            table.name
+             left join regraft.migration_mappings k on k.entity = {name} and k.new_id = t.id and k.merged_into is null
+             where k.entity is not null or {others}",
+            table.target
         ),
     )
     .await;

@@ -5,14 +5,20 @@ use regraft_pg::quote;
 /// A table of the source that becomes one of the target.
 #[derive(Debug, Clone)]
 pub(super) struct Table {
-    /// The entity, which is the target table too.
+    /// The entity.
     pub(super) name: String,
+    /// The table of the target: its own, or that of an earlier entity that fills it too.
+    pub(super) target: String,
+    /// Whether other entities fill the same table.
+    pub(super) shared: bool,
     /// The source table.
     pub(super) source: String,
     pub(super) key: SourceKey,
     pub(super) strategy: Strategy,
     /// A column of the target for the legacy id.
     pub(super) legacy: bool,
+    /// Which rows are one, if any are.
+    pub(super) merge: Option<Merge>,
     /// Conditions on the source row `t`, with their names.
     pub(super) filters: Vec<(String, String)>,
     pub(super) values: Vec<ValueColumn>,
@@ -29,6 +35,15 @@ pub(super) struct Table {
     pub(super) rows: Vec<Vec<String>>,
     /// The legacy ids as literals to refer to: one or, for a composite key, two.
     pub(super) ids: Vec<Vec<String>>,
+}
+
+/// A rule by which rows of the source are one row of the target.
+#[derive(Debug, Clone)]
+pub(super) struct Merge {
+    /// Expressions over `t` that are equal.
+    pub(super) by: Vec<String>,
+    /// Which rows are compared at all.
+    pub(super) when: Option<String>,
 }
 
 /// What a source row is known by.
@@ -100,6 +115,21 @@ impl Table {
             .iter()
             .map(|(_, keep)| format!(" and ({keep}) is true"));
         format!("true{}", all.collect::<String>())
+    }
+
+    /// The legacy id as rows are ordered by it: numbers by value, all else by its bytes.
+    pub(super) fn order(&self) -> String {
+        match self.key {
+            SourceKey::Integer | SourceKey::Bigint => self.id(),
+            SourceKey::Text | SourceKey::Uuid | SourceKey::Composite => {
+                format!("({})::text collate \"C\"", self.id())
+            }
+        }
+    }
+
+    /// Whether it is the first to fill its table of the target.
+    pub(super) fn is_first(&self) -> bool {
+        self.target == self.name
     }
 
     /// The FROM list.

@@ -85,12 +85,19 @@ fn data(table: &Table) -> String {
 }
 
 fn target(table: &Table) -> String {
+    if !table.is_first() {
+        return String::new();
+    }
     let mut columns = vec!["id uuid primary key".to_owned()];
     if table.legacy {
         columns.push(format!(
             "legacy_id {}{}",
             table.key.legacy_type(),
-            if table.partitions == 0 { " unique" } else { "" }
+            if table.partitions == 0 && !table.shared {
+                " unique"
+            } else {
+                ""
+            }
         ));
     }
     for value in &table.values {
@@ -143,12 +150,14 @@ fn target(table: &Table) -> String {
 fn foreign_keys(tables: &[Table], table: &Table) -> String {
     let declared = table.edges.iter().filter(|edge| edge.declared);
     declared
-        .filter(|edge| tables.iter().any(|parent| parent.name == edge.parents[0].1))
-        .map(|edge| {
-            format!(
+        .filter(|_| table.is_first())
+        .filter_map(|edge| {
+            let mut parents = tables.iter();
+            let parent = parents.find(|parent| parent.name == edge.parents[0].1)?;
+            Some(format!(
                 "alter table {} add foreign key ({}) references {};\ncreate index on {0} ({1});\n",
-                table.name, edge.name, edge.parents[0].1
-            )
+                table.target, edge.name, parent.target
+            ))
         })
         .collect()
 }
@@ -167,6 +176,17 @@ fn entity(table: &Table) -> String {
             toml(keep)
         );
     }
+    if let Some(merge) = &table.merge {
+        let by: Vec<String> = merge.by.iter().map(|by| toml(by)).collect();
+        let _ = writeln!(
+            text,
+            "[source.merge]\nname = \"equal\"\nby = [{}]",
+            by.join(", ")
+        );
+        if let Some(when) = &merge.when {
+            let _ = writeln!(text, "when = {}", toml(when));
+        }
+    }
     let strategy = match &table.strategy {
         Strategy::V7 => "strategy = \"uuid_v7\", time = \"t.born\"".to_owned(),
         Strategy::V5 => "strategy = \"uuid_v5\"".to_owned(),
@@ -180,7 +200,7 @@ fn entity(table: &Table) -> String {
     let _ = writeln!(
         text,
         "[target]\ntable = \"{}\"\nkey = {{ column = \"id\", {strategy} }}",
-        table.name
+        table.target
     );
     if table.legacy {
         text.push_str("legacy = \"legacy_id\"\n");

@@ -178,15 +178,20 @@ fn entities(report: &ValidationReport) -> Part {
     }
 }
 
-/// What was gone at a second look, by entity.
+/// What was gone at a second look, by entity and invariant.
 fn transient(report: &ValidationReport) -> Option<String> {
     let entities = report.validation.entities.iter();
-    let changing: Vec<&ReportedEntity> = entities.filter(|e| e.transient > 0).collect();
+    let invariants = report.validation.invariants.iter();
+    let changing: Vec<(&str, u64)> = entities
+        .map(|entity| (entity.entity.as_str(), entity.transient))
+        .chain(invariants.map(|invariant| (invariant.name.as_str(), invariant.transient)))
+        .filter(|(_, transient)| *transient > 0)
+        .collect();
     let of_each: Vec<String> = changing
         .iter()
-        .map(|entity| format!("{} {}", entity.entity, figures::count(entity.transient)))
+        .map(|(name, transient)| format!("{name} {}", figures::count(*transient)))
         .collect();
-    let all: u64 = changing.iter().map(|entity| entity.transient).sum();
+    let all: u64 = changing.iter().map(|(_, transient)| transient).sum();
     (all > 0).then(|| {
         format!(
             "{} gone at a second look ({}): somebody was writing. They are not findings.",

@@ -140,8 +140,17 @@ fn remarks(report: &ValidationReport) -> Vec<String> {
     }
     if compared_by("sums") {
         let text = "Compared by sums: both servers added up two hashes of 64 bits of each row, by \
-                    ranges of 128 legacy ids, and the rows of ranges that differ were fetched.";
+                    ranges of 128 legacy ids or parts of about 64 rows where ids are text, and the \
+                    rows of ranges that differ were fetched.";
         remarks.push(text.to_owned());
+    }
+    for entity in entities.iter().filter(|e| !e.fetched_columns.is_empty()) {
+        remarks.push(format!(
+            "{}: {} fetched row by row besides, because the servers can't bring both sides into one \
+             form to hash.",
+            entity.entity,
+            entity.fetched_columns.join(", ")
+        ));
     }
     remarks
 }

@@ -51,29 +51,72 @@ impl Groups {
         self.0.len() as u64
     }
 
-    /// One finding for each group that differs, up to a limit, and one for the rest of them.
+    /// The groups that differ, and how.
     pub(super) async fn differences(
         &self,
         target: &Session,
         invariant: &Invariant,
         statements: &Statements,
-    ) -> Result<Vec<Finding>> {
-        let mut found: BTreeMap<&Row, Vec<String>> = BTreeMap::new();
+    ) -> Result<Differences> {
+        let mut found: BTreeMap<Row, Vec<String>> = BTreeMap::new();
         let mut candidates = Vec::new();
         for (key, group) in &self.0 {
             match (group.source.as_slice(), group.target.as_slice()) {
                 ([source], [target]) => candidates.extend(differing(key, source, target)),
                 (source, target) => {
-                    found.insert(key, vec![one_sided(source, target, statements)]);
+                    found.insert(key.clone(), vec![one_sided(source, target, statements)]);
                 }
             }
         }
         let apart = apart(target, &candidates, statements, &invariant.tolerance).await?;
         for candidate in apart {
             let text = candidate.told(statements);
-            found.entry(candidate.key).or_default().push(text);
+            found.entry(candidate.key.clone()).or_default().push(text);
         }
-        Ok(findings(invariant, statements, &found))
+        Ok(Differences(found))
+    }
+}
+
+/// The groups that differ under their keys, and how they do.
+#[derive(Debug, Default)]
+pub(super) struct Differences(BTreeMap<Row, Vec<String>>);
+
+/// What a later look at the same figures came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Confirmed {
+    /// Groups that don't differ any more.
+    pub(super) gone: u64,
+    /// Whether some differ in another way than before: somebody is writing.
+    pub(super) moved: bool,
+}
+
+impl Differences {
+    /// Whether no group differs.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Leaves out the groups that a later look did not find, and takes its word for the others.
+    pub(super) fn confirm(&mut self, mut later: Self) -> Confirmed {
+        let before = self.0.len();
+        let mut moved = false;
+        self.0.retain(|key, told| match later.0.remove(key) {
+            None => false,
+            Some(now) => {
+                moved |= *told != now;
+                *told = now;
+                true
+            }
+        });
+        Confirmed {
+            gone: (before - self.0.len()) as u64,
+            moved,
+        }
+    }
+
+    /// One finding for each group that differs, up to a limit, and one for the rest of them.
+    pub(super) fn findings(&self, invariant: &Invariant, statements: &Statements) -> Vec<Finding> {
+        findings(invariant, statements, &self.0)
     }
 }
 
@@ -175,7 +218,7 @@ async fn apart<'a>(
 fn findings(
     invariant: &Invariant,
     statements: &Statements,
-    found: &BTreeMap<&Row, Vec<String>>,
+    found: &BTreeMap<Row, Vec<String>>,
 ) -> Vec<Finding> {
     let name = &invariant.name.value;
     let mut findings: Vec<Finding> = found
@@ -213,4 +256,39 @@ fn group(key: &Row, statements: &Statements) -> String {
         .map(|(name, value)| format!("{name} {}", shown(value.as_deref())))
         .collect();
     format!("{}: ", parts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn differences(of: &[(&str, &str)]) -> Differences {
+        let groups = of.iter().map(|(key, told)| {
+            let key = vec![Some((*key).to_owned())];
+            (key, vec![(*told).to_owned()])
+        });
+        Differences(groups.collect())
+    }
+
+    #[test]
+    fn a_later_look_confirms_what_it_finds_itself() {
+        let mut found = differences(&[("a", "1 and 2"), ("b", "3 and 4"), ("c", "5 and 6")]);
+        let later = differences(&[("a", "1 and 2"), ("b", "3 and 5"), ("d", "7 and 8")]);
+        let confirmed = found.confirm(later);
+        assert_eq!(
+            confirmed,
+            Confirmed {
+                gone: 1,
+                moved: true
+            }
+        );
+        assert_eq!(
+            found.0,
+            differences(&[("a", "1 and 2"), ("b", "3 and 5")]).0
+        );
+        let same = differences(&[("a", "1 and 2"), ("b", "3 and 5")]);
+        assert!(!found.confirm(same).moved);
+        assert_eq!(found.confirm(Differences::default()).gone, 2);
+        assert!(found.is_empty());
+    }
 }

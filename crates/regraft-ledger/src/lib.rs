@@ -31,7 +31,7 @@ pub use checkpoint::{
     Checkpoint, Mode, Phase, advance, checkpoints, checkpoints_of, open_checkpoint, set_dropped,
     set_phase, take_over,
 };
-pub use closing::{finished_entities, recorded_catalog, standing, taken_off, unbalanced};
+pub use closing::{Standing, finished_entities, recorded_catalog, standing, taken_off, unbalanced};
 pub use explain::Figures;
 pub use mapping::{
     MappingIndex, MappingRow, MergedRow, attach_index, copy_merged_statement, copy_statement,

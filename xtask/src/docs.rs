@@ -76,8 +76,7 @@ fn pages() -> Result<Vec<Page>, String> {
         "--",
         "__reference",
     ];
-    let sql = "crates/regraft-ledger/src/schema/1.sql";
-    let tables = fs::read_to_string(root().join(sql)).map_err(|error| format!("{sql}: {error}"))?;
+    let tables = ledger_sql()?;
     Ok(vec![
         Page::new(
             "docs/reference/commands.md",
@@ -101,6 +100,20 @@ fn pages() -> Result<Vec<Page>, String> {
         ),
         Page::new("docs/reference/ledger.md", ledger::markdown(&tables)),
     ])
+}
+
+/// The ledger's SQL, all versions of it in their order.
+fn ledger_sql() -> Result<String, String> {
+    let mut sql = String::new();
+    for version in 1.. {
+        let file = format!("crates/regraft-ledger/src/schema/{version}.sql");
+        match fs::read_to_string(root().join(&file)) {
+            Ok(text) => sql.push_str(&text),
+            Err(error) if version > 1 && error.kind() == std::io::ErrorKind::NotFound => break,
+            Err(error) => return Err(format!("{file}: {error}")),
+        }
+    }
+    Ok(sql)
 }
 
 fn json(value: &Value) -> Result<String, String> {

@@ -54,8 +54,26 @@ fn tables(sql: &str) -> Vec<Table> {
     let mut tables = Vec::new();
     let mut remark: Vec<String> = Vec::new();
     let mut open: Option<Table> = None;
+    let mut altered: Option<usize> = None;
     for line in sql.lines() {
         let text = line.trim();
+        if let Some(at) = altered {
+            let table: &mut Table = &mut tables[at];
+            if let Some(column) = text.strip_prefix("add column ") {
+                table.take(&format!("  {}", column.trim_end_matches(';')));
+            }
+            if text.ends_with(';') {
+                altered = None;
+            }
+            continue;
+        }
+        if let Some(name) = text.strip_prefix("alter table regraft.")
+            && !name.contains(' ')
+        {
+            altered = tables.iter().position(|table: &Table| table.name == name);
+            remark.clear();
+            continue;
+        }
         if let Some(mut table) = open.take() {
             if text.starts_with(')') {
                 tables.push(table);
@@ -142,16 +160,20 @@ fn cell(text: &str) -> String {
 mod tests {
     #[test]
     fn columns_rules_and_comments_are_found() {
+        let altered =
+            "alter table regraft.a\n  add column x text,\n  add column y  int not null;\n";
         let sql = "-- What it is for,\n-- in two lines.\ncreate table regraft.a (\n  id  uuid not null,\n  \
                    constraint c check (\n    id > 0),\n  unique (id)\n);\n\
                    comment on column regraft.a.id is 'the row''s';\n";
-        let text = super::markdown(sql);
+        let text = super::markdown(&format!("{sql}{altered}"));
         for expected in [
             "## `regraft.a`",
             "\nWhat it is for, in two lines.\n",
             "| `id` | `uuid not null` | the row's |",
             "- `constraint c check ( id > 0)`",
             "- `unique (id)`",
+            "| `x` | `text` |",
+            "| `y` | `int not null` |",
         ] {
             assert!(text.contains(expected), "{expected}\n{text}");
         }

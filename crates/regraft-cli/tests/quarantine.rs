@@ -361,6 +361,8 @@ fn rows_without_a_source_are_closed() {
          where state = 'open' and reasons @> '[{\"code\": \"missing_parent\"}]' order by legacy_id::integer",
     );
     assert_eq!(missing, [["9"], ["19"], ["39"], ["49"]]);
+    // The account of the migration is about the source as it was; the next one's fits again.
+    program(&rehearsal).expect(1, &["migrate"]);
     program(&rehearsal).expect(0, &["validate"]);
     let again = program(&rehearsal).expect(
         0,

@@ -71,6 +71,9 @@ fn the_help_of_every_command() {
         "quarantine",
         "quarantine list",
         "quarantine show",
+        "quarantine retry",
+        "quarantine export",
+        "quarantine drop",
         "mappings",
         "mappings rebuild",
     ] {

@@ -49,21 +49,41 @@ pub async fn taken_off(client: &impl GenericClient) -> Result<Vec<(String, Strin
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// Rows by entity that have a mapping, are in quarantine, blocked or dropped: (entity, mapped, open).
-pub async fn standing(client: &impl GenericClient) -> Result<Vec<(String, i64, i64)>> {
+/// What the ledger has of an entity's rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The entity.
+    pub entity: String,
+    /// Rows that have a mapping.
+    pub mapped: i64,
+    /// Rows that are in quarantine or blocked, those that were dropped among them.
+    pub left_behind: i64,
+    /// Rows that were dropped.
+    pub dropped: i64,
+}
+
+/// What the ledger has of the rows of each entity.
+pub async fn standing(client: &impl GenericClient) -> Result<Vec<Standing>> {
     let rows = client
         .query(
-            "select entity, sum(mapped)::bigint, sum(open)::bigint from (
-               select entity, count(*) as mapped, 0 as open from regraft.migration_mappings group by entity
+            "select entity, sum(mapped)::bigint, sum(stopped)::bigint, sum(dropped)::bigint from (
+               select entity, count(*) as mapped, 0 as stopped, 0 as dropped
+               from regraft.migration_mappings group by entity
                union all
-               select entity, 0, count(*) from regraft.migration_quarantine where state <> 'resolved' group by entity
+               select entity, 0, count(*), count(*) filter (where state = 'dropped')
+               from regraft.migration_quarantine where state <> 'resolved' group by entity
              ) all_rows group by entity order by entity",
             &[],
         )
         .await?;
     Ok(rows
         .iter()
-        .map(|row| (row.get(0), row.get(1), row.get(2)))
+        .map(|row| Standing {
+            entity: row.get(0),
+            mapped: row.get(1),
+            left_behind: row.get(2),
+            dropped: row.get(3),
+        })
         .collect())
 }
 

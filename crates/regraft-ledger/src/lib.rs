@@ -37,7 +37,7 @@ pub use checkpoint::{
     Checkpoint, Mode, Phase, advance, checkpoints, checkpoints_of, open_checkpoint, set_dropped,
     set_phase, settled, take_over,
 };
-pub use closing::{finished_entities, recorded_catalog, standing, taken_off, unbalanced};
+pub use closing::{Standing, finished_entities, recorded_catalog, standing, taken_off, unbalanced};
 pub use differential::{
     Differing, DifferingFilter, Noted, close_others, close_rows, count_differing, looked_at_by,
     mapped_since, new_analysis_id, note_rows, open_differing, plan_anew, record_differential,

@@ -72,13 +72,13 @@ async fn standing(target: &Session, project: &Project) -> Result<Vec<Value>> {
     let entities = project.entities().iter();
     Ok(entities
         .map(|entity| {
-            let row = rows.iter().find(|(name, _, _)| *name == entity.name);
-            let (mapped, left_behind) = row.map_or((0, 0), |(_, mapped, open)| (*mapped, *open));
+            let row = rows.iter().find(|row| row.entity == entity.name).cloned();
+            let row = row.unwrap_or_default();
             json!({
                 "entity": entity.name,
                 "target_table": entity.target.table.value,
-                "mapped": mapped,
-                "left_behind": left_behind,
+                "mapped": row.mapped,
+                "left_behind": row.left_behind,
             })
         })
         .collect())

@@ -29,8 +29,7 @@ pub(super) async fn check(
 
 /// What the ledger says of each entity.
 struct Standing {
-    /// Mapped rows, and rows in quarantine or blocked.
-    rows: BTreeMap<String, (i64, i64)>,
+    rows: BTreeMap<String, regraft_ledger::Standing>,
     finished: BTreeSet<String>,
 }
 
@@ -41,7 +40,7 @@ impl Standing {
         Ok(Self {
             rows: rows
                 .into_iter()
-                .map(|(entity, mapped, open)| (entity, (mapped, open)))
+                .map(|standing| (standing.entity.clone(), standing))
                 .collect(),
             finished: finished.into_iter().collect(),
         })
@@ -77,7 +76,8 @@ async fn entities(
             rows,
         ));
     }
-    for (name, (mapped, open)) in &standing.rows {
+    for (name, rows) in &standing.rows {
+        let (mapped, open) = (rows.mapped, rows.left_behind);
         if project.entity(name).is_none() {
             findings.push(finding(
                 format!("{name}: it is no entity of this project, and the ledger has {mapped} mapped rows and {open} in quarantine of it"),
@@ -128,10 +128,10 @@ fn quarantine(project: &Project, standing: &Standing, validated: &[EntityValidat
     let limit = project.manifest().limits.quarantine;
     let mut findings = Vec::new();
     for entity in validated {
-        let open = standing
+        let left = standing
             .rows
             .get(&entity.entity)
-            .map_or(0, |(_, open)| open.unsigned_abs());
+            .map_or(0, |rows| open(rows).unsigned_abs());
         let allowed = match limit {
             Budget::Rows(rows) => rows,
             #[expect(
@@ -142,16 +142,21 @@ fn quarantine(project: &Project, standing: &Standing, validated: &[EntityValidat
             )]
             Budget::Fraction(share) => (share * entity.rows as f64).floor() as u64,
         };
-        if open > allowed {
+        if left > allowed {
             let name = &entity.entity;
             findings.push(finding(
                 format!("{name}: left behind, where the project allows {allowed}"),
-                open,
+                left,
             ));
         }
     }
-    let open: i64 = standing.rows.values().map(|(_, open)| open).sum();
-    Check::new("quarantine", open.unsigned_abs(), findings)
+    let left: i64 = standing.rows.values().map(open).sum();
+    Check::new("quarantine", left.unsigned_abs(), findings)
+}
+
+/// Rows that nobody has decided about yet.
+fn open(rows: &regraft_ledger::Standing) -> i64 {
+    rows.left_behind - rows.dropped
 }
 
 /// The target declares what it did when the latest migration finished.

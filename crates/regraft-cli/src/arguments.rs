@@ -555,6 +555,34 @@ pub(crate) enum ConflictsCommand {
     Show(ConflictsShowArguments),
     /// Report what a comparison has found, and what of it is still open
     Report(ConflictsReportArguments),
+    /// Decide on conflicts: a row is written only while both sides say what they said when it was noted
+    Resolve(ConflictsResolveArguments),
+}
+
+/// Arguments of `conflicts resolve`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["id", "entity", "all"]))]
+pub(crate) struct ConflictsResolveArguments {
+    /// This one (see `regraft conflicts list`)
+    #[arg(long, value_name = "ID", value_parser = uuid)]
+    pub(crate) id: Option<uuid::Uuid>,
+    /// Those of these entities (a list with commas)
+    #[arg(
+        long,
+        visible_alias = "entities",
+        value_name = "LIST",
+        value_delimiter = ','
+    )]
+    pub(crate) entity: Vec<String>,
+    /// All of them
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// What is taken for the columns in conflict: source, target, merge, or a file with values
+    ///
+    /// merge takes columns that only one side has changed from that side and leaves the others open.
+    /// A file is a JSON object of columns and values, each as text or null, for one row.
+    #[arg(long, value_name = "source|target|merge|FILE")]
+    pub(crate) take: String,
 }
 
 /// Arguments of `conflicts list`.

@@ -138,6 +138,9 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitStatu
         Command::Conflicts(ConflictsCommand::Report(arguments)) => {
             conflicts::report(invocation, &arguments).await
         }
+        Command::Conflicts(ConflictsCommand::Resolve(arguments)) => {
+            conflicts::resolve(invocation, &arguments).await
+        }
         Command::Reference => {
             invocation.printer.data(&reference::markdown());
             Ok(ExitStatus::Done)

@@ -320,3 +320,90 @@ fn rows_deleted_from_the_target_come_back_only_when_the_source_wins() {
     library.carry_over(0, &["--conflict-resolution", "source_wins"]);
     library.is_in_step();
 }
+
+#[test]
+fn conflicts_are_decided_on_unless_a_side_has_moved() {
+    let folder = library();
+    let library = Library::migrated(&folder);
+    library.carry_over(0, &[]);
+    library
+        .rehearsal
+        .legacy("update book set title = 'S', price = 3 where id in (1, 2, 3, 4)");
+    library
+        .rehearsal
+        .modern("update books set title = 'T', price = 4 where legacy_id in (1, 2, 3, 4)");
+    library.carry_over(1, &[]);
+    let listed = library.program().json(1, &["conflicts", "list"]);
+    let id = |legacy: &str| {
+        let rows = listed["rows"].as_array().expect("rows");
+        let row = rows
+            .iter()
+            .find(|row| row["legacy_id"] == legacy)
+            .expect("the row");
+        row["id"].as_str().expect("an id").to_owned()
+    };
+    let (one, two, three) = (id("1"), id("2"), id("3"));
+    let shown = library
+        .program()
+        .expect(1, &["conflicts", "show", "--id", &one]);
+    assert!(shown.says("title") && shown.says("price"), "{shown}");
+    let values = folder.path().join("values.json");
+    std::fs::write(&values, r#"{"title": "Both", "price": null}"#).expect("it can be written");
+    let path = values.to_str().expect("a path");
+    let resolve = |id: &str, take: &str, code: i32| {
+        library
+            .program()
+            .json(code, &["conflicts", "resolve", "--id", id, "--take", take])
+    };
+    let source = resolve(&one, "source", 0);
+    assert_eq!(
+        (&source["resolved"], &source["written"]),
+        (&1.into(), &1.into())
+    );
+    let target = resolve(&two, "target", 0);
+    assert_eq!(
+        (&target["resolved"], &target["written"]),
+        (&1.into(), &0.into())
+    );
+    assert_eq!(resolve(&three, path, 0)["written"], 1);
+    library
+        .program()
+        .expect(2, &["conflicts", "resolve", "--all", "--take", path]);
+    assert_eq!(resolve(&id("4"), "merge", 1)["resolved"], 0);
+    library
+        .rehearsal
+        .modern("update books set title = 'Moved' where legacy_id = 4");
+    let moved = resolve(&id("4"), "source", 1);
+    assert_eq!(moved["resolved"], 0, "{moved}");
+    let titles = library.rehearsal.modern_rows(
+        "select title, coalesce(price::text, '-') from books where legacy_id <= 4 order by legacy_id",
+    );
+    assert_eq!(
+        titles,
+        [
+            ["S", "3.00"],
+            ["T", "4.00"],
+            ["Both", "-"],
+            ["Moved", "4.00"]
+        ]
+    );
+    library.carry_over(1, &[]);
+    let open = library.program().json(1, &["conflicts", "list"]);
+    assert_eq!(open["rows"].as_array().map(Vec::len), Some(1), "{open}");
+    let undone = source["run_id"].as_str().expect("a run");
+    library
+        .rehearsal
+        .modern("update books set title = 'T' where legacy_id = 4");
+    for run in [moved["run_id"].as_str(), Some(undone)]
+        .into_iter()
+        .flatten()
+    {
+        library
+            .program()
+            .expect(0, &["rollback", "--run", run, "--yes"]);
+    }
+    let book = library
+        .rehearsal
+        .modern_rows("select title, price::text from books where legacy_id = 1");
+    assert_eq!(book, [["T", "4.00"]]);
+}

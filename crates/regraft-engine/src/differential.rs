@@ -11,6 +11,7 @@ mod deletion;
 mod detect;
 mod examine;
 mod policy;
+mod resolve;
 mod run;
 mod sums;
 mod tally;
@@ -27,6 +28,7 @@ pub use analysis::{Analysis, AnalysisOptions, analyze_differential};
 pub use conflicts::{
     ConflictReport, OperationStatus, conflict_report, differing_rows, operation_status,
 };
+pub use resolve::{Resolution, StillOpen, Take, resolve_conflicts};
 pub use tally::{Count, EntityDifferential, PolicyForecast};
 
 use crate::context::Context;

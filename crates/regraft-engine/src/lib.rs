@@ -39,8 +39,9 @@ pub use check::{CheckOutcome, check};
 pub use context::{Context, KeySecret, Settings};
 pub use differential::{
     Analysis, AnalysisOptions, ConflictReport, Count, DifferentialOptions, DifferentialOutcome,
-    EntityDifferential, OperationStatus, PolicyForecast, analyze_differential, conflict_report,
-    differing_rows, migrate_differential, operation_status, unfinished_differential,
+    EntityDifferential, OperationStatus, PolicyForecast, Resolution, StillOpen, Take,
+    analyze_differential, conflict_report, differing_rows, migrate_differential, operation_status,
+    resolve_conflicts, unfinished_differential,
 };
 pub use error::{Error, Kind, Place, Result};
 pub use events::{Event, Events};

@@ -241,7 +241,7 @@ async fn parts(context: &Context, target: &Session, what: &RollbackTarget) -> Re
         .filter(|run| {
             matches!(
                 run.command.as_str(),
-                "migrate" | "retry" | "backfill" | "differential"
+                "migrate" | "retry" | "backfill" | "differential" | "resolve"
             )
         })
         .map(|run| (run.run_no, run.run_id))

@@ -152,6 +152,66 @@ impl UpdatedTable<'_> {
         Ok(())
     }
 
+    /// Staged rows with an open conflict of which both sides still say what they said when it was
+    /// noted.
+    pub async fn still_as_noted(&self, client: &impl GenericClient) -> Result<Vec<String>> {
+        let same: Vec<String> = self
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(i, (column, _))| {
+                let of = |side: &str| {
+                    format!(
+                        "d.detail #>> {}",
+                        quote::array(["columns", column.as_str(), side].into_iter(), "text")
+                    )
+                };
+                format!(
+                    "(not d.columns @> array[{}::text] or (s.n{i}::text is not distinct from {} and s.b{i}::text is not distinct from {}))",
+                    quote::literal(column),
+                    of("source"),
+                    of("target")
+                )
+            })
+            .collect();
+        let rows = client
+            .query(
+                &format!(
+                    "select s.regraft_id from {STAGE} s join regraft.data_differentials d
+                       on d.entity = $1 and d.legacy_id = s.regraft_id and not d.resolved
+                          and d.comparison_type = 'conflict'
+                     where {}",
+                    same.join(" and ")
+                ),
+                &[&self.entity],
+            )
+            .await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// Lets a column of all staged rows become a value, given in the text form of its type.
+    pub async fn set_value(
+        &self,
+        client: &impl GenericClient,
+        column: &str,
+        value: Option<&str>,
+    ) -> Result<()> {
+        let found = self
+            .columns
+            .iter()
+            .enumerate()
+            .find(|(_, (c, _))| c == column);
+        if let Some((i, (_, of))) = found {
+            client
+                .execute(
+                    &format!("update {STAGE} set n{i} = cast($1::text as {of})"),
+                    &[&value],
+                )
+                .await?;
+        }
+        Ok(())
+    }
+
     /// Notes in the mappings what both sides now agree on, for these staged rows.
     pub async fn agree(
         &self,

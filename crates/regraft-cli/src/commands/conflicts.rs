@@ -1,10 +1,17 @@
-//! `regraft conflicts list`, `show` and `report`
+//! `regraft conflicts list`, `show`, `report` and `resolve`
 
-use regraft_engine::{Error, Kind, Result, conflict_report, differing_rows};
+use std::path::Path;
+
+use regraft_engine::{
+    Error, Kind, Result, Take, conflict_report, differing_rows, resolve_conflicts,
+};
 use regraft_ledger::{Differing, DifferingFilter};
 use serde::Serialize;
 
-use crate::arguments::{ConflictsListArguments, ConflictsReportArguments, ConflictsShowArguments};
+use crate::arguments::{
+    ConflictsListArguments, ConflictsReportArguments, ConflictsResolveArguments,
+    ConflictsShowArguments,
+};
 use crate::exit::ExitStatus;
 use crate::invocation::{Invocation, Needs, select, selected_names};
 use crate::views::differential as view;
@@ -95,4 +102,64 @@ pub(super) async fn report(
     } else {
         ExitStatus::Findings
     })
+}
+
+/// Decides on conflicts.
+pub(super) async fn resolve(
+    invocation: &Invocation,
+    arguments: &ConflictsResolveArguments,
+) -> Result<ExitStatus> {
+    let opened = invocation.open()?;
+    for entity in &arguments.entity {
+        super::quarantine::known(&opened.project, entity)?;
+    }
+    let take = take(&arguments.take)?;
+    if matches!(take, Take::Values(_)) && arguments.id.is_none() {
+        return Err(Error::new(Kind::Usage, "values are for one row").hint("name it with --id"));
+    }
+    let context = invocation.context(&opened, Needs::Both)?;
+    let filter = DifferingFilter {
+        entities: arguments.entity.clone(),
+        id: arguments.id,
+        ..DifferingFilter::default()
+    };
+    let resolution = resolve_conflicts(&context, &filter, &take).await?;
+    let printer = &invocation.printer;
+    printer.report(&resolution, |width| view::resolution(&resolution, width));
+    if let Some(run) = &resolution.run_id {
+        let command = format!("regraft rollback --run {run}");
+        printer.next_steps(&[(command, "undo exactly this run")]);
+    }
+    Ok(if resolution.still_open.is_empty() {
+        ExitStatus::Done
+    } else {
+        ExitStatus::Findings
+    })
+}
+
+fn take(text: &str) -> Result<Take> {
+    match text {
+        "source" => return Ok(Take::Source),
+        "target" => return Ok(Take::Target),
+        "merge" => return Ok(Take::Merge),
+        _ => {}
+    }
+    let hint = "write source, target, merge, or the path of a JSON file such as {\"notes\": \"a text\", \"shelf\": null}";
+    let path = Path::new(text);
+    let json = std::fs::read_to_string(path)
+        .map_err(|error| crate::files::failed("reading", path, &error).hint(hint))?;
+    serde_json::from_str(&json)
+        .map(Take::Values)
+        .map_err(|error| {
+            // What stands in the file is a row's values.
+            Error::new(
+                Kind::Usage,
+                format!(
+                    "{} is no JSON object of texts and nulls (line {})",
+                    path.display(),
+                    error.line()
+                ),
+            )
+            .hint(hint)
+        })
 }

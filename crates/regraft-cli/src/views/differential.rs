@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use regraft_engine::{
     Analysis, ConflictReport, Count, DifferentialOutcome, EntityDifferential, OperationStatus,
+    Resolution,
 };
 use regraft_ledger::Differing;
 
@@ -324,6 +325,35 @@ pub(crate) fn show(row: &Differing, width: usize) -> String {
         out.push_str(&table.render(width, 0));
     } else {
         out.push_str(&format!("{}\n", row.detail));
+    }
+    out
+}
+
+/// What deciding on conflicts came to.
+pub(crate) fn resolution(resolution: &Resolution, width: usize) -> String {
+    let mut out = String::new();
+    if let Some(run) = &resolution.run_id {
+        out.push_str(&format!("{}\n", paint(style::HEADING, run)));
+    }
+    out.push_str(&format!(
+        "{} decided on ({}), {} of the target written\n",
+        figures::counted(resolution.resolved, "row"),
+        resolution.strategy,
+        figures::counted(resolution.written, "row")
+    ));
+    if resolution.resolved == 0 && resolution.still_open.is_empty() {
+        out.push_str("There is no open conflict to decide on\n");
+    }
+    if !resolution.still_open.is_empty() {
+        let mut table = Table::new()
+            .text("entity")
+            .text("legacy id")
+            .text("stays open");
+        for row in &resolution.still_open {
+            table.row(vec![text(&row.entity), text(&row.legacy_id), text(row.why)]);
+        }
+        out.push('\n');
+        out.push_str(&table.render(width, 0));
     }
     out
 }

@@ -85,7 +85,10 @@ pub(super) async fn detect(
     })?;
     let (dropped, open): (Vec<_>, Vec<_>) = stopped.into_iter().partition(|(.., dropped)| *dropped);
     let open: HashSet<String> = open.into_iter().map(|(id, ..)| id).collect();
-    let dropped = dropped.into_iter().map(|(id, bucket, _)| (id, bucket)).collect();
+    let dropped = dropped
+        .into_iter()
+        .map(|(id, bucket, _)| (id, bucket))
+        .collect();
     let mut detected = Detected::default();
     let windows = match summed {
         Some(summed) => by_ranges(target, model, summed, revisited, &mut detected).await?,

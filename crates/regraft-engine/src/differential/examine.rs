@@ -10,7 +10,7 @@ use regraft_pg::copy::{Rows as Tuples, Tuple, Writer};
 use regraft_pg::quote::{self, ident};
 use uuid::Uuid;
 
-use super::policy::{Change, Decision, decide};
+use super::policy::{Change, Decision};
 use super::tally::Tally;
 use super::way::EntityWay;
 use crate::error::{Error, Kind, Result};
@@ -194,10 +194,7 @@ impl<'a> Examiner<'a> {
                 let same = output.rule.is_same(said, held.as_deref());
                 let print = print.try_into().unwrap_or_default();
                 let change = Change::of(same, agreed, print, print_of(output, held.as_deref()));
-                (
-                    change,
-                    decide(self.way.policy(&output.column), change, new.newer),
-                )
+                (change, self.way.decide(&output.column, change, new.newer))
             })
             .collect();
         let changes: Vec<(&Output, Change)> = self

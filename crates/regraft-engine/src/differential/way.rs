@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use regraft_project::{Changes, Deleted, Deletes, Newest, Policy};
 
+use super::policy::{Change, Decision, decide};
 use crate::error::{Error, Kind, Result};
 use crate::model::EntityModel;
 
@@ -19,6 +20,8 @@ pub(super) struct EntityWay {
     pub(super) deletes: Deletes,
     /// How a row is marked as deleted.
     pub(super) deleted: Option<Deleted>,
+    /// Whether only columns that both sides have changed are decided on.
+    conflicts_only: bool,
 }
 
 impl EntityWay {
@@ -72,6 +75,7 @@ impl EntityWay {
             newest: changes.newest.clone(),
             deletes: deletes.or(changes.deletes).unwrap_or_default(),
             deleted: changes.deleted.clone(),
+            conflicts_only: false,
         };
         if way.default == Policy::Newest && way.newest.is_none() {
             return refuse(
@@ -88,8 +92,36 @@ impl EntityWay {
         Ok(way)
     }
 
+    /// The same, with every column that both sides have changed left open.
+    pub(super) fn open(self) -> Self {
+        self.taking(Policy::Manual)
+    }
+
+    /// The same, with one policy for all columns that both sides have changed, and for no others.
+    pub(super) fn taking(self, policy: Policy) -> Self {
+        Self {
+            default: policy,
+            columns: HashMap::new(),
+            conflicts_only: true,
+            ..self
+        }
+    }
+
+    /// What is done about a column.
+    pub(super) fn decide(
+        &self,
+        column: &str,
+        change: Change,
+        source_is_newer: Option<bool>,
+    ) -> Decision {
+        if self.conflicts_only && change == Change::Target {
+            return Decision::Keep;
+        }
+        decide(self.policy(column), change, source_is_newer)
+    }
+
     /// Who wins in a column.
-    pub(super) fn policy(&self, column: &str) -> Policy {
+    fn policy(&self, column: &str) -> Policy {
         self.columns.get(column).copied().unwrap_or(self.default)
     }
 

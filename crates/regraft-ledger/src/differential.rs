@@ -118,6 +118,18 @@ pub async fn close_others(
         .await?)
 }
 
+/// The legacy ids of an entity's open rows.
+pub async fn differing_ids(client: &impl GenericClient, entity: &str) -> Result<Vec<String>> {
+    let rows = client
+        .query(
+            "select legacy_id from regraft.data_differentials
+             where entity = $1 and legacy_id is not null and not resolved",
+            &[&entity],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// A row to be decided on, as it is kept.
 #[derive(Debug, Clone, Serialize)]
 pub struct Differing {

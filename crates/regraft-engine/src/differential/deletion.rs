@@ -1,5 +1,7 @@
 //! Rows that the source has no more: deleted from the target, marked, or left, children first.
 
+use std::collections::{BTreeMap, HashSet};
+
 use regraft_ledger::{Account, BatchRecord, Checkpoint, Noted, OwnedTable};
 use regraft_pg::Session;
 use regraft_pg::catalog::Catalog;
@@ -25,50 +27,68 @@ pub(super) struct Deletion<'a> {
     pub(super) ids: &'a [LegacyId],
 }
 
-/// What was done.
+/// Which rows of a batch go and which don't.
 #[derive(Debug, Default)]
-pub(super) struct Deleted {
-    /// Rows that were deleted or marked.
-    pub(super) done: Vec<LegacyId>,
-    /// Rows that stay, for somebody to decide.
-    pub(super) kept: Vec<LegacyId>,
+struct Choice {
+    go: Vec<LegacyId>,
+    /// Rows that others refer to.
+    held: Vec<LegacyId>,
 }
 
 impl Deletion<'_> {
-    /// Does it, batch by batch.
-    pub(super) async fn run(&self, catalog: &Catalog, mut batch: i32) -> Result<Deleted> {
-        let mut deleted = Deleted::default();
+    /// Does it, batch by batch; the rows that were deleted or marked. `batch` is the number of the
+    /// batch that was recorded last.
+    pub(super) async fn run(&self, catalog: &Catalog, batch: &mut i32) -> Result<Vec<LegacyId>> {
+        let mut deleted = Vec::new();
         if self.way.deletes == Deletes::Ignore {
             return Ok(deleted);
         }
-        let size = self.engine.context.settings.batch_size as usize;
-        // A row that refers to another of the same table goes with it or before it.
-        for part in self.ids.rchunks(size) {
-            self.engine.context.stop_requested()?;
-            batch += 1;
-            let target = &self.engine.target;
-            let (done, kept) = transaction::run(target, self.engine.options.dry_run, async || {
-                let (go, kept) = self.choose(catalog, part).await?;
-                let done = self.carry_out(&go, batch).await?;
-                self.record(batch, part, done.len()).await?;
-                Ok((done, kept))
-            })
-            .await?;
-            deleted.done.extend(done);
-            deleted.kept.extend(kept);
+        let mut size = self.engine.context.settings.batch_size as usize;
+        let mut waiting = self.ids.to_vec();
+        // Rows that others of the same table refer to go when those have gone, or with them.
+        while !waiting.is_empty() {
+            let mut held = Vec::new();
+            for part in waiting.rchunks(size) {
+                self.engine.context.stop_requested()?;
+                let (choice, done) = self.part(catalog, part, *batch + 1).await?;
+                *batch += 1;
+                held.extend(choice.held);
+                deleted.extend(done);
+            }
+            if held.len() == waiting.len() {
+                if size >= held.len() {
+                    break;
+                }
+                size = held.len();
+            }
+            held.sort_unstable();
+            waiting = held;
         }
         Ok(deleted)
     }
 
-    /// Which rows may go. Rows that somebody has changed in the target stay unless the source wins,
-    /// and rows that others still refer to stay in any case: nothing is known of those others.
-    async fn choose(
+    async fn part(
         &self,
         catalog: &Catalog,
         part: &[LegacyId],
-    ) -> Result<(Vec<LegacyId>, Vec<LegacyId>)> {
+        batch: i32,
+    ) -> Result<(Choice, Vec<LegacyId>)> {
+        let target = &self.engine.target;
+        transaction::run(target, self.engine.options.dry_run, async || {
+            let choice = self.choose(catalog, part).await?;
+            let done = self.carry_out(&choice.go, batch).await?;
+            self.record(batch, part, done.len()).await?;
+            Ok((choice, done))
+        })
+        .await
+    }
+
+    /// Which rows may go. Rows that somebody has changed in the target stay unless the source wins,
+    /// and rows that others still refer to stay in any case: nothing is known of those others.
+    async fn choose(&self, catalog: &Catalog, part: &[LegacyId]) -> Result<Choice> {
         let target = &self.engine.target;
         let mut noted = Vec::new();
+        let mut all_held = Vec::new();
         let mut go: Vec<LegacyId> = part.to_vec();
         if self.way.row_policy() != Policy::SourceWins {
             let edits = edits(target, self.model, self.way, Some(part)).await?;
@@ -87,9 +107,10 @@ impl Deletion<'_> {
                 if held.is_empty() {
                     break;
                 }
-                go.retain(|id| !held.iter().any(|(held, _)| held == id));
+                go.retain(|id| !held.contains_key(id));
                 let notes = held.iter();
                 noted.extend(notes.map(|(id, by)| note(id, json!({ "still_referenced_by": by }))));
+                all_held.extend(held.into_keys());
             }
         }
         let run_id = &self.engine.run.run_id;
@@ -102,15 +123,18 @@ impl Deletion<'_> {
             noted.retain(|row| !is_edited(row));
         }
         regraft_ledger::note_rows(&***target, run_id, &self.model.name, &noted).await?;
-        let kept = part.iter().filter(|id| !go.contains(id)).cloned().collect();
-        Ok((go, kept))
+        Ok(Choice { go, held: all_held })
     }
 
     /// Rows that others refer to which don't go with them, and by which foreign key.
-    async fn held(&self, catalog: &Catalog, ids: &[LegacyId]) -> Result<Vec<(LegacyId, String)>> {
+    async fn held(
+        &self,
+        catalog: &Catalog,
+        ids: &[LegacyId],
+    ) -> Result<BTreeMap<LegacyId, String>> {
         let model = self.model;
         let table = &model.table;
-        let mut held = Vec::new();
+        let mut held = BTreeMap::new();
         let id = if model.numeric {
             "m.legacy_id::bigint"
         } else {
@@ -176,8 +200,9 @@ impl Deletion<'_> {
             }
             _ => take_away(target, model, (run_no, batch), &texts).await?,
         };
-        regraft_ledger::close_rows(&***target, &model.name, &done, "source_wins").await?;
-        let done: std::collections::HashSet<String> = done.into_iter().collect();
+        // Rows that bear the mark already need no decision either.
+        regraft_ledger::close_rows(&***target, &model.name, &texts, "source_wins").await?;
+        let done: HashSet<String> = done.into_iter().collect();
         let gone = ids.iter().filter(|id| done.contains(&id.to_string()));
         Ok(gone.cloned().collect())
     }

@@ -34,6 +34,8 @@ struct Work<'a> {
     detected: Detected,
     /// Rows in place to be looked at column by column.
     touched: Vec<LegacyId>,
+    /// Of the rows that the source has no more, those that stay because somebody has changed them.
+    edited: HashSet<LegacyId>,
     tally: Tally,
     batch: i32,
     /// Rows that both sides don't agree on in the end.
@@ -63,9 +65,9 @@ pub(super) async fn run(
             .collect();
         let (context, model) = (engine.context, engine.model);
         crate::link::link(context, model, &engine.source, &engine.target, &loads).await?;
-        let going = going(&all);
+        let (going, arrived) = (going(&all), arrived(&all[done..]));
         for work in &mut all[done..] {
-            update(engine, work, &going).await?;
+            update(engine, work, &going, &arrived).await?;
         }
     }
     let catalog = Catalog::read(&**engine.target, &[]).await?;
@@ -118,8 +120,10 @@ async fn begin<'a>(
             .filter(|id| !gone.contains(id))
             .collect();
         tally.found.deleted_in_target = Count::of(&missing);
-        for id in &missing {
-            touched.remove(id);
+        if way.row_policy() == Policy::SourceWins {
+            for id in &missing {
+                touched.remove(id);
+            }
         }
         detected
             .new
@@ -134,6 +138,13 @@ async fn begin<'a>(
             .count() as i64;
     let mut touched: Vec<LegacyId> = touched.into_iter().collect();
     touched.sort_unstable();
+    let deleted = detected.deleted.as_slice();
+    let edited = if deleted.is_empty() || way.row_policy() == Policy::SourceWins {
+        HashSet::new()
+    } else {
+        let edits = edits(target, model, way, Some(deleted)).await?;
+        edits.edited.into_iter().collect()
+    };
     let batch = transaction::run(target, engine.options.dry_run, async || {
         Ok(regraft_ledger::plan_anew(&***target, engine.run.run_no, name).await?)
     })
@@ -145,6 +156,7 @@ async fn begin<'a>(
         load,
         detected,
         touched,
+        edited,
         tally,
         batch,
         unsettled,
@@ -170,16 +182,23 @@ async fn bring_back(
     let texts: Vec<String> = missing.iter().map(LegacyId::to_string).collect();
     transaction::run(target, engine.options.dry_run, async || {
         take_away(target, model, (engine.run.run_no, 0), &texts).await?;
+        let strategy = Policy::SourceWins.as_str();
+        regraft_ledger::close_rows(&***target, &model.name, &texts, strategy).await?;
         Ok(())
     })
     .await?;
     Ok(missing)
 }
 
-/// Rows with an optional reference to a parent that has come since they were last looked at.
+/// Rows that somebody has to decide on, which may be of one mind again, and rows with an optional
+/// reference to a parent that has come since they were last looked at.
 async fn revisited(engine: &Engine<'_>, model: &EntityModel) -> Result<HashSet<LegacyId>> {
-    let mut revisited = HashSet::new();
     let (source, target) = (&engine.source, &engine.target);
+    let open = regraft_ledger::differing_ids(&***target, &model.name).await?;
+    let mut revisited: HashSet<LegacyId> = open
+        .into_iter()
+        .filter_map(|id| LegacyId::parse(model.numeric, id))
+        .collect();
     let since = regraft_ledger::looked_at_by(&***target, &model.name, engine.run.run_no).await?;
     for (parent, field) in model.optional_references() {
         let Some(parent) = engine.model.entities.get(parent) else {
@@ -238,21 +257,35 @@ async fn insert(
 
 /// The rows of each entity that will be deleted.
 fn going(all: &[Work<'_>]) -> HashMap<String, Vec<LegacyId>> {
-    all.iter()
-        .filter(|work| work.way.deletes == Deletes::Mirror && !work.detected.deleted.is_empty())
-        .map(|work| (work.model.name.clone(), work.detected.deleted.clone()))
+    let mirrored = all.iter().filter(|w| w.way.deletes == Deletes::Mirror);
+    mirrored
+        .map(|work| {
+            let deleted = work.detected.deleted.iter();
+            let going = deleted.filter(|id| !work.edited.contains(id)).cloned();
+            (work.model.name.clone(), going.collect())
+        })
         .collect()
 }
 
-/// Rows of the source that still name a parent which will be deleted.
+/// The rows of each entity that were to be moved.
+fn arrived(component: &[Work<'_>]) -> HashMap<String, Vec<LegacyId>> {
+    let of = |work: &Work<'_>| [work.detected.new.as_slice(), &work.detected.left].concat();
+    component
+        .iter()
+        .map(|work| (work.model.name.clone(), of(work)))
+        .collect()
+}
+
+/// Rows of the source with one of these references to one of these parents.
 async fn children_of(
     source: &Session,
     model: &EntityModel,
-    going: &HashMap<String, Vec<LegacyId>>,
+    references: Vec<(&str, usize)>,
+    parents: &HashMap<String, Vec<LegacyId>>,
 ) -> Result<Vec<LegacyId>> {
     let mut children = Vec::new();
-    for (parent, field) in model.references() {
-        for part in going
+    for (parent, field) in references {
+        for part in parents
             .get(parent)
             .into_iter()
             .flat_map(|ids| ids.chunks(20_000))
@@ -288,16 +321,19 @@ async fn naming(
         .collect())
 }
 
-/// Writes what has changed in rows in place. A parent that will be deleted counts as gone.
+/// Writes what has changed in rows in place. A parent that will be deleted counts as gone; of the
+/// parents inside a cycle, some have come only after the rows that name them were looked for.
 async fn update(
     engine: &Engine<'_>,
     work: &mut Work<'_>,
     going: &HashMap<String, Vec<LegacyId>>,
+    arrived: &HashMap<String, Vec<LegacyId>>,
 ) -> Result<()> {
-    let (target, model) = (&engine.target, work.model);
-    let orphaned = children_of(&engine.source, model, going).await?;
-    if !orphaned.is_empty() {
-        let texts: Vec<String> = orphaned.iter().map(LegacyId::to_string).collect();
+    let (source, target, model) = (&engine.source, &engine.target, work.model);
+    let mut named = children_of(source, model, model.references(), going).await?;
+    named.extend(children_of(source, model, model.optional_references(), arrived).await?);
+    if !named.is_empty() {
+        let texts: Vec<String> = named.iter().map(LegacyId::to_string).collect();
         let in_place =
             regraft_ledger::mapped_among(&***target, &model.name, model.numeric, &texts).await?;
         let in_place = in_place
@@ -349,14 +385,10 @@ async fn delete(engine: &Engine<'_>, work: &mut Work<'_>, catalog: &Catalog) -> 
         ids: &work.detected.deleted,
     };
     let deleted = deletion
-        .run(catalog, work.batch)
+        .run(catalog, &mut work.batch)
         .await
         .map_err(|e| e.in_entity(&work.model.name))?;
-    let size = engine.context.settings.batch_size as usize;
-    if work.way.deletes != Deletes::Ignore {
-        work.batch += work.detected.deleted.len().div_ceil(size) as i32;
-    }
-    let done: HashSet<LegacyId> = deleted.done.into_iter().collect();
+    let done: HashSet<LegacyId> = deleted.into_iter().collect();
     let left = work.detected.deleted.iter().filter(|id| !done.contains(id));
     work.unsettled.extend(left.cloned());
     Ok(())

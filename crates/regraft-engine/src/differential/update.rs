@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use regraft_ledger::{Account, BatchRecord, Checkpoint, Noted, marking};
+use regraft_project::Policy;
 use serde_json::json;
 
 use super::examine::{Examination, Examiner};
@@ -151,20 +152,25 @@ impl Updater<'_> {
         }
         let refused = examination.refused.iter();
         let mut noted: Vec<Noted> = refused.map(|(id, reasons)| refusal(id, reasons)).collect();
-        noted.extend(examination.missing.iter().map(|id| Noted {
-            comparison_type: "deleted_in_target",
-            legacy_id: id.to_string(),
-            detail: json!({}),
-        }));
-        regraft_ledger::note_rows(&***target, &run.run_id, self.entity, &noted).await?;
-        let decided: Vec<String> = examination
+        let policy = self.way.row_policy();
+        let mut decided: Vec<String> = examination
             .rows
             .iter()
             .filter(|row| !row.undecided.contains('1') && !lost(row, &written))
             .map(|row| row.id.clone())
             .collect();
-        let policy = self.way.row_policy().as_str();
-        regraft_ledger::close_rows(&***target, self.entity, &decided, policy).await?;
+        let missing = examination.missing.iter().map(LegacyId::to_string);
+        if policy == Policy::TargetWins {
+            decided.extend(missing);
+        } else {
+            noted.extend(missing.map(|legacy_id| Noted {
+                comparison_type: "deleted_in_target",
+                legacy_id,
+                detail: json!({}),
+            }));
+        }
+        regraft_ledger::note_rows(&***target, &run.run_id, self.entity, &noted).await?;
+        regraft_ledger::close_rows(&***target, self.entity, &decided, policy.as_str()).await?;
         Ok(written)
     }
 

@@ -230,6 +230,9 @@ fn dropped_rows_stay_where_they_are_and_are_accounted_for() {
     program(&rehearsal).expect(0, &["validate"]);
     let shown = program(&rehearsal).expect(0, &["quarantine", "show", "customers", "10"]);
     assert!(shown.says("dropped") && shown.says("tests"), "{shown}");
+    let status = program(&rehearsal).json(0, &["status", "customers", "--format", "json"]);
+    assert_eq!(status["entities"][0]["dropped"], 2, "{status}");
+    assert_eq!(status["entities"][0]["quarantined"], 1, "{status}");
     let listed = program(&rehearsal).expect(0, &["quarantine", "list", "customers"]);
     assert!(listed.says("30") && !listed.says("10,"), "{listed}");
     // Repaired, they would move; but it was decided that they don't.

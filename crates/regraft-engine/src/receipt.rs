@@ -171,6 +171,8 @@ pub struct EntityStatus {
     pub quarantined: i64,
     /// Rows blocked by a parent.
     pub blocked: i64,
+    /// Rows that were taken out of the quarantine for good.
+    pub dropped: i64,
     /// The last run that was about it.
     pub last_run: Option<String>,
     /// How that run stands.
@@ -385,6 +387,7 @@ fn untouched(context: &Context, entity: &str) -> EntityStatus {
         mapped: 0,
         quarantined: 0,
         blocked: 0,
+        dropped: 0,
         last_run: None,
         last_status: None,
     }
@@ -426,9 +429,10 @@ async fn entity_status(
     let row = target
         .query_one(
             "select (select count(*) from regraft.migration_mappings where entity = $1),
-                    count(*) filter (where bucket = 'quarantined'),
-                    count(*) filter (where bucket = 'blocked')
-             from regraft.migration_quarantine where entity = $1 and state = 'open'",
+                    count(*) filter (where bucket = 'quarantined' and state = 'open'),
+                    count(*) filter (where bucket = 'blocked' and state = 'open'),
+                    count(*) filter (where state = 'dropped')
+             from regraft.migration_quarantine where entity = $1",
             &[&entity],
         )
         .await?;
@@ -450,6 +454,7 @@ async fn entity_status(
         mapped: row.get(0),
         quarantined: row.get(1),
         blocked: row.get(2),
+        dropped: row.get(3),
         last_run: last.map(|run| run.run_id.clone()),
         last_status: last.map(|run| run.status.as_str().to_owned()),
         ..untouched(context, entity)

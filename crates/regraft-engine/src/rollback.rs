@@ -635,9 +635,8 @@ pub async fn rollback(
     if matches!(what, RollbackTarget::Run(_)) {
         kept::leave_inserts(&target, &parts, force).await?;
     }
-    for at in 0..parts.len() {
+    for (at, part) in parts.iter().enumerate() {
         context.stop_requested()?;
-        let part = &parts[at];
         undo(&mut reversal, at)
             .await
             .map_err(|e| e.in_entity(&part.step.entity))?;

@@ -28,8 +28,12 @@ fn entities(status: &Status, width: usize) -> String {
         .optional()
         .number("migrated")
         .number("in quarantine")
-        .number("blocked")
-        .text("last run");
+        .number("blocked");
+    let dropped = status.entities.iter().any(|entity| entity.dropped > 0);
+    if dropped {
+        table = table.number("dropped");
+    }
+    table = table.text("last run");
     for entity in &status.entities {
         let (last, tone) = match (&entity.last_run, &entity.last_status) {
             (Some(run), Some(status)) if status == "done" => (run.clone(), Tone::Plain),
@@ -40,14 +44,18 @@ fn entities(status: &Status, width: usize) -> String {
             (Some(run), None) => (run.clone(), Tone::Plain),
             (None, _) => ("never".to_owned(), Tone::Quiet),
         };
-        table.row(vec![
+        let mut cells = vec![
             text(&entity.entity),
             text(&entity.target_table),
             count(entity.mapped),
             worry(entity.quarantined),
             worry(entity.blocked),
-            (last, tone),
-        ]);
+        ];
+        if dropped {
+            cells.push(count(entity.dropped));
+        }
+        cells.push((last, tone));
+        table.row(cells);
     }
     table.render(width, 0)
 }

@@ -82,6 +82,9 @@ impl<'a> Filler<'a> {
             .write(&**target, run.run_no, range.number, &model.name)
             .await?;
         regraft_ledger::agree(&**target, run.run_no, &model.name).await?;
+        if written > 0 {
+            regraft_ledger::forget_agreed_ranges(&**target, &model.name).await?;
+        }
         account.updated = written as i64;
         account.unchanged = account.source_rows - account.updated;
         account.detail.changed_in_target += touched - account.updated;

@@ -81,6 +81,7 @@ impl Reversal<'_> {
             self.context.stop_requested()?;
             let rows = part.undone.bring_back(&**target, run, by_half).await?;
             if rows > 0 {
+                regraft_ledger::forget_agreed_ranges(&**target, &part.step.entity).await?;
                 self.note(at, |entry| entry.brought_back += rows).await?;
             }
             Ok(rows)
@@ -99,6 +100,7 @@ impl Reversal<'_> {
             self.context.stop_requested()?;
             let rows = part.undone.put_back(&**target, run, force).await?;
             if rows > 0 {
+                regraft_ledger::forget_agreed_ranges(&**target, &part.step.entity).await?;
                 self.note(at, |entry| entry.put_back += rows).await?;
             }
             Ok(())

@@ -33,7 +33,7 @@ const HEAD: [&str; 12] = [
 /// A file that is being written.
 pub(super) enum Export {
     Csv {
-        writer: csv::Writer<Box<dyn Write>>,
+        writer: Box<csv::Writer<Box<dyn Write>>>,
         begun: bool,
         verbatim: bool,
     },
@@ -49,7 +49,7 @@ impl Export {
             .terminator(csv::Terminator::CRLF)
             .from_writer(sink(output)?);
         Ok(Self::Csv {
-            writer,
+            writer: Box::new(writer),
             begun: false,
             verbatim,
         })

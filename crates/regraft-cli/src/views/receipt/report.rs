@@ -217,14 +217,17 @@ fn verdict(receipt: &Receipt) -> String {
     super::sum(&receipt.total, receipt.dry_run)
 }
 
+/// A figure of what was undone of an entity.
+type Figure = fn(&Undone) -> u64;
+
 fn undone(receipt: &Receipt) -> Option<Section> {
     if receipt.undone.is_empty() {
         return None;
     }
     let parts = &receipt.undone;
     // Figures that are zero throughout are left out, but for the first.
-    let figures: Vec<(&str, fn(&Undone) -> u64)> = [
-        ("rows deleted", (|part| part.rows) as fn(&Undone) -> u64),
+    let figures: Vec<(&str, Figure)> = [
+        ("rows deleted", (|part| part.rows) as Figure),
         ("rows put back", |part| part.put_back),
         ("rows brought back", |part| part.brought_back),
         ("rows left", |part| part.left),

@@ -107,6 +107,9 @@ async fn begin<'a>(
     tally.found.new = Count::of(&detected.new);
     tally.found.gaps = Count::of(&detected.left);
     tally.found.deleted = Count::of(&detected.deleted);
+    if engine.resumed {
+        leave_tried(engine, model, &mut detected).await?;
+    }
     let mut touched: HashSet<LegacyId> = detected.changed.iter().cloned().collect();
     let mut unsettled: HashSet<LegacyId> = detected.unreadable.iter().cloned().collect();
     if way.looks_at_target() {
@@ -161,6 +164,25 @@ async fn begin<'a>(
         batch,
         unsettled,
     }))
+}
+
+/// Leaves out rows that an earlier process of this run has tried to move: they are in its account.
+async fn leave_tried(
+    engine: &Engine<'_>,
+    model: &EntityModel,
+    detected: &mut Detected,
+) -> Result<()> {
+    let (target, run_no) = (&engine.target, engine.run.run_no);
+    let done = regraft_ledger::done_batches(&***target, run_no, &model.name).await?;
+    let id = |text: String| LegacyId::parse(model.numeric, text);
+    let tried: Vec<_> = done
+        .into_iter()
+        .filter(|batch| batch.account.quarantined + batch.account.blocked > 0)
+        .filter_map(|batch| Some(id(batch.low_key)?..=id(batch.high_key)?))
+        .collect();
+    let was_tried = |id: &LegacyId| tried.iter().any(|range| range.contains(id));
+    detected.left.retain(|id| !was_tried(id));
+    Ok(())
 }
 
 /// Rows that somebody has deleted from the target, where the source wins: they are moved anew.
@@ -241,7 +263,7 @@ async fn insert(
     let last = last + ranges.len() as i32;
     let mut model = model.clone();
     model.only = Some(Arc::new(ids));
-    let load = open_entity(engine, &model, before, &ranges).await?;
+    let mut load = open_entity(engine, &model, before, &ranges).await?;
     engine.context.events.send(Event::EntityStarted {
         entity: model.name.clone(),
         rows: ranges.iter().map(|r| r.rows).sum::<i64>().unsigned_abs(),
@@ -252,7 +274,35 @@ async fn insert(
         run_batches(engine, &load, ranges).await?;
         write_merged(&engine.source, &engine.target, &load).await?;
     }
+    if engine.resumed && !model.later_columns().is_empty() {
+        let all = wait_for_their_cycle(engine, &model).await?;
+        let busy = || Error::new(Kind::Internal, "the batches are still at work");
+        Arc::get_mut(&mut load).ok_or_else(busy)?.model = Arc::new(all);
+    }
     Ok((load, last))
+}
+
+/// The model with the rows that earlier processes of this run have moved as well: they may still
+/// wait for the references inside their cycle.
+async fn wait_for_their_cycle(engine: &Engine<'_>, model: &EntityModel) -> Result<EntityModel> {
+    let moved =
+        regraft_ledger::mapped_since(&**engine.target, &model.name, engine.run.run_no - 1).await?;
+    let moved = moved
+        .into_iter()
+        .filter_map(|id| LegacyId::parse(model.numeric, id));
+    let mut ids: Vec<LegacyId> = model
+        .only
+        .as_deref()
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect();
+    ids.extend(moved);
+    ids.sort_unstable();
+    ids.dedup();
+    let mut model = model.clone();
+    model.only = Some(Arc::new(ids));
+    Ok(model)
 }
 
 /// The rows of each entity that will be deleted.
@@ -331,7 +381,9 @@ async fn update(
 ) -> Result<()> {
     let (source, target, model) = (&engine.source, &engine.target, work.model);
     let mut named = children_of(source, model, model.references(), going).await?;
-    named.extend(children_of(source, model, model.optional_references(), arrived).await?);
+    let linked: HashSet<&LegacyId> = arrived.get(&model.name).into_iter().flatten().collect();
+    let waited = children_of(source, model, model.optional_references(), arrived).await?;
+    named.extend(waited.into_iter().filter(|id| !linked.contains(id)));
     if !named.is_empty() {
         let texts: Vec<String> = named.iter().map(LegacyId::to_string).collect();
         let in_place =

@@ -1,0 +1,452 @@
+//! A differential migration that is killed, doubled, or overtaken by a late commit comes to what it
+//! would have come to without; and what it did can be undone.
+//!
+//! `REGRAFT_TEST_KILLS` is the number of kills at random moments (20 if not set),
+//! `REGRAFT_TEST_SEED` the seed that a failed test printed.
+#![allow(clippy::print_stderr, reason = "a failed test tells its seed")]
+
+mod town;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use regraft_engine::ValidationOptions;
+use regraft_pg::{Session, SessionOptions, Side};
+use regraft_testkit::{
+    Dice, Dump, Finished, Legacy, Program, ProjectFolder, Rehearsal, Servers, block_on, endpoint_of,
+};
+use serde_json::Value;
+use town::{DATA, town};
+
+const REGRAFT: &str = env!("CARGO_BIN_EXE_regraft");
+const LEGACY: Legacy = Legacy {
+    scale: 1.0,
+    seed: 1,
+    dirt: 1.0,
+};
+const SEED: u64 = 4_711;
+
+/// Everything a source can come up with: new rows (of which some can't go in), changes, other
+/// parents, rows gone, hidden and shown again, twins of rows that come only now.
+const CHANGES: &str = "
+insert into district values (21, 'New district', null);
+insert into house select i, 21, 1 + i % 20, i + 1, i, i % 4, '[]', timestamptz '2023-01-01Z' + i * interval '1 hour',
+  'New ' || i, null, false from generate_series(1001, 1060) i;
+insert into room select i, i, 'New ' || i, 3, null from generate_series(1001, 1060) i;
+update house set rent = rent + 1, label = label || '!' where id % 7 = 0;
+update house set district = 21 where id % 31 = 0;
+update house set twin = 1001 + id % 40 where id % 11 = 0;
+update house set hidden = not hidden where id in (50, 100, 150, 33, 34);
+update room set house = 1001 where id in (700, 701) or house in (33, 34);
+update room set house = 1 where id % 13 = 0;
+delete from room where id % 17 = 0;
+delete from room where house in (201, 202, 203);
+delete from house where id in (201, 202, 203);
+update house set overseer = null where overseer = 5;
+update house set district = 6 where district = 5;
+update house set district = 6, label = 'last of it' where district = 7;
+delete from district where id in (5, 7);
+";
+
+/// What people do in the target meanwhile.
+const EDITS: &str = "
+update houses set label = 'Ours', touched = timestamptz '2024-01-01Z' where legacy_id % 14 = 0;
+update houses set notes = '{\"ours\": true}' where legacy_id % 5 = 0;
+update rooms set name = 'Ours' where legacy_id % 34 = 0;
+update houses set twin_id = null where legacy_id % 22 = 0;
+delete from rooms where legacy_id % 26 = 0;
+update districts set name = 'Ours' where legacy_id in (7, 8);
+";
+
+const SOURCE_WINS: [&str; 4] = [
+    "--conflict-resolution",
+    "source_wins",
+    "--deletes",
+    "mirror",
+];
+const RESUME: [&str; 4] = ["differential", "resume", "--entity", "houses"];
+const MANUAL: [&str; 4] = ["--conflict-resolution", "manual", "--deletes", "mirror"];
+const SOFT: [&str; 4] = ["--conflict-resolution", "target_wins", "--deletes", "soft"];
+
+fn kills() -> u64 {
+    let given = std::env::var("REGRAFT_TEST_KILLS").ok();
+    given.map_or(20, |n| n.parse().expect("REGRAFT_TEST_KILLS is a number"))
+}
+
+fn dice() -> Dice {
+    let given = std::env::var("REGRAFT_TEST_SEED").is_ok();
+    let dice = if given {
+        Dice::from_environment()
+    } else {
+        Dice::seeded(SEED)
+    };
+    eprintln!("REGRAFT_TEST_SEED={}", dice.seed());
+    dice
+}
+
+fn program(rehearsal: &Rehearsal<'_>) -> Program {
+    Program::on(REGRAFT, rehearsal).with("BATCH_SIZE", "20")
+}
+
+fn carry_over<'a>(way: &[&'a str]) -> Vec<&'a str> {
+    [&["differential", "migrate", "--entities", "all"], way].concat()
+}
+
+/// Migrated and compared once.
+fn in_step(folder: &ProjectFolder) -> Rehearsal<'static> {
+    let rehearsal = Rehearsal::once(Servers::shared(), folder.path(), LEGACY);
+    program(&rehearsal).expect(0, &["migrate"]);
+    program(&rehearsal).expect(0, &carry_over(&[]));
+    rehearsal
+}
+
+/// In step, and then changed on both sides.
+fn changed(folder: &ProjectFolder) -> Rehearsal<'static> {
+    let rehearsal = in_step(folder);
+    rehearsal.legacy(CHANGES);
+    rehearsal.modern(EDITS);
+    rehearsal
+}
+
+/// Tables, mappings, quarantine and what is left to be decided, without what the number of processes
+/// decides.
+#[derive(PartialEq)]
+struct State {
+    tables: Dump,
+    ledger: Vec<Vec<String>>,
+}
+
+impl State {
+    fn of(rehearsal: &Rehearsal<'_>) -> Self {
+        let ledger = [
+            "select 'mapping', entity, legacy_id, new_id, source_fingerprint, column_fingerprints
+             from regraft.migration_mappings order by 2, 3",
+            "select 'quarantine', entity, legacy_id, bucket, reasons, state
+             from regraft.migration_quarantine order by 2, 3",
+            "select 'open', entity, legacy_id, comparison_type, columns, detail
+             from regraft.data_differentials where legacy_id is not null and not resolved order by 2, 3",
+        ];
+        Self {
+            tables: Dump::of_tables(&rehearsal.modern_url()),
+            ledger: ledger
+                .iter()
+                .flat_map(|query| rehearsal.modern_rows(query))
+                .collect(),
+        }
+    }
+
+    #[track_caller]
+    fn assert_same(&self, other: &Self, what: &str) {
+        self.tables.assert_same(&other.tables, what);
+        let lines = |state: &Self| state.ledger.iter().cloned().collect::<BTreeSet<_>>();
+        let (mine, theirs) = (lines(self), lines(other));
+        let differing: Vec<_> = mine.symmetric_difference(&theirs).take(6).collect();
+        assert!(differing.is_empty(), "{what}: {differing:#?}");
+    }
+}
+
+/// The accounts of the last run, by entity.
+fn accounts(rehearsal: &Rehearsal<'_>) -> Vec<Vec<String>> {
+    rehearsal.modern_rows(
+        "select entity, source_rows, inserted, updated, unchanged, merged, filtered, quarantined, blocked,
+                detail ->> 'deleted'
+         from regraft.migration_control
+         where batch = 0 and entity <> '' and command = 'differential'
+           and run_no = (select max(run_no) from regraft.migration_control where command = 'differential')
+         order by entity",
+    )
+}
+
+/// Every account adds up, in batches and in all.
+#[track_caller]
+fn balanced(rehearsal: &Rehearsal<'_>, what: &str) {
+    let unbalanced = rehearsal.modern_rows(
+        "select run_no, entity, batch, source_rows from regraft.migration_control
+         where entity <> '' and status = 'done' and source_rows <>
+           inserted + updated + unchanged + merged + filtered + quarantined + blocked",
+    );
+    assert!(unbalanced.is_empty(), "{what}: {unbalanced:?}");
+    let rows = [
+        ("districts", "district"),
+        ("houses", "house"),
+        ("rooms", "room"),
+    ];
+    for (account, (entity, table)) in accounts(rehearsal).iter().zip(rows) {
+        let count = rehearsal.legacy_rows(&format!("select count(*) from {table}"));
+        assert_eq!(account[0], entity, "{what}");
+        assert_eq!(account[1], count[0][0], "{what}: {account:?}");
+    }
+}
+
+#[track_caller]
+fn validates(rehearsal: &Rehearsal<'_>, what: &str) {
+    let validation = rehearsal.validate(&[], &ValidationOptions::default());
+    let checks = validation.entities.iter().flat_map(|e| &e.checks);
+    let findings: Vec<_> = checks.flat_map(|check| &check.findings).collect();
+    assert!(findings.is_empty(), "{what}: {findings:#?}");
+}
+
+/// Goes on with what was left unfinished, or begins again where nothing was.
+fn go_on(rehearsal: &Rehearsal<'_>, arguments: &[&str]) -> Finished {
+    let resumed = program(rehearsal).run(&RESUME);
+    if resumed.code == Some(2) && resumed.says("none was left unfinished") {
+        program(rehearsal).run(arguments)
+    } else {
+        resumed
+    }
+}
+
+fn kill_at_random(way: &[&str], kills: u64, in_step_then: bool) {
+    let mut dice = dice();
+    let folder = town(DATA, &[]);
+    let first = changed(&folder);
+    let arguments = carry_over(way);
+    let calm = first.copied();
+    let finished = program(&calm).run(&arguments);
+    assert!(matches!(finished.code, Some(0 | 1)), "{finished}");
+    let expected = State::of(&calm);
+    let account = accounts(&calm);
+    balanced(&calm, "undisturbed");
+    if in_step_then {
+        validates(&calm, "undisturbed");
+    }
+    let (mut done, mut round) = (0, 0);
+    while done < kills {
+        round += 1;
+        let rehearsal = first.copied();
+        let mut here = 0;
+        // Several in a row hit the resuming itself.
+        let most = 1 + dice.below(3);
+        while here < most && done < kills {
+            let moment = dice.moment(finished.time);
+            let running = if here == 0 {
+                program(&rehearsal).start(&arguments)
+            } else {
+                program(&rehearsal).start(&RESUME)
+            };
+            let killed = running.kill_after(moment);
+            if killed.code.is_some() {
+                break;
+            }
+            (here, done) = (here + 1, done + 1);
+        }
+        let what = format!("{way:?}, round {round}, {here} kills, seed {}", dice.seed());
+        let ran_before = rehearsal.modern_number(
+            "select count(*) from regraft.migration_control
+             where command = 'differential' and entity = '' and batch = 0 and status = 'done'",
+        );
+        let last = go_on(&rehearsal, &arguments);
+        assert_eq!(last.code, finished.code, "{what}:\n{last}");
+        State::of(&rehearsal).assert_same(&expected, &what);
+        balanced(&rehearsal, &what);
+        // Otherwise the run was done when it was killed, and another one had nothing to do.
+        if ran_before == 1 {
+            assert_eq!(accounts(&rehearsal), account, "{what}");
+        }
+        if in_step_then {
+            validates(&rehearsal, &what);
+        }
+    }
+}
+
+#[test]
+fn killed_at_random_moments_where_the_source_wins() {
+    kill_at_random(&SOURCE_WINS, kills().div_ceil(2), true);
+}
+
+#[test]
+fn killed_at_random_moments_where_nobody_wins() {
+    kill_at_random(&MANUAL, kills().div_ceil(4), false);
+}
+
+#[test]
+fn killed_at_random_moments_with_soft_deletes() {
+    kill_at_random(&SOFT, kills().div_ceil(4), false);
+}
+
+#[test]
+fn of_two_at_once_one_is_refused() {
+    let folder = town(DATA, &[]);
+    let first = changed(&folder);
+    let arguments = carry_over(&MANUAL);
+    let calm = first.copied();
+    let finished = program(&calm).run(&arguments);
+    let rehearsal = first.copied();
+    block_on(async {
+        let endpoint = endpoint_of(&rehearsal.modern_url(), Side::Target);
+        let holder = Session::connect(&endpoint, &SessionOptions::writing("test")).await;
+        let holder = holder.unwrap_or_else(|e| panic!("no session: {}", e.message()));
+        let lock = "begin; lock table rooms in share row exclusive mode";
+        holder.batch_execute(lock).await.expect("locked");
+        let mut running = program(&rehearsal).start(&arguments);
+        let waiting = "select 1 from pg_locks where relation = 'rooms'::regclass and not granted";
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while rehearsal.modern_rows(waiting).is_empty() {
+            assert!(running.is_running() && Instant::now() < deadline);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        for other in [&arguments[..], &RESUME[..]] {
+            let refused = program(&rehearsal).expect(6, other);
+            assert!(refused.says("another process is at work"), "{refused}");
+        }
+        holder.batch_execute("commit").await.expect("let go");
+        holder.close().await;
+        let last = running.wait();
+        assert_eq!(last.code, finished.code, "{last}");
+    });
+    State::of(&rehearsal).assert_same(&State::of(&calm), "after two at once");
+    balanced(&rehearsal, "after two at once");
+    assert_eq!(accounts(&rehearsal), accounts(&calm));
+}
+
+/// A transaction that begins before a run and commits after it is found by the next one.
+#[test]
+fn late_commits_are_found() {
+    let folder = town(DATA, &[]);
+    let rehearsal = in_step(&folder);
+    for round in 0..2 {
+        block_on(async {
+            let endpoint = endpoint_of(&rehearsal.legacy_url(), Side::Target);
+            let late = Session::connect(&endpoint, &SessionOptions::writing("late")).await;
+            let late = late.unwrap_or_else(|e| panic!("no session: {}", e.message()));
+            late.batch_execute(&format!(
+                "begin;
+                 update house set label = 'late {round}' where id = 77;
+                 insert into district values ({}, 'Late', null);
+                 insert into house (id, district, built) values ({}, {}, timestamptz '2022-02-02Z');
+                 delete from room where id = {}",
+                30 + round,
+                700 + round,
+                30 + round,
+                400 + round
+            ))
+            .await
+            .expect("written");
+            rehearsal.legacy(&format!(
+                "update house set label = 'early {round}' where id in (76, 78);
+                 insert into room values ({}, 78, 'Early', 1, null)",
+                2000 + round
+            ));
+            let meanwhile = program(&rehearsal).json(0, &carry_over(&[]));
+            assert_eq!(meanwhile["receipt"]["total"]["updated"], 2, "{meanwhile}");
+            assert_eq!(meanwhile["receipt"]["total"]["inserted"], 1, "{meanwhile}");
+            late.batch_execute("commit").await.expect("committed");
+            late.close().await;
+        });
+        let found = program(&rehearsal).json(0, &carry_over(&[]));
+        let total = &found["receipt"]["total"];
+        assert_eq!(
+            (&total["updated"], &total["inserted"]),
+            (&1.into(), &2.into()),
+            "{found}"
+        );
+        assert_eq!(total["detail"]["deleted"], 1, "{found}");
+        let label = "select label from houses where legacy_id = 77";
+        assert_eq!(rehearsal.modern_rows(label)[0][0], format!("late {round}"));
+        validates(&rehearsal, "after a late commit");
+    }
+}
+
+fn last_run(rehearsal: &Rehearsal<'_>) -> String {
+    let query = "select run_id from regraft.migration_control where entity = '' and batch = 0
+                 order by run_no desc limit 1";
+    rehearsal.modern_rows(query).remove(0).remove(0)
+}
+
+/// The tables are what they were before the run; carried over again, they are what they were after.
+#[test]
+fn a_run_is_undone_to_the_byte() {
+    let folder = town(DATA, &[]);
+    let first = changed(&folder);
+    for way in [&SOURCE_WINS, &MANUAL, &SOFT] {
+        let rehearsal = first.copied();
+        let before = State::of(&rehearsal);
+        let finished = program(&rehearsal).run(&carry_over(way));
+        assert!(matches!(finished.code, Some(0 | 1)), "{finished}");
+        let after = State::of(&rehearsal);
+        let what = format!("{way:?}");
+        assert!(after != before, "{what}: nothing was done");
+        let run = last_run(&rehearsal);
+        program(&rehearsal).expect(0, &["rollback", "--run", &run, "--yes"]);
+        let undone = State::of(&rehearsal);
+        undone.tables.assert_same(&before.tables, &what);
+        let mapped = |state: &State| -> BTreeSet<Vec<String>> {
+            let lines = state.ledger.iter().filter(|line| line[0] == "mapping");
+            lines.map(|line| line[..4].to_vec()).collect()
+        };
+        let (is, was) = (mapped(&undone), mapped(&before));
+        let differing: Vec<_> = is.symmetric_difference(&was).take(6).collect();
+        assert!(differing.is_empty(), "{what}: {differing:?}");
+        let again = program(&rehearsal).run(&carry_over(way));
+        assert_eq!(again.code, finished.code, "{what}:\n{again}");
+        State::of(&rehearsal).assert_same(&after, &format!("{what}, again"));
+    }
+}
+
+/// The rows of the tables by entity and legacy id, as text.
+fn rows(rehearsal: &Rehearsal<'_>) -> BTreeSet<(String, String, String)> {
+    let tables = ["districts", "houses", "rooms"];
+    let rows = tables.iter().flat_map(|table| {
+        let rows = rehearsal.modern_rows(&format!("select legacy_id, t::text from {table} t"));
+        rows.into_iter()
+            .map(|row| ((*table).to_owned(), row[0].clone(), row[1].clone()))
+    });
+    rows.collect()
+}
+
+/// What people have changed since stays and is listed; all else is what it was.
+#[test]
+fn what_was_edited_since_a_run_is_left_and_listed() {
+    let folder = town(DATA, &[]);
+    let first = changed(&folder);
+    for way in [&SOURCE_WINS, &MANUAL] {
+        let rehearsal = first.copied();
+        let before = rows(&rehearsal);
+        let finished = program(&rehearsal).run(&carry_over(way));
+        assert!(matches!(finished.code, Some(0 | 1)), "{finished}");
+        // Two rows that the run wrote columns of, one of these in a column that it did not write;
+        // one that it inserted.
+        rehearsal.modern(
+            "update houses set rent = 4.25 where legacy_id = 77;
+             update houses set touched = timestamptz '2024-03-03Z' where legacy_id = 91;
+             update rooms set name = 'Since' where legacy_id = 1010",
+        );
+        let edited = rows(&rehearsal);
+        let run = last_run(&rehearsal);
+        let undone =
+            program(&rehearsal).run(&["--format", "json", "rollback", "--run", &run, "--yes"]);
+        assert!(matches!(undone.code, Some(0 | 1)), "{undone}");
+        let document: Value = serde_json::from_str(&undone.stdout).expect("a document");
+        let left: BTreeSet<(String, String)> = document["done"]["left"]
+            .as_array()
+            .expect("what was left")
+            .iter()
+            .map(|row| {
+                let text = |field: &str| row[field].as_str().expect("a text").to_owned();
+                (text("entity"), text("legacy_id"))
+            })
+            .collect();
+        let of = |entity: &str, id: &str| (entity.to_owned(), id.to_owned());
+        assert!(left.contains(&of("houses", "77")), "{way:?}: {left:?}");
+        assert!(left.contains(&of("rooms", "1010")), "{way:?}: {left:?}");
+        assert!(!left.contains(&of("houses", "91")), "{way:?}: {left:?}");
+        let now = rows(&rehearsal);
+        let is_left = |row: &(String, String, String)| left.contains(&of(&row.0, &row.1));
+        let is_91 = |row: &(String, String, String)| row.0 == "houses" && row.1 == "91";
+        let differing: Vec<_> = now
+            .symmetric_difference(&before)
+            .filter(|row| !is_left(row) && !is_91(row))
+            .take(6)
+            .collect();
+        assert!(differing.is_empty(), "{way:?}: {differing:#?}");
+        let changed: Vec<_> = now
+            .symmetric_difference(&edited)
+            .filter(|row| is_left(row))
+            .take(6)
+            .collect();
+        assert!(
+            changed.is_empty(),
+            "{way:?}, rows that were left: {changed:#?}"
+        );
+    }
+}

@@ -347,6 +347,40 @@ fn late_commits_are_found() {
     }
 }
 
+/// A row that people have deleted from the target is nobody's parent there: who names it waits or
+/// stays as it is, and all else is carried over.
+#[test]
+fn a_row_deleted_from_the_target_holds_up_nobody_else() {
+    let folder = town(DATA, &[]);
+    let rehearsal = in_step(&folder);
+    rehearsal.modern(
+        "delete from rooms where house_id in (select id from houses where legacy_id in (301, 303));
+         delete from houses where legacy_id in (301, 303)",
+    );
+    rehearsal.legacy(
+        "insert into house (id, district, twin, built) values (701, 1, 301, '2022-02-02Z'), (702, 1, null, '2022-02-02Z');
+         insert into room values (1001, 303, 'Of a house that is gone', 1, null), (1002, 702, 'Other', 1, null);
+         update house set twin = 303, label = 'twin' where id = 401;
+         update house set label = 'other' where id = 402;
+         update room set house = 301 where id = 500",
+    );
+    let done = program(&rehearsal).json(1, &carry_over(&MANUAL));
+    assert_eq!(done["receipt"]["total"]["updated"], 1, "{done}");
+    let there = "select count(*) from houses where legacy_id in (701, 702) and twin_id is null";
+    assert_eq!(rehearsal.modern_number(there), 2);
+    let open = "select entity, legacy_id, comparison_type from regraft.data_differentials
+                where legacy_id is not null and not resolved order by 1, 2";
+    assert_eq!(
+        rehearsal.modern_rows(open),
+        [["houses", "401", "refused"], ["rooms", "500", "refused"]]
+    );
+    balanced(&rehearsal, "with parents gone");
+    let again = program(&rehearsal).json(1, &carry_over(&MANUAL));
+    assert_eq!(again["nothing_to_do"], true, "{again}");
+    program(&rehearsal).expect(0, &carry_over(&SOURCE_WINS));
+    validates(&rehearsal, "when the source wins");
+}
+
 fn last_run(rehearsal: &Rehearsal<'_>) -> String {
     let query = "select run_id from regraft.migration_control where entity = '' and batch = 0
                  order by run_no desc limit 1";

@@ -435,7 +435,8 @@ impl World {
             }
             for parents in [DISTRICT, HOUSE, ROOM] {
                 looked_at.extend(self.naming(at, parents, &going[parents]));
-                looked_at.extend(self.naming(at, parents, &arrived[parents]));
+                let named = self.naming(at, parents, &arrived[parents]);
+                looked_at.extend(named.difference(&arrived[at]));
             }
             looked_at
                 .retain(|id| self.tables[at].kept(*id) && self.tables[at].mapped.contains_key(id));
@@ -499,6 +500,7 @@ impl World {
             for (id, said) in new.iter().filter(|(id, _)| arrived.contains(id)) {
                 let cells = self.comes_to(at, &said.cells, &none);
                 let twin = cells.expect("it is in place")[TWIN_AT].clone();
+                let twin = twin.filter(|key| self.holds(HOUSE, key));
                 let table = &mut self.tables[at];
                 let mapped = table.mapped.get_mut(id).expect("it is in place");
                 mapped.agreed[TWIN_AT].clone_from(&twin);
@@ -675,24 +677,11 @@ fn random_value(dice: &mut Dice, world: &World, kind: Kind, careful: bool) -> Ce
     }
 }
 
-/// Whether a row may be named by the source: a row that people have deleted from the target makes
-/// no twin for a new row.
-fn is_gone(world: &World, table: usize, cell: Option<&String>) -> bool {
-    cell.is_some_and(|id| {
-        let id: Id = id.parse().expect("an id");
-        let table = &world.tables[table];
-        table.mapped.contains_key(&id) && !table.target.contains_key(&id)
-    })
-}
-
 fn random_row(dice: &mut Dice, world: &World, at: usize, careful: bool) -> Said {
     let columns = TABLES[at].columns.iter();
-    let mut cells: Vec<Cell> = columns
+    let cells: Vec<Cell> = columns
         .map(|column| random_value(dice, world, column.kind, careful))
         .collect();
-    if at == HOUSE && is_gone(world, HOUSE, cells[TWIN_AT].as_ref()) {
-        cells[TWIN_AT] = None;
-    }
     Said {
         cells,
         hidden: at == HOUSE && dice.below(8) == 0,
@@ -723,9 +712,6 @@ fn change_source(dice: &mut Dice, world: &mut World) {
                 let column = dice.below(TABLES[at].columns.len() as u64) as usize;
                 let kind = TABLES[at].columns[column].kind;
                 let value = random_value(dice, world, kind, false);
-                if at == HOUSE && column == TWIN_AT && is_gone(world, HOUSE, value.as_ref()) {
-                    continue;
-                }
                 let row = world.tables[at].source.get_mut(id).expect("it exists");
                 row.cells[column] = value;
                 row.changed = (dice.below(3) > 0).then(|| dice.below(6));
@@ -770,11 +756,6 @@ fn mind_children(dice: &mut Dice, world: &mut World, at: usize, id: Id) {
                     said.cells[column] = value;
                 }
             }
-            let twin = world.tables[child].source.get(&row).map(|said| &said.cells);
-            if child == HOUSE && twin.is_some_and(|c| is_gone(world, HOUSE, c[TWIN_AT].as_ref())) {
-                let said = world.tables[child].source.get_mut(&row);
-                said.expect("it exists").cells[TWIN_AT] = None;
-            }
         }
     }
 }
@@ -790,10 +771,7 @@ fn change_target(dice: &mut Dice, world: &mut World) -> String {
         };
         let entity = TABLES[at].entity;
         if dice.below(5) == 0 {
-            let named = world.naming(HOUSE, at, &BTreeSet::from([id]));
-            let is_twin = at == HOUSE && !named.is_empty();
             if world.tables[at].mapped.contains_key(&id)
-                && !is_twin
                 && !world.is_referred_to(at, id, &BTreeSet::new())
             {
                 world.tables[at].target.remove(&id);

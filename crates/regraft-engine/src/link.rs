@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::bulk;
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::keys::{Found, KeyMap, LegacyId};
 use crate::load::{EntityLoad, Reason, ReferenceSurvey, corrupt, fingerprint_of, wanted_condition};
@@ -58,7 +58,7 @@ pub(crate) async fn link(
     }
     for load in loads {
         for column in load.model.later_columns() {
-            write_links(source, target, load, column, &own, &keys).await?;
+            write_links((source, target), all, load, column, &own, &keys).await?;
         }
     }
     Ok(())
@@ -343,8 +343,8 @@ async fn take_out(
 /// Fills in a reference, a part at a time, each part in a transaction under the checkpoint's
 /// fence. What is filled in already is left alone, so that this can be done again.
 async fn write_links(
-    source: &Session,
-    target: &Session,
+    (source, target): (&Session, &Session),
+    all: &Model,
     load: &EntityLoad,
     column: usize,
     own: &Keys,
@@ -359,14 +359,26 @@ async fn write_links(
         _ => None,
     };
     let mut rows = reference.read(source).await?;
-    let mut links: Vec<(Uuid, Uuid)> = Vec::new();
+    let mut links: Vec<Link<'_>> = Vec::new();
     loop {
         let edge = reference.next(&mut rows, own).await?;
         if links.len() >= LINKS_AT_ONCE || edge.is_none() && !links.is_empty() {
-            transaction(target, load, async || {
+            let written = transaction(target, load, async || {
                 update(target, model, column, &links).await
-            })
-            .await?;
+            });
+            match written.await {
+                Err(error)
+                    if is_about_a_parent(&error)
+                        && *reference.missing != MissingKey::Quarantine =>
+                {
+                    keep_those_there(target, all, &mut links).await?;
+                    transaction(target, load, async || {
+                        update(target, model, column, &links).await
+                    })
+                    .await?;
+                }
+                written => written?,
+            }
             links.clear();
         }
         let Some(edge) = edge else { return Ok(()) };
@@ -374,8 +386,48 @@ async fn write_links(
             Found::Key(key) => Some(key),
             _ => fallback,
         };
-        links.extend(parent.map(|parent| (edge.key, parent)));
+        links.extend(parent.map(|parent| Link {
+            child: edge.key,
+            parent,
+            of: edge.parent,
+        }));
     }
+}
+
+/// A reference to be filled in.
+struct Link<'a> {
+    child: Uuid,
+    parent: Uuid,
+    /// The parent's entity.
+    of: &'a str,
+}
+
+/// Whether a row that was to be referred to is not in the target: somebody has deleted it.
+fn is_about_a_parent(error: &Error) -> bool {
+    let state = error.database().and_then(regraft_pg::Error::sqlstate);
+    state == Some("23503")
+}
+
+/// Drops the references to rows that somebody has deleted from the target.
+async fn keep_those_there(target: &Session, all: &Model, links: &mut Vec<Link<'_>>) -> Result<()> {
+    let mut there: HashSet<Uuid> = HashSet::new();
+    let entities: HashSet<&str> = links.iter().map(|link| link.of).collect();
+    for entity in entities {
+        let Some(model) = all.entities.get(entity) else {
+            continue;
+        };
+        let of = links.iter().filter(|link| link.of == entity);
+        let parents: Vec<Uuid> = of.map(|link| link.parent).collect();
+        let key = ident(&model.key_column);
+        let sql = format!(
+            "select {key} from {} where {key} = any ($1)",
+            model.table.sql_name()
+        );
+        let rows = target.query(&sql, &[&parents]).await?;
+        there.extend(rows.iter().map(|row| row.get::<_, Uuid>(0)));
+    }
+    links.retain(|link| there.contains(&link.parent));
+    Ok(())
 }
 
 /// References that are filled in by one statement.
@@ -394,9 +446,10 @@ async fn update(
     target: &Session,
     model: &EntityModel,
     column: usize,
-    links: &[(Uuid, Uuid)],
+    links: &[Link<'_>],
 ) -> Result<()> {
-    let (children, parents): (Vec<Uuid>, Vec<Uuid>) = links.iter().copied().unzip();
+    let (children, parents): (Vec<Uuid>, Vec<Uuid>) =
+        links.iter().map(|link| (link.child, link.parent)).unzip();
     let name = ident(&model.outputs[column].column);
     let position = fingerprint_position(model, column);
     target

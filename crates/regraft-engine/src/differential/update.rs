@@ -108,7 +108,6 @@ impl Updater<'_> {
             .iter()
             .filter(|row| row.undecided.contains('1') || lost(row, &written))
             .map(|row| row.id.as_str())
-            .chain(std::iter::empty())
             .collect();
         let unsettled = ids
             .iter()

@@ -3,6 +3,7 @@
 //! regraft's own process.
 
 mod baseline;
+mod differential;
 mod old_way;
 mod process;
 mod proofs;
@@ -38,8 +39,26 @@ struct Options {
     parts: Vec<String>,
 }
 
-const PARTS: [&str; 8] = [
-    "bulk", "in-place", "dirt", "memory", "old-way", "proofs", "dispatch", "entities",
+const PARTS: [&str; 9] = [
+    "bulk",
+    "in-place",
+    "dirt",
+    "memory",
+    "old-way",
+    "proofs",
+    "differential",
+    "dispatch",
+    "entities",
+];
+
+/// The parts that work on the benchmark's own tables.
+const OWN_TABLES: [&str; 6] = [
+    "bulk",
+    "in-place",
+    "dirt",
+    "old-way",
+    "proofs",
+    "differential",
 ];
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -66,10 +85,7 @@ fn measure(options: &Options) -> Result<()> {
         None => process::build_regraft()?,
     };
     let wanted = |part: &str| options.parts.is_empty() || options.parts.iter().any(|p| p == part);
-    if ["bulk", "in-place", "dirt", "old-way", "proofs"]
-        .into_iter()
-        .any(wanted)
-    {
+    if OWN_TABLES.into_iter().any(wanted) {
         beside_others(options, &regraft, wanted)?;
     }
     if wanted("memory") {
@@ -82,7 +98,7 @@ fn measure(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The parts that work on the benchmark's own tables.
+/// Runs the parts that work on the benchmark's own tables.
 fn beside_others(options: &Options, regraft: &Path, wanted: impl Fn(&str) -> bool) -> Result<()> {
     process::say("setting up two servers and their data ...");
     let world = World::start(options.rows, regraft)?;
@@ -100,6 +116,9 @@ fn beside_others(options: &Options, regraft: &Path, wanted: impl Fn(&str) -> boo
     }
     if wanted("proofs") {
         proofs::compare(&world, options.rounds)?;
+    }
+    if wanted("differential") {
+        differential::compare(&world, options.rounds)?;
     }
     Ok(())
 }

@@ -484,9 +484,35 @@ pub(crate) struct DifferentialAnalyzeArguments {
     /// Look at all rows of the target too, and keep what both sides have changed for a decision
     #[arg(long)]
     pub(crate) detect_conflicts: bool,
+    /// Only rows whose cursor is at this value or above it, such as a time; of entities without a
+    /// cursor, all rows are looked at
+    #[arg(long, value_name = "TIME", conflicts_with = "full")]
+    pub(crate) since: Option<String>,
+    #[command(flatten)]
+    pub(crate) looking: LookingArguments,
     /// Write the result to a file too, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+}
+
+/// How `differential` looks at the source.
+#[derive(Debug, Args)]
+pub(crate) struct LookingArguments {
+    /// Read every row of the source, instead of going by sums and cursors
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Hold back while a probe query of the source takes more than N times what it took at first
+    #[arg(long, value_name = "N", value_parser = factor)]
+    pub(crate) max_source_load: Option<f64>,
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    let factor: f64 = text.parse().map_err(|_| "it is not a number".to_owned())?;
+    if (1.0..=1000.0).contains(&factor) && factor > 1.0 {
+        Ok(factor)
+    } else {
+        Err("it has to be above 1, and 1000 at most".to_owned())
+    }
 }
 
 /// Arguments of `differential migrate`.
@@ -500,6 +526,8 @@ pub(crate) struct DifferentialMigrateArguments {
     /// Do everything inside a transaction that is rolled back, and tell what came of it
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) looking: LookingArguments,
     /// Who wins where both sides have changed: source_wins, target_wins, newest or manual
     ///
     /// It goes before what the entities' files say, except in columns that they name. Default:

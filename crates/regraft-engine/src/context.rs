@@ -54,6 +54,9 @@ pub struct Settings {
     pub secret: Option<KeySecret>,
     /// Bytes that the keys of migrated parents may take in memory before they move to a mapped file.
     pub key_memory: usize,
+    /// How many times as long as at first a probe query of the source may take before we hold back;
+    /// `None` for never.
+    pub max_source_load: Option<f64>,
 }
 
 impl Default for Settings {
@@ -65,6 +68,7 @@ impl Default for Settings {
             batch_timeout: None,
             secret: None,
             key_memory: 32 << 20,
+            max_source_load: None,
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod analysis;
 mod conflicts;
+mod cursor;
 mod deletion;
 mod detect;
 mod examine;
@@ -23,6 +24,8 @@ use std::collections::BTreeMap;
 use regraft_project::{Deletes, Policy, Selection};
 use serde::Serialize;
 use serde_json::json;
+
+pub(crate) use cursor::PREPARED;
 
 pub use analysis::{Analysis, AnalysisOptions, analyze_differential};
 pub use conflicts::{
@@ -49,6 +52,8 @@ pub struct DifferentialOptions {
     pub deletes: Option<Deletes>,
     /// Do everything inside a transaction that is rolled back.
     pub dry_run: bool,
+    /// Read every row of the source, whatever its sums and cursors say.
+    pub every_row: bool,
 }
 
 /// What a differential migration came to.
@@ -91,7 +96,7 @@ pub async fn migrate_differential(
     };
     let work = async |engine: &crate::migrate::Engine<'_>, selection: &Selection| {
         let ways = ways(context, engine.model, selection, options)?;
-        let entities = run::run(engine, selection, &ways).await?;
+        let entities = run::run(engine, selection, &ways, options.every_row).await?;
         let names = names(selection);
         let filter = regraft_ledger::DifferingFilter {
             entities: names,
@@ -162,7 +167,7 @@ pub async fn unfinished_differential(
     let options = DifferentialOptions {
         policy: way("policy").and_then(|policy| policy.parse().ok()),
         deletes: way("deletes").and_then(|deletes| deletes.parse().ok()),
-        dry_run: false,
+        ..DifferentialOptions::default()
     };
     Ok((run, options))
 }

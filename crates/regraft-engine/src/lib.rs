@@ -26,6 +26,7 @@ mod rehearsal;
 mod rollback;
 mod schema;
 mod snapshot;
+mod source_load;
 mod transaction;
 mod unfinished;
 mod validate;

@@ -73,6 +73,18 @@ pub(crate) struct Field {
     pub(crate) sql: String,
 }
 
+impl Field {
+    /// The expression as it is before it is cast to what the loader reads.
+    pub(crate) fn uncast(&self) -> &str {
+        match self.sql.rsplit_once(")::") {
+            Some((before, to)) if self.sql.starts_with('(') && !to.contains([')', ' ']) => {
+                &self.sql[..=before.len()]
+            }
+            _ => &self.sql,
+        }
+    }
+}
+
 /// How the key of a row comes about. Numbers are positions in [`EntityModel::fields`].
 #[derive(Debug, Clone)]
 pub(crate) enum KeyRule {

@@ -14,12 +14,16 @@ pub(crate) struct Snapshot {
     id: String,
     /// `pg_current_snapshot()` of it, for the record.
     pub(crate) position: String,
+    /// Transactions of others that were open just before it was taken; `None` where that can't be
+    /// known.
+    pub(crate) open: Option<Vec<String>>,
 }
 
 impl Snapshot {
     /// Takes a snapshot.
     pub(crate) async fn take(context: &Context) -> Result<Self> {
         let session = context.connect_source().await?;
+        let open = open_transactions(&session).await?;
         session
             .batch_execute("begin transaction isolation level repeatable read, read only")
             .await?;
@@ -32,6 +36,7 @@ impl Snapshot {
         Ok(Self {
             id: row.get(0),
             position: row.get(1),
+            open,
             session: Arc::new(session),
         })
     }
@@ -48,4 +53,23 @@ impl Snapshot {
             .await?;
         Ok(session)
     }
+}
+
+/// The virtual ids of all transactions that others have open, and the prepared ones. Everybody may
+/// read these; a standby doesn't know those of its primary.
+async fn open_transactions(session: &Session) -> Result<Option<Vec<String>>> {
+    let row = session
+        .query_one(
+            &format!(
+                "select pg_is_in_recovery(), array(
+                   select virtualtransaction from pg_locks
+                   where locktype = 'virtualxid' and pid is distinct from pg_backend_pid()
+                   union select '{}' || transaction::text from pg_prepared_xacts order by 1)",
+                crate::differential::PREPARED
+            ),
+            &[],
+        )
+        .await?;
+    let is_standby: bool = row.get(0);
+    Ok((!is_standby).then(|| row.get(1)))
 }

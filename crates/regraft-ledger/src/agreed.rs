@@ -20,52 +20,84 @@ pub struct AgreedRange {
     pub source_sum: String,
 }
 
-/// The ranges of an entity that are agreed on: those that were recorded for the same source query
-/// (`layout`) and whose mappings nobody has written since.
-pub async fn agreed_ranges(
+/// A range that has rows in the source or in the mappings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownRange {
+    /// Its number.
+    pub range: i64,
+    /// What the source said when all of its rows were agreed on, if they are.
+    pub agreed: Option<AgreedRange>,
+}
+
+/// The ranges of an entity in which rows are known, with what was agreed on under the same source
+/// query (`layout`). `run` is the run that asks, with whether it was begun by an earlier process.
+///
+/// What the ranges themselves say is taken at its word where every run that touched the entity since
+/// the last differential migration is known to have kept it right; else the mappings are gone
+/// through, which tell whether anybody has written any since.
+pub async fn known_ranges(
     client: &impl GenericClient,
     entity: &str,
     layout: &str,
-) -> Result<Vec<AgreedRange>> {
-    let rows = client
-        .query(
-            &format!(
-                "select a.range, a.source_rows, a.kept_rows, a.source_sum::text
-                 from regraft.migration_agreed_ranges a
-                 left join (select legacy_id::bigint >> {RANGE_BITS} as range, count(*) as rows,
-                                   max(greatest(run_no, agreed_run)) as newest
-                            from {} group by 1) m using (range)
-                 where a.entity = $1 and a.layout = $2
-                   and coalesce(m.rows, 0) = a.kept_rows and coalesce(m.newest, 0) <= a.run_no
-                 order by 1",
-                partition(entity)
-            ),
-            &[&entity, &layout],
+    run: Option<(i32, bool)>,
+) -> Result<Vec<KnownRange>> {
+    let sql = if are_current(client, entity, run).await? {
+        "select range, source_rows, kept_rows, case when layout = $2 then source_sum::text end
+         from regraft.migration_agreed_ranges where entity = $1"
+            .to_owned()
+    } else {
+        format!(
+            "select coalesce(a.range, m.range), a.source_rows, a.kept_rows,
+                    case when a.layout = $2 and coalesce(m.rows, 0) = a.kept_rows
+                          and coalesce(m.newest, 0) <= a.run_no then a.source_sum::text end
+             from (select * from regraft.migration_agreed_ranges where entity = $1) a
+             full join (select legacy_id::bigint >> {RANGE_BITS} as range, count(*) as rows,
+                               max(greatest(run_no, agreed_run)) as newest
+                        from {} group by 1) m on m.range = a.range",
+            partition(entity)
         )
-        .await?;
+    };
+    let rows = client.query(&sql, &[&entity, &layout]).await?;
     Ok(rows
         .iter()
-        .map(|row| AgreedRange {
-            range: row.get(0),
-            source_rows: row.get(1),
-            kept_rows: row.get(2),
-            source_sum: row.get(3),
+        .map(|row| {
+            let range = row.get(0);
+            let sum: Option<String> = row.get(3);
+            let agreed = sum.map(|source_sum| AgreedRange {
+                range,
+                source_rows: row.get(1),
+                kept_rows: row.get(2),
+                source_sum,
+            });
+            KnownRange { range, agreed }
         })
         .collect())
 }
 
-/// The ranges in which an entity has mappings.
-pub async fn mapped_ranges(client: &impl GenericClient, entity: &str) -> Result<Vec<i64>> {
-    let rows = client
-        .query(
-            &format!(
-                "select distinct legacy_id::bigint >> {RANGE_BITS} from {} order by 1",
-                partition(entity)
-            ),
-            &[],
+/// Whether nobody but differential migrations that came to their end has touched an entity since its
+/// ranges were written. Whoever deletes mappings forgets all ranges of the entity.
+async fn are_current(
+    client: &impl GenericClient,
+    entity: &str,
+    run: Option<(i32, bool)>,
+) -> Result<bool> {
+    let fresh = match run {
+        Some((run_no, false)) => run_no,
+        _ => 0,
+    };
+    let row = client
+        .query_one(
+            "with last as (
+               select coalesce(max(run_no), 0) as run_no from regraft.migration_control
+               where entity = $1 and batch = 0 and command = 'differential' and status = 'done' and run_no <> $2)
+             select exists (select from regraft.migration_agreed_ranges where entity = $1)
+                and not exists (
+                  select from regraft.migration_control c, last
+                  where c.entity = $1 and c.run_no > last.run_no and c.run_no <> $2)",
+            &[&entity, &fresh],
         )
         .await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    Ok(row.get(0))
 }
 
 /// Records ranges as agreed on by a run, in place of what was recorded of them.
@@ -99,8 +131,30 @@ pub async fn agree_on_ranges(
     Ok(())
 }
 
-/// Forgets ranges of an entity: what is in them is not agreed on any more.
+/// Records that a run has looked at ranges of an entity which hold rows that are not agreed on.
 pub async fn disagree_on_ranges(
+    client: &impl GenericClient,
+    entity: &str,
+    layout: &str,
+    run_no: i32,
+    ranges: &[i64],
+) -> Result<()> {
+    client
+        .execute(
+            "insert into regraft.migration_agreed_ranges
+               (entity, range, source_rows, kept_rows, source_sum, run_no, layout)
+             select $1, range, 0, 0, null, $2, $3 from unnest($4::int8[]) range
+             on conflict (entity, range) do update set
+               source_rows = 0, kept_rows = 0, source_sum = null, run_no = excluded.run_no,
+               layout = excluded.layout",
+            &[&entity, &run_no, &layout, &ranges],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Forgets ranges of an entity in which there are no rows any more.
+pub async fn forget_ranges(
     client: &impl GenericClient,
     entity: &str,
     ranges: &[i64],

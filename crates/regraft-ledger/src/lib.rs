@@ -9,6 +9,7 @@ mod agreed;
 mod changes;
 mod checkpoint;
 mod closing;
+mod cursor;
 mod differential;
 mod explain;
 mod mapping;
@@ -27,7 +28,8 @@ pub use account::{
     entity_records, plan_batches, planned_batches, record_batch, record_entity,
 };
 pub use agreed::{
-    AgreedRange, RANGE_BITS, agree_on_ranges, agreed_ranges, disagree_on_ranges, mapped_ranges,
+    AgreedRange, KnownRange, RANGE_BITS, agree_on_ranges, disagree_on_ranges, forget_ranges,
+    known_ranges,
 };
 pub use changes::{
     ChangedTable, DeletedRows, OwnedTable, STAGE as BACKFILL_STAGE, agree, delete_rows,
@@ -38,6 +40,7 @@ pub use checkpoint::{
     set_phase, settled, take_over,
 };
 pub use closing::{Standing, finished_entities, recorded_catalog, standing, taken_off, unbalanced};
+pub use cursor::{CursorLook, cursor_looks, forget_cursor_looks, note_cursor_look};
 pub use differential::{
     Differing, DifferingFilter, Noted, close_others, close_rows, count_differing, differing_ids,
     looked_at_by, mapped_since, new_analysis_id, note_rows, open_differing, plan_anew,
@@ -76,8 +79,8 @@ pub use report::{
 };
 pub use run::{
     NewRun, OpenRun, Run, RunStatus, begin_run, close_if_undone, entities_of_run, find_run,
-    finish_run, layouts, list_runs, mark_entity_rolled_back, open_runs, run_lock, runs_that_wrote,
-    set_run_detail, unfinished_run,
+    finish_run, last_secret_check, layouts, list_runs, mark_entity_rolled_back, open_runs,
+    run_lock, runs_that_wrote, set_run_detail, unfinished_run,
 };
 pub use schema::{SCHEMA, VERSION, install, installed_version};
 pub use undo::{

@@ -159,6 +159,19 @@ pub async fn unfinished_run(client: &impl GenericClient, command: &str) -> Resul
     }
 }
 
+/// What the secret of the latest run that had one, and that is not undone, is recognised by.
+pub async fn last_secret_check(client: &impl GenericClient) -> Result<Option<String>> {
+    let row = client
+        .query_opt(
+            "select detail ->> 'secret_check' from regraft.migration_control
+             where entity = '' and batch = 0 and status <> 'rolled_back' and detail ? 'secret_check'
+             order by run_no desc limit 1",
+            &[],
+        )
+        .await?;
+    Ok(row.map(|row| row.get(0)))
+}
+
 /// A run that was begun and not finished.
 #[derive(Debug, Clone)]
 pub struct OpenRun {

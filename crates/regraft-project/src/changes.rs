@@ -11,7 +11,14 @@ use crate::source_files::Spanned;
 use crate::sql::Sql;
 use crate::sql_check;
 
-pub(crate) const CHANGES_KEYS: &[&str] = &["conflicts", "columns", "newest", "deletes", "deleted"];
+pub(crate) const CHANGES_KEYS: &[&str] = &[
+    "conflicts",
+    "columns",
+    "newest",
+    "cursor",
+    "deletes",
+    "deleted",
+];
 pub(crate) const NEWEST_KEYS: &[&str] = &["source", "target"];
 pub(crate) const DELETED_KEYS: &[&str] = &["column", "value"];
 
@@ -107,6 +114,8 @@ pub struct Changes {
     pub columns: Vec<(Spanned<String>, Policy)>,
     /// What tells which side was changed later.
     pub newest: Option<Newest>,
+    /// Expression on the source that grows with every change of a row.
+    pub cursor: Option<Sql>,
     /// What becomes of rows that the source has no more; `None` for what the command says.
     pub deletes: Option<Deletes>,
     /// How a row is marked as deleted.
@@ -148,6 +157,10 @@ pub(crate) fn read_changes(value: &Value<'_>) -> Option<Changes> {
         conflicts: table.get("conflicts").and_then(|value| parsed(&value)),
         columns,
         newest: table.get("newest").and_then(|value| read_newest(&value)),
+        cursor: table
+            .get("cursor")
+            .and_then(sql_check::expression)
+            .map(|(sql, _)| sql),
         deletes: table.get("deletes").and_then(|value| parsed(&value)),
         deleted: table.get("deleted").and_then(|value| read_deleted(&value)),
     };

@@ -175,6 +175,10 @@ struct ChangesTable {
     columns: Option<BTreeMap<String, PolicyName>>,
     /// What tells which side was changed later, for "newest".
     newest: Option<NewestTable>,
+    /// Expression on the source that grows with every change of a row, such as "t.updated_at": a
+    /// shortcut, so that only rows from some value on have to be looked at. All are looked at once a
+    /// day all the same.
+    cursor: Option<String>,
     /// What becomes of rows that the source has no more. Default: what the command says, or else
     /// "mirror".
     deletes: Option<DeletesName>,

@@ -23,7 +23,7 @@ const SLOW: u64 = 10_000_000;
 const ROWS: &[&str] = &["--type", "data_integrity,relationship_integrity"];
 
 /// The source's rows as the target should hold them under legacy ids.
-const SOURCE: &str =
+pub(super) const SOURCE: &str =
     "select id, customer_id, office_id, status::int4, title, note, detail, created_at from job";
 
 /// The target's rows turned back to legacy ids through the mappings.
@@ -305,13 +305,13 @@ impl Stream {
 }
 
 /// The peer, installed for this run.
-struct Tool {
+pub(super) struct Tool {
     program: PathBuf,
     folder: tempfile::TempDir,
 }
 
 /// Installs reladiff beside nothing else; `None` where that isn't possible.
-fn reladiff() -> Option<Tool> {
+pub(super) fn reladiff() -> Option<Tool> {
     let folder = tempfile::tempdir().ok()?;
     let silent = |program: &Path, arguments: &[&str]| {
         Command::new(program)
@@ -337,7 +337,7 @@ fn reladiff() -> Option<Tool> {
 }
 
 impl Tool {
-    fn run(&self, world: &World, target: &str) -> Result<Figure> {
+    pub(super) fn run(&self, world: &World, target: &str) -> Result<Figure> {
         let [source, target] = world.urls(target);
         let mut arguments = vec![
             source.as_str(),

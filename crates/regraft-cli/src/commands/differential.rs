@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use regraft_engine::{
-    AnalysisOptions, DifferentialOptions, DifferentialOutcome, Error, Kind, Result,
+    AnalysisOptions, DifferentialOptions, DifferentialOutcome, Error, Kind, Result, Settings,
     analyze_differential, migrate_differential, operation_status, unfinished_differential,
 };
 use regraft_project::Selection;
@@ -38,10 +38,13 @@ pub(super) async fn analyze(
     let selection = selected(&opened, &arguments.entities, "analyze")?;
     let mut context = invocation.context(&opened, Needs::Both)?;
     context.events = invocation.events(Doing::Rehearsing);
+    context.settings.max_source_load = arguments.looking.max_source_load;
     let options = AnalysisOptions {
         detect_conflicts: arguments.detect_conflicts,
+        every_row: arguments.looking.full,
+        since: arguments.since.clone(),
     };
-    let analysis = analyze_differential(&context, &selection, options).await?;
+    let analysis = analyze_differential(&context, &selection, &options).await?;
     let printer = &invocation.printer;
     if let Some(path) = &arguments.output {
         let document = serde_json::to_string_pretty(&analysis)
@@ -77,15 +80,15 @@ pub(super) async fn migrate(
         policy: arguments.conflict_resolution,
         deletes: arguments.deletes,
         dry_run: arguments.dry_run,
+        every_row: arguments.looking.full,
     };
-    carry_over(
-        invocation,
-        &opened,
-        &selection,
-        &options,
-        arguments.batch_size,
-    )
-    .await
+    let settings = |settings: &mut Settings| {
+        settings.max_source_load = arguments.looking.max_source_load;
+        if let Some(rows) = arguments.batch_size {
+            settings.batch_size = rows;
+        }
+    };
+    carry_over(invocation, &opened, &selection, &options, settings).await
 }
 
 async fn carry_over(
@@ -93,12 +96,10 @@ async fn carry_over(
     opened: &Opened,
     selection: &Selection,
     options: &DifferentialOptions,
-    batch_size: Option<u32>,
+    set: impl FnOnce(&mut Settings),
 ) -> Result<ExitStatus> {
     let mut context = invocation.context(opened, Needs::Both)?;
-    if let Some(rows) = batch_size {
-        context.settings.batch_size = rows;
-    }
+    set(&mut context.settings);
     context.settings = context.settings.checked()?;
     if options.dry_run {
         context.events = invocation.events(Doing::Rehearsing);
@@ -158,7 +159,7 @@ pub(super) async fn resume(
         .project
         .select(&names, false)
         .map_err(|e| Error::new(Kind::Usage, e.to_string()))?;
-    carry_over(invocation, &opened, &selection, &options, None).await
+    carry_over(invocation, &opened, &selection, &options, |_| {}).await
 }
 
 /// Tells how a differential migration stands; with `--watch`, again and again until it has ended.

@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::detect::{Detected, detect};
+use super::cursor::{self, Reach};
+use super::detect::{Detected, Look, detect};
 use super::examine::{Examiner, edits};
 use super::tally::{Count, EntityDifferential, Tally};
 use super::way::EntityWay;
@@ -24,13 +25,18 @@ use crate::migrate::{add_mapped, check_same_secret, check_secret, install_ledger
 use crate::model::{EntityModel, Model};
 use crate::receipt::require_ledger;
 use crate::snapshot::Snapshot;
+use crate::source_load::SourceLoad;
 use crate::transaction;
 
 /// How to analyze.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct AnalysisOptions {
     /// Look at all rows of the target too, and keep the conflicts for somebody to decide.
     pub detect_conflicts: bool,
+    /// Read every row of the source, whatever its sums and cursors say.
+    pub every_row: bool,
+    /// Only rows whose cursor is at this value or above it, in entities that have a cursor.
+    pub since: Option<String>,
 }
 
 /// What has changed on either side.
@@ -54,7 +60,7 @@ pub struct Analysis {
 pub async fn analyze_differential(
     context: &Context,
     selection: &Selection,
-    options: AnalysisOptions,
+    options: &AnalysisOptions,
 ) -> Result<Analysis> {
     let source = context.connect_source().await?;
     let target = context.connect_target().await?;
@@ -78,6 +84,7 @@ pub async fn analyze_differential(
         target: &target,
         operation_id: regraft_ledger::new_analysis_id(&*target).await?,
         options,
+        source_load: SourceLoad::new(context).await?,
         new: HashMap::new(),
     };
     let mut entities = Vec::new();
@@ -108,7 +115,8 @@ struct Analyst<'a> {
     source: &'a Session,
     target: &'a Session,
     operation_id: String,
-    options: AnalysisOptions,
+    options: &'a AnalysisOptions,
+    source_load: SourceLoad<'a>,
     /// Rows of each entity that would be moved.
     new: HashMap<String, Vec<LegacyId>>,
 }
@@ -123,7 +131,12 @@ impl Analyst<'_> {
             .await?;
         }
         let merged = Arc::new(merged(source, model).await?);
-        let detected = detect(source, target, model, &merged, &HashSet::new()).await?;
+        let look = Look {
+            every_row: self.options.every_row,
+            cursor: self.cursor(model, way).await?,
+            ..Look::default()
+        };
+        let detected = detect(source, target, model, &merged, &look, &self.source_load).await?;
         let mut tally = Tally::default();
         let mut touched: HashSet<LegacyId> = detected.changed.iter().cloned().collect();
         let mut unchanged = detected.unchanged;
@@ -164,6 +177,27 @@ impl Analyst<'_> {
         )
         .await?;
         Ok(found)
+    }
+
+    /// From where on the cursor of an entity is read: what was asked for goes before what is known.
+    async fn cursor(&self, model: &EntityModel, way: &EntityWay) -> Result<Option<Reach>> {
+        if self.options.every_row {
+            return Ok(None);
+        }
+        match (&self.options.since, &way.cursor) {
+            (None, _) => cursor::reach(self.target, model, way).await,
+            (Some(since), Some(cursor)) => {
+                cursor::check(self.source, model, &cursor.text, since).await?;
+                Ok(Some(Reach::since(&cursor.text, since)))
+            }
+            (Some(_), None) => {
+                self.context.events.send(Event::Note(format!(
+                    "{} has no cursor to tell since when: all of its rows are looked at",
+                    model.name
+                )));
+                Ok(None)
+            }
+        }
     }
 
     fn sum_up(

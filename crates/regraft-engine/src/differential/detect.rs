@@ -10,13 +10,15 @@ use regraft_pg::quote;
 use tokio::try_join;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::sums::{SourceRange, Sums, sums};
+use super::cursor::Reach;
+use super::sums::{SourceRange, Sums, aggregate};
 use crate::error::{Error, Kind, Result};
 use crate::keys::LegacyId;
 use crate::load::{
     Merged, Rows, corrupt, is_about_rows, literal, partition, read_all, read_rows, wanted_condition,
 };
 use crate::model::EntityModel;
+use crate::source_load::SourceLoad;
 
 /// Rows that are held against the ledger together: what bounds memory.
 const AT_ONCE: i64 = 200_000;
@@ -48,6 +50,8 @@ pub(super) struct Detected {
     pub(super) unreadable: Vec<LegacyId>,
     /// The ranges that were read, as the source says they are.
     pub(super) ranges: Vec<AgreedRange>,
+    /// The ranges that were known and have no rows in the source any more.
+    pub(super) ranges_gone: Vec<i64>,
     /// What the ranges are of; empty where there are none.
     pub(super) layout: String,
 }
@@ -67,8 +71,21 @@ pub(super) fn range_of(id: &LegacyId) -> Option<i64> {
     }
 }
 
-/// Holds an entity's source against the ledger. `revisited` are rows to be taken for changed
-/// whatever their own values say: rows that they refer to have come or gone.
+/// How to look at the source of an entity.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    /// Rows to be taken for changed whatever their own values say: rows that they refer to have come
+    /// or gone.
+    pub(super) revisited: HashSet<LegacyId>,
+    /// The run that looks, with whether it was begun by an earlier process.
+    pub(super) run: Option<(i32, bool)>,
+    /// Read every row, whatever sums say.
+    pub(super) every_row: bool,
+    /// The cursor and from which value on rows may have changed.
+    pub(super) cursor: Option<Reach>,
+}
+
+/// Holds an entity's source against the ledger.
 ///
 /// # Errors
 /// A server that can't be reached; a query that the source refuses.
@@ -77,12 +94,11 @@ pub(super) async fn detect(
     target: &Session,
     model: &EntityModel,
     merged: &Merged,
-    revisited: &HashSet<LegacyId>,
+    look: &Look,
+    load: &SourceLoad<'_>,
 ) -> Result<Detected> {
     let entity = model.name.as_str();
-    let (summed, stopped) = try_join!(sums(source, model), async {
-        Ok::<_, Error>(regraft_ledger::stopped_rows(&**target, entity).await?)
-    })?;
+    let stopped = regraft_ledger::stopped_rows(&**target, entity).await?;
     let (dropped, open): (Vec<_>, Vec<_>) = stopped.into_iter().partition(|(.., dropped)| *dropped);
     let open: HashSet<String> = open.into_iter().map(|(id, ..)| id).collect();
     let dropped = dropped
@@ -90,8 +106,15 @@ pub(super) async fn detect(
         .map(|(id, bucket, _)| (id, bucket))
         .collect();
     let mut detected = Detected::default();
-    let windows = match summed {
-        Some(summed) => by_ranges(target, model, summed, revisited, &mut detected).await?,
+    let ranges = Ranges {
+        source,
+        target,
+        model,
+        look,
+        load,
+    };
+    let windows = match ranges.windows(&mut detected).await? {
+        Some(windows) => windows,
         None => by_spans(source, model, &mut detected).await?,
     };
     let walk = Walk {
@@ -99,11 +122,12 @@ pub(super) async fn detect(
         target,
         model,
         merged,
-        revisited,
+        revisited: &look.revisited,
         open: &open,
         dropped: &dropped,
     };
     for window in windows {
+        load.wait().await?;
         walk.window(&window, &mut detected).await?;
     }
     // A range with a row in quarantine is never agreed on, so that all of these were looked for.
@@ -123,50 +147,141 @@ enum Window {
     ManyRanges(Vec<i64>),
 }
 
-/// The windows of those ranges that are not as they were agreed on.
-async fn by_ranges(
-    target: &Session,
-    model: &EntityModel,
-    summed: Sums,
-    revisited: &HashSet<LegacyId>,
-    detected: &mut Detected,
-) -> Result<Vec<Window>> {
-    let (agreed, mapped) = try_join!(
-        regraft_ledger::agreed_ranges(&**target, &model.name, &summed.layout),
-        regraft_ledger::mapped_ranges(&**target, &model.name),
-    )?;
-    let agreed: BTreeMap<i64, AgreedRange> = agreed.into_iter().map(|a| (a.range, a)).collect();
-    let revisited: HashSet<i64> = revisited.iter().filter_map(range_of).collect();
-    let mut to_read: BTreeMap<i64, i64> = mapped
-        .into_iter()
-        .filter(|range| !agreed.contains_key(range))
-        .map(|range| (range, 0))
-        .collect();
-    // What was agreed on and has no rows any more isn't among what the source says.
-    let mut gone: HashSet<i64> = agreed.keys().copied().collect();
-    let mut total = 0;
-    for SourceRange { said, filtered } in summed.ranges {
-        gone.remove(&said.range);
-        total += said.source_rows;
-        detected.source_rows += said.source_rows;
-        for (name, count) in filtered {
-            *detected.filtered.entry(name).or_default() += count;
-        }
-        if agreed.get(&said.range) == Some(&said) && !revisited.contains(&said.range) {
-            detected.unchanged += said.kept_rows;
-        } else {
-            to_read.insert(said.range, said.kept_rows);
-            detected.ranges.push(said);
-        }
+/// Looks for ranges that are not as they were agreed on.
+struct Ranges<'a> {
+    source: &'a Session,
+    target: &'a Session,
+    model: &'a EntityModel,
+    look: &'a Look,
+    load: &'a SourceLoad<'a>,
+}
+
+impl Ranges<'_> {
+    /// The windows of ranges to be read; `None` where sums can't be had.
+    async fn windows(&self, detected: &mut Detected) -> Result<Option<Vec<Window>>> {
+        let Some(sums) = Sums::of(self.source, self.model).await? else {
+            return Ok(None);
+        };
+        let known = async {
+            let (layout, run) = (sums.layout.as_str(), self.look.run);
+            let known =
+                regraft_ledger::known_ranges(&**self.target, &self.model.name, layout, run).await?;
+            let known = known.into_iter().map(|known| (known.range, known.agreed));
+            Ok::<_, Error>(known.collect::<BTreeMap<_, _>>())
+        };
+        let (known, said) = match &self.look.cursor {
+            None => try_join!(known, self.sum_up(&sums))?,
+            Some(reach) => {
+                let known = known.await?;
+                let said = self.by_cursor(&sums, reach, &known).await?;
+                (known, said)
+            }
+        };
+        let Some(said) = said else {
+            return Ok(None);
+        };
+        detected.layout = sums.layout;
+        Ok(Some(self.differing(known, said, detected)))
     }
-    to_read.extend(gone.into_iter().map(|range| (range, 0)));
-    detected.layout = summed.layout;
-    Ok(windows_of(&to_read, total))
+
+    /// What the source says of all ranges.
+    async fn sum_up(&self, sums: &Sums<'_>) -> Result<Option<Vec<SourceRange>>> {
+        let mut said = Vec::new();
+        for span in self.load.spans(self.source, self.model).await? {
+            self.load.wait().await?;
+            match sums.read(span.as_deref()).await? {
+                Some(ranges) => said.extend(ranges),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(said))
+    }
+
+    /// What the source says of all ranges, where those that the cursor doesn't point out are taken to
+    /// be as they were agreed on while they have as many rows.
+    async fn by_cursor(
+        &self,
+        sums: &Sums<'_>,
+        reach: &Reach,
+        known: &BTreeMap<i64, Option<AgreedRange>>,
+    ) -> Result<Option<Vec<SourceRange>>> {
+        let mut counted = Vec::new();
+        for span in self.load.spans(self.source, self.model).await? {
+            self.load.wait().await?;
+            let touched = reach.touched();
+            match aggregate(self.source, self.model, &touched, span.as_deref()).await? {
+                Some(ranges) => counted.extend(ranges),
+                None => return Ok(None),
+            }
+        }
+        let (mut said, mut touched) = (Vec::new(), Vec::new());
+        for range in counted {
+            let agreed = known.get(&range.range).and_then(Option::as_ref);
+            match agreed
+                .filter(|a| a.source_rows == range.source_rows && !range.row.get::<_, bool>(0))
+            {
+                Some(agreed) => said.push(SourceRange {
+                    said: agreed.clone(),
+                    filtered: range.filtered,
+                }),
+                None => touched.push(range.range),
+            }
+        }
+        let total = said.iter().map(|range| range.said.source_rows).sum();
+        let few = are_few(touched.len(), total);
+        for touched in touched.chunks(if few { 1_000 } else { 100_000 }) {
+            self.load.wait().await?;
+            let window = Window::of(touched.to_vec(), few);
+            let condition = window.condition(&self.model.key_order());
+            match sums.read(Some(&condition)).await? {
+                Some(ranges) => said.extend(ranges),
+                None => return Ok(None),
+            }
+        }
+        said.sort_unstable_by_key(|range| range.said.range);
+        Ok(Some(said))
+    }
+
+    /// The windows of those ranges that are not as they were agreed on.
+    fn differing(
+        &self,
+        mut known: BTreeMap<i64, Option<AgreedRange>>,
+        said: Vec<SourceRange>,
+        detected: &mut Detected,
+    ) -> Vec<Window> {
+        let revisited: HashSet<i64> = self.look.revisited.iter().filter_map(range_of).collect();
+        let mut to_read = BTreeMap::new();
+        let mut total = 0;
+        for SourceRange { said, filtered } in said {
+            let agreed = known.remove(&said.range).flatten();
+            total += said.source_rows;
+            detected.source_rows += said.source_rows;
+            for (name, count) in filtered {
+                *detected.filtered.entry(name).or_default() += count;
+            }
+            let same = agreed.as_ref() == Some(&said) && !self.look.every_row;
+            if same && !revisited.contains(&said.range) {
+                detected.unchanged += said.kept_rows;
+            } else {
+                to_read.insert(said.range, said.kept_rows);
+                detected.ranges.push(said);
+            }
+        }
+        // What was known and has no rows any more isn't among what the source says.
+        detected.ranges_gone = known.into_keys().collect();
+        to_read.extend(detected.ranges_gone.iter().map(|range| (*range, 0)));
+        windows_of(&to_read, total)
+    }
+}
+
+/// Whether so many ranges are better looked up id by id than found by going through all rows.
+fn are_few(ranges: usize, total: i64) -> bool {
+    let ids = (ranges as i64) << RANGE_BITS;
+    ids.saturating_mul(10) <= total || ids <= 20_000
 }
 
 fn windows_of(to_read: &BTreeMap<i64, i64>, total: i64) -> Vec<Window> {
-    let ids = (to_read.len() as i64) << RANGE_BITS;
-    let few = ids.saturating_mul(10) <= total || ids <= 20_000;
+    let few = are_few(to_read.len(), total);
     let mut windows = Vec::new();
     let (mut ranges, mut rows) = (Vec::new(), 0);
     let mut close = |ranges: &mut Vec<i64>| {
@@ -178,8 +293,7 @@ fn windows_of(to_read: &BTreeMap<i64, i64>, total: i64) -> Vec<Window> {
                 windows.push(Window::Span(above, Some(LegacyId::Number(up_to))));
             }
             (None, _) | (_, None) => {}
-            _ if few => windows.push(Window::Ranges(ranges)),
-            _ => windows.push(Window::ManyRanges(ranges)),
+            _ => windows.push(Window::of(ranges, few)),
         }
     };
     for (range, kept) in to_read {
@@ -221,6 +335,14 @@ async fn by_spans(
 }
 
 impl Window {
+    fn of(ranges: Vec<i64>, few: bool) -> Self {
+        if few {
+            Self::Ranges(ranges)
+        } else {
+            Self::ManyRanges(ranges)
+        }
+    }
+
     fn condition(&self, key: &str) -> String {
         match self {
             Self::Span(above, up_to) => {

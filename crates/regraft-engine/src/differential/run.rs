@@ -10,8 +10,9 @@ use regraft_pg::catalog::Catalog;
 use regraft_project::{Deletes, EntityStep, Policy, Selection};
 use serde_json::json;
 
+use super::cursor;
 use super::deletion::{Deletion, take_away};
-use super::detect::{Detected, detect, range_of};
+use super::detect::{Detected, Look, detect, range_of};
 use super::examine::{Examiner, edits};
 use super::tally::{Count, EntityDifferential, Tally};
 use super::update::Updater;
@@ -24,6 +25,7 @@ use crate::migrate::{
     Engine, checkpoint, components, create_partitions, open_entity, parent_keys, run_batches,
 };
 use crate::model::EntityModel;
+use crate::source_load::SourceLoad;
 use crate::transaction;
 
 /// An entity on its way.
@@ -32,6 +34,8 @@ struct Work<'a> {
     way: &'a EntityWay,
     load: Arc<EntityLoad>,
     detected: Detected,
+    /// Whether all rows of the source were looked at, and not only those its cursor points out.
+    complete: bool,
     /// Rows in place to be looked at column by column.
     touched: Vec<LegacyId>,
     /// Of the rows that the source has no more, those that stay because somebody has changed them.
@@ -47,14 +51,17 @@ pub(super) async fn run(
     engine: &Engine<'_>,
     selection: &Selection,
     ways: &BTreeMap<String, EntityWay>,
+    every_row: bool,
 ) -> Result<Vec<EntityDifferential>> {
     create_partitions(engine, selection).await?;
+    let source_load = SourceLoad::new(engine.context).await?;
+    let looking = (every_row, &source_load);
     let mut all: Vec<Work<'_>> = Vec::new();
     for component in components(selection) {
         let done = all.len();
         for step in component {
             engine.context.stop_requested()?;
-            let work = begin(engine, step, ways)
+            let work = begin(engine, step, ways, looking)
                 .await
                 .map_err(|e| e.in_entity(&step.entity))?;
             all.extend(work);
@@ -87,6 +94,7 @@ async fn begin<'a>(
     engine: &Engine<'a>,
     step: &EntityStep,
     ways: &'a BTreeMap<String, EntityWay>,
+    (every_row, source_load): (bool, &SourceLoad<'_>),
 ) -> Result<Option<Work<'a>>> {
     let name = step.entity.as_str();
     let (Some(model), Some(way)) = (engine.model.entities.get(name), ways.get(name)) else {
@@ -98,8 +106,16 @@ async fn begin<'a>(
     }
     let (source, target) = (&engine.source, &engine.target);
     let merged = merged(source, model).await?;
-    let revisited = revisited(engine, model).await?;
-    let mut detected = detect(source, target, model, &merged, &revisited).await?;
+    let look = Look {
+        revisited: revisited(engine, model).await?,
+        run: Some((engine.run.run_no, engine.resumed)),
+        every_row,
+        cursor: match every_row {
+            true => None,
+            false => cursor::reach(target, model, way).await?,
+        },
+    };
+    let mut detected = detect(source, target, model, &merged, &look, source_load).await?;
     let mut tally = Tally::default();
     tally.found.entity = name.to_owned();
     tally.found.source_rows = detected.source_rows;
@@ -158,6 +174,7 @@ async fn begin<'a>(
         way,
         load,
         detected,
+        complete: look.cursor.is_none(),
         touched,
         edited,
         tally,
@@ -463,7 +480,13 @@ async fn close(engine: &Engine<'_>, work: Work<'_>) -> Result<EntityDifferential
         .iter()
         .cloned()
         .partition(|range| !unsettled.contains(&range.range));
-    let not: Vec<i64> = not.into_iter().map(|range| range.range).collect();
+    let mut not: Vec<i64> = not.into_iter().map(|range| range.range).collect();
+    let (kept, empty): (Vec<i64>, Vec<i64>) = work
+        .detected
+        .ranges_gone
+        .iter()
+        .partition(|range| unsettled.contains(range));
+    not.extend(kept);
     let found = work.tally.found;
     let gone = work.detected.left_and_gone.as_slice();
     let account = transaction::run(target, engine.options.dry_run, async || {
@@ -473,7 +496,11 @@ async fn close(engine: &Engine<'_>, work: Work<'_>) -> Result<EntityDifferential
         regraft_ledger::close_quarantine(&***target, name, gone, why).await?;
         let layout = &work.detected.layout;
         regraft_ledger::agree_on_ranges(&***target, name, layout, run.run_no, &agreed).await?;
-        regraft_ledger::disagree_on_ranges(&***target, name, &not).await?;
+        regraft_ledger::disagree_on_ranges(&***target, name, layout, run.run_no, &not).await?;
+        regraft_ledger::forget_ranges(&***target, name, &empty).await?;
+        let (source, snapshot) = (&engine.source, &engine.snapshot);
+        let look = (run.run_no, work.complete);
+        cursor::note(target, source, snapshot, work.model, work.way, look).await?;
         let detail = json!(found);
         let rows = found.source_rows;
         regraft_ledger::record_differential(&***target, &run.run_id, name, rows, &detail).await?;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use regraft_ledger::{AgreedRange, RANGE_BITS};
 use regraft_pg::Session;
+use tokio_postgres::Row;
 use tokio_postgres::types::{Kind, Type};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -26,97 +27,158 @@ pub(super) struct SourceRange {
     pub(super) filtered: BTreeMap<String, i64>,
 }
 
-/// The sums of an entity, and what they are of.
-pub(super) struct Sums {
-    pub(super) ranges: Vec<SourceRange>,
+/// How an entity is summed up.
+pub(super) struct Sums<'a> {
+    source: &'a Session,
+    model: &'a EntityModel,
+    hashed: Vec<String>,
     /// Tells apart sums of other queries.
     pub(super) layout: String,
 }
 
-/// The sums over all rows of an entity; `None` where they can't be had: legacy ids that are no
-/// numbers, a server that can't hash rows, a row that the source can't compute.
-pub(super) async fn sums(source: &Session, model: &EntityModel) -> Result<Option<Sums>> {
-    if !model.numeric || source.server_version_num() < SINCE {
-        return Ok(None);
-    }
-    let hashed = hashed_fields(source, model).await?;
-    let sql = query(model, &hashed);
-    source.batch_execute("savepoint regraft_sums").await?;
-    let rows = source.query(&sql, &[]).await;
-    let rows = match rows.map_err(|e| Error::from(source.error(e))) {
-        Ok(rows) => rows,
-        Err(error) if is_about_rows(&error) => {
-            source
-                .batch_execute("rollback to savepoint regraft_sums")
-                .await?;
+impl<'a> Sums<'a> {
+    /// `None` where sums can't be had: legacy ids that are no numbers, a server that can't hash rows.
+    pub(super) async fn of(source: &'a Session, model: &'a EntityModel) -> Result<Option<Self>> {
+        if !model.numeric || source.server_version_num() < SINCE {
             return Ok(None);
         }
-        Err(error) => return Err(error),
-    };
-    source
-        .batch_execute("release savepoint regraft_sums")
-        .await?;
-    let ranges = rows
-        .iter()
-        .map(|row| SourceRange {
-            said: AgreedRange {
-                range: row.get(0),
-                source_rows: row.get(1),
-                kept_rows: row.get(2),
-                source_sum: row.get(3),
-            },
-            filtered: model
-                .filters
-                .iter()
-                .enumerate()
-                .map(|(i, (name, _))| (name.clone(), row.get::<_, i64>(4 + i)))
-                .filter(|(_, count)| *count > 0)
-                .collect(),
-        })
-        .collect();
-    let of = format!("{}\n{}", read_all(model), hashed.join(","));
-    Ok(Some(Sums {
-        ranges,
-        layout: format!("{:032x}", xxh3_128(of.as_bytes())),
-    }))
+        let hashed = hashed_fields(source, model).await?;
+        let of = format!("{}\n{}", read_all(model), hashed.join(","));
+        Ok(Some(Self {
+            source,
+            model,
+            hashed,
+            layout: format!("{:032x}", xxh3_128(of.as_bytes())),
+        }))
+    }
+
+    /// The sums over all rows, or those that `condition` holds of, in order of the ranges; `None`
+    /// where the source can't compute some row.
+    ///
+    /// A row is hashed with its legacy id as the seed: `hash_record_extended` is linear in the hashes
+    /// of the columns, so that under one seed values which two rows have swapped would add up to the
+    /// same.
+    ///
+    /// An aggregate looks at its filter first: what a filter of the project keeps from an expression
+    /// is kept from it here too.
+    pub(super) async fn read(&self, condition: Option<&str>) -> Result<Option<Vec<SourceRange>>> {
+        let key = self.model.key_value();
+        let sum = match self.hashed.as_slice() {
+            [] => format!("hashint8extended({key}, 0)"),
+            hashed => format!("hash_record_extended(row({}), {key})", hashed.join(", ")),
+        };
+        let kept = kept(self.model);
+        let list = format!("coalesce(sum({sum}){kept}, 0)::text");
+        let rows = aggregate(self.source, self.model, &list, condition).await?;
+        Ok(rows.map(|rows| {
+            rows.into_iter()
+                .map(|counted| SourceRange {
+                    said: AgreedRange {
+                        range: counted.range,
+                        source_rows: counted.source_rows,
+                        kept_rows: counted.kept_rows,
+                        source_sum: counted.row.get(0),
+                    },
+                    filtered: counted.filtered,
+                })
+                .collect()
+        }))
+    }
 }
 
-/// Sums up by range. `hash_record_extended` is linear in the hashes of the columns, so that values
-/// which two rows have swapped would add up to the same: each row's hash is mixed with a hash of
-/// its id, by an operation that isn't linear with a sum.
-///
-/// An aggregate looks at its filter first: what a filter of the project keeps from an expression is
-/// kept from it here too.
-fn query(model: &EntityModel, hashed: &[String]) -> String {
-    let key = model.key_value();
-    let row = match hashed {
-        [] => format!("row({key})"),
-        hashed => format!("row({key}, {})", hashed.join(", ")),
-    };
-    let case = filter_case(model);
-    let kept = if model.filters.is_empty() {
+/// A range with its rows counted; `row` begins with what else was asked for.
+pub(super) struct Counted {
+    pub(super) range: i64,
+    pub(super) source_rows: i64,
+    pub(super) kept_rows: i64,
+    /// Rows dropped, by filter.
+    pub(super) filtered: BTreeMap<String, i64>,
+    pub(super) row: Row,
+}
+
+/// Where rows that the filters keep are meant, inside an aggregate.
+fn kept(model: &EntityModel) -> String {
+    if model.filters.is_empty() {
         String::new()
     } else {
-        format!(" filter (where {case} = 0)")
-    };
+        format!(" filter (where {} = 0)", filter_case(model))
+    }
+}
+
+/// Counts the rows of every range, and whatever else is asked for, in order of the ranges; `None`
+/// where the source can't compute some row.
+///
+/// The server takes every expression to have as many values as there are rows. It would sort them to
+/// group them, and not do so in parallel; there are few groups, and hashing them is what is meant.
+pub(super) async fn aggregate(
+    source: &Session,
+    model: &EntityModel,
+    list: &str,
+    condition: Option<&str>,
+) -> Result<Option<Vec<Counted>>> {
+    let case = filter_case(model);
     let counts: String = (1..=model.filters.len())
         .map(|i| format!(", count(*) filter (where {case} = {i})"))
         .collect();
-    format!(
-        "select {key} >> {RANGE_BITS}, count(*), count(*){kept}, \
-         coalesce(sum(hash_record_extended({row}, 0) # hashint8extended({key}, 0)){kept}, 0)::text{counts}\n\
-         from {} group by 1 order by 1",
-        model.from
-    )
+    let sql = format!(
+        "select {list}, {} >> {RANGE_BITS} as range, count(*){counts}\nfrom {}{}\ngroup by range",
+        model.key_value(),
+        model.from,
+        condition.map_or(String::new(), |condition| format!("\nwhere {condition}")),
+    );
+    let hashing = "savepoint regraft_sums; set local enable_sort = off; \
+                   set local parallel_tuple_cost = 0.001; set local parallel_setup_cost = 10; \
+                   set local work_mem = '64MB'";
+    source.batch_execute(hashing).await?;
+    let rows = source.query(&sql, &[]).await;
+    if !source.is_closed() {
+        source
+            .batch_execute("rollback to savepoint regraft_sums; release savepoint regraft_sums")
+            .await?;
+    }
+    let rows = match rows.map_err(|e| Error::from(source.error(e))) {
+        Ok(rows) => rows,
+        Err(error) if is_about_rows(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let names = || model.filters.iter().map(|(name, _)| name.clone());
+    let first = rows.first().map_or(0, |row| row.len())
+        - usize::from(!rows.is_empty()) * (2 + model.filters.len());
+    let mut counted: Vec<Counted> = rows
+        .into_iter()
+        .map(|row| {
+            let source_rows = row.get(first + 1);
+            let filtered: BTreeMap<String, i64> = names()
+                .enumerate()
+                .map(|(i, name)| (name, row.get(first + 2 + i)))
+                .filter(|(_, count)| *count > 0)
+                .collect();
+            Counted {
+                range: row.get(first),
+                source_rows,
+                kept_rows: source_rows - filtered.values().sum::<i64>(),
+                filtered,
+                row,
+            }
+        })
+        .collect();
+    counted.sort_unstable_by_key(|counted| counted.range);
+    Ok(Some(counted))
 }
 
-/// The fields as they are hashed: a value whose type has forms that are equal and not the same (1.0
-/// and 1.00), or that has no hash, by its binary or its text form.
+/// The fields as they are hashed: without the cast that the loader needs where the value itself tells
+/// as much, and a value whose type has forms that are equal and not the same (1.0 and 1.00), or that
+/// has no hash, by its binary or its text form.
+///
+/// A jsonb document is hashed as its type compares it: 1.0 and 1.00 inside of one are the same.
 async fn hashed_fields(source: &Session, model: &EntityModel) -> Result<Vec<String>> {
-    let list: Vec<&str> = model.fields.iter().map(|f| f.sql.as_str()).collect();
-    if list.is_empty() {
+    if model.fields.is_empty() {
         return Ok(Vec::new());
     }
+    let fields = model.fields.iter();
+    let list: Vec<&str> = fields
+        .flat_map(|field| [field.sql.as_str(), field.uncast()])
+        .collect();
     let sql = format!(
         "select {} from {}\nwhere false",
         list.join(", "),
@@ -126,16 +188,25 @@ async fn hashed_fields(source: &Session, model: &EntityModel) -> Result<Vec<Stri
         .prepare(&sql)
         .await
         .map_err(|e| Error::from(source.error(e)))?;
-    Ok(statement
-        .columns()
-        .iter()
-        .enumerate()
-        .map(|(i, column)| match under(column.type_()) {
-            t if is_exact(t) => list[i].to_owned(),
-            &Type::NUMERIC => format!("numeric_send({}::numeric)", list[i]),
-            _ => format!("({})::text", list[i]),
-        })
+    let read = list.chunks(2).zip(statement.columns().chunks(2));
+    Ok(read
+        .map(
+            |(sql, types)| match (under(types[0].type_()), under(types[1].type_())) {
+                (_, uncast) if tells_its_text(uncast) => sql[1].to_owned(),
+                (read, _) if is_exact(read) => sql[0].to_owned(),
+                (&Type::NUMERIC, _) => format!("numeric_send({}::numeric)", sql[0]),
+                _ => format!("({})::text", sql[0]),
+            },
+        )
         .collect())
+}
+
+/// Types that hash fast, and whose values are equal exactly when what they are cast to is.
+fn tells_its_text(of: &Type) -> bool {
+    matches!(
+        *of,
+        Type::BOOL | Type::INT2 | Type::INT4 | Type::INT8 | Type::UUID
+    )
 }
 
 fn under(of: &Type) -> &Type {
@@ -164,5 +235,6 @@ fn is_exact(of: &Type) -> bool {
             | Type::TIMESTAMP
             | Type::TIMESTAMPTZ
             | Type::OID
+            | Type::JSONB
     )
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use regraft_project::{Changes, Deleted, Deletes, Newest, Policy};
+use regraft_project::{Changes, Deleted, Deletes, Newest, Policy, Sql};
 
 use super::policy::{Change, Decision, decide};
 use crate::error::{Error, Kind, Result};
@@ -16,6 +16,8 @@ pub(super) struct EntityWay {
     columns: HashMap<String, Policy>,
     /// What tells which side was changed later.
     pub(super) newest: Option<Newest>,
+    /// What grows with every change of the source.
+    pub(super) cursor: Option<Sql>,
     /// What becomes of rows that the source has no more.
     pub(super) deletes: Deletes,
     /// How a row is marked as deleted.
@@ -73,6 +75,7 @@ impl EntityWay {
                 .map(|(column, policy)| (column.value.clone(), *policy))
                 .collect(),
             newest: changes.newest.clone(),
+            cursor: changes.cursor.clone(),
             deletes: deletes.or(changes.deletes).unwrap_or_default(),
             deleted: changes.deleted.clone(),
             conflicts_only: false,

@@ -99,7 +99,7 @@ pub(crate) async fn open(
 ) -> Result<Arc<EntityLoad>> {
     let target = &engine.target;
     let rows: i64 = ranges.iter().map(|r| r.rows).sum();
-    let standing = Standing::read(engine, model).await?;
+    let standing = Standing::read(engine, model, !ranges.is_empty()).await?;
     let loading_in_bulk = before.as_ref().is_some_and(|c| c.mode == Mode::Bulk);
     if !loading_in_bulk {
         refuse_without_index(model, standing.index)?;
@@ -149,7 +149,7 @@ pub(crate) async fn open(
     let parents = standing.parents;
     let merged = Arc::new(merged(&engine.source, model).await?);
     let dropped = dropped(target, model).await?;
-    let mut losers = if mode == Mode::InPlace {
+    let mut losers = if mode == Mode::InPlace && !ranges.is_empty() {
         let deriver = engine
             .context
             .settings
@@ -239,7 +239,8 @@ struct Standing {
 
 impl Standing {
     /// Asks for all of it at once: for a small entity waiting for answers is most of the work.
-    async fn read(engine: &Engine<'_>, model: &EntityModel) -> Result<Self> {
+    /// The keys of parents only matter where there is something to move.
+    async fn read(engine: &Engine<'_>, model: &EntityModel, moves: bool) -> Result<Self> {
         let (target, name) = (&engine.target, model.name.as_str());
         let (index, has_rows, table_is_empty, quarantined, any_quarantine, parents) = try_join!(
             async { Ok(regraft_ledger::mapping_index(&***target, name).await?) },
@@ -247,7 +248,12 @@ impl Standing {
             is_empty(target, model),
             async { Ok(regraft_ledger::stopped_ids(&***target, name).await?) },
             async { Ok(regraft_ledger::any_quarantine(&***target, name).await?) },
-            parent_keys(engine.context, target, engine.model, model),
+            async {
+                match moves {
+                    true => parent_keys(engine.context, target, engine.model, model).await,
+                    false => Ok(HashMap::new()),
+                }
+            },
         )?;
         Ok(Self {
             index,

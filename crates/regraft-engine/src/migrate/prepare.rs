@@ -109,11 +109,7 @@ pub(crate) async fn check_same_secret(context: &Context, target: &Session) -> Re
         return Ok(());
     };
     let check = Deriver::secret_check(secret);
-    let before: Option<String> = regraft_ledger::list_runs(&**target, 50)
-        .await?
-        .into_iter()
-        .filter(|run| run.status != RunStatus::RolledBack)
-        .find_map(|run| run.detail.get("secret_check")?.as_str().map(str::to_owned));
+    let before = regraft_ledger::last_secret_check(&**target).await?;
     match before {
         Some(before) if before != check => Err(Error::new(
             Kind::Usage,

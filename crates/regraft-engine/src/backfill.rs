@@ -205,7 +205,7 @@ impl Work<'_> {
         let planned = planned_ranges(target, run.run_no, model).await?;
         let size = self.context.settings.batch_size;
         let source = &self.snapshot.session;
-        let ranges = partition(source, model, size, &planned).await?;
+        let ranges = partition(source, model, (size, 1), &planned).await?;
         let checkpoint = self.open_checkpoint(run, &ranges).await?;
         self.context.events.send(Event::EntityStarted {
             entity: model.name.clone(),

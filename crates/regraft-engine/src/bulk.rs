@@ -315,8 +315,12 @@ async fn together(target: &Session, load: &EntityLoad, present: &Present) -> Res
     // Taking foreign keys off another table locks parents in an order of its own.
     let _at_work = load.gate.read().await;
     let mut objects: Vec<&Dropped> = load.dropped.iter().collect();
-    // Whoever brings back foreign keys at the same time locks the parents in the same order.
-    objects.sort_by_key(|object| (object.kind, object.parent()));
+    // Checks first: if one is violated, no index has been built in vain. Whoever brings back foreign
+    // keys at the same time locks the parents in the same order.
+    objects.sort_by_key(|object| {
+        let is_check = object.kind == DroppedKind::Check;
+        (!is_check, object.kind, object.parent())
+    });
     let mut groups: Vec<String> = objects
         .iter()
         .map(|object| object.missing(present).join("; "))

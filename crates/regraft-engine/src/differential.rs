@@ -82,9 +82,6 @@ pub async fn migrate_differential(
     selection: &Selection,
     options: &DifferentialOptions,
 ) -> Result<DifferentialOutcome> {
-    let target = context.connect_target().await?;
-    require_ledger(&target).await?;
-    drop(target);
     let task = Task::Differential(json!({
         "policy": options.policy.map(Policy::as_str),
         "deletes": options.deletes.map(Deletes::as_str),

@@ -18,6 +18,7 @@ use regraft_project::{Budget, Selection};
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::RwLock;
+use tokio::try_join;
 use uuid::Uuid;
 
 pub(crate) use entity::{checkpoint, choose_mode, is_empty, open as open_entity};
@@ -33,7 +34,7 @@ use crate::failpoints;
 use crate::keys::{KeyMap, KeyMapBuilder, LegacyId};
 use crate::load::DROPPED;
 use crate::model::{EntityModel, Model};
-use crate::receipt::Receipt;
+use crate::receipt::{Receipt, require_ledger};
 use crate::snapshot::Snapshot;
 use workers::Pool;
 pub(crate) use workers::run as run_batches;
@@ -133,8 +134,11 @@ pub(crate) async fn with_engine<T>(
     task: &Task,
     work: impl AsyncFnOnce(&Engine<'_>, &Selection) -> Result<T>,
 ) -> Result<(T, Outcome)> {
-    let source = context.connect_source().await?;
-    let target = Arc::new(context.connect_target().await?);
+    let (source, target) = try_join!(context.connect_source(), context.connect_target())?;
+    let target = Arc::new(target);
+    if matches!(task, Task::Differential(_)) {
+        require_ledger(&target).await?;
+    }
     let mut model = resolved(context, &source, &target).await?;
     redrive::restrict(&mut model, task)?;
     prepare::check_plan_hash(context, selection, options, &model)?;
@@ -159,7 +163,11 @@ pub(crate) async fn with_engine<T>(
         &snapshot.position,
     )
     .await?;
-    let pool = Pool::open(context, options, &snapshot, &target).await?;
+    let snapshot = Arc::new(snapshot);
+    let pool = Pool::new(context, options, &snapshot, &target);
+    if !matches!(task, Task::Differential(_)) {
+        pool.open().await?;
+    }
     let engine = Engine {
         context,
         options,
@@ -167,7 +175,7 @@ pub(crate) async fn with_engine<T>(
         run,
         resumed,
         source: Arc::clone(&snapshot.session),
-        snapshot: Arc::new(snapshot),
+        snapshot,
         target,
         pool: Arc::new(pool),
         gate: Arc::default(),

@@ -49,7 +49,7 @@ pub(crate) async fn load(
     let ranges = partition(
         &engine.source,
         model,
-        engine.context.settings.batch_size,
+        engine.context.settings.batches(),
         &planned,
     )
     .await

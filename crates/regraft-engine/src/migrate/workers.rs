@@ -1,6 +1,7 @@
 //! Workers: pairs of connections that take batches from one queue.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,38 +24,66 @@ pub(crate) struct Pool {
     idle: tokio::sync::Mutex<UnboundedReceiver<Worker>>,
     back: UnboundedSender<Worker>,
     size: usize,
+    /// How many of them have no connections yet.
+    unopened: AtomicUsize,
+    context: Context,
+    snapshot: Arc<Snapshot>,
+    /// The run's own connection, which is the only worker's in a dry run.
+    of_dry_run: Option<Arc<Session>>,
 }
 
 impl Pool {
-    /// Opens as many workers as the settings say; in a dry run one, on the run's own connection.
-    pub(crate) async fn open(
+    /// As many workers as the settings say, which get their connections when they are first needed; in
+    /// a dry run one, on the run's own connection.
+    pub(crate) fn new(
         context: &Context,
         options: &MigrateOptions,
-        snapshot: &Snapshot,
+        snapshot: &Arc<Snapshot>,
         target: &Arc<Session>,
-    ) -> Result<Self> {
+    ) -> Self {
         let (back, idle) = unbounded_channel();
         let size = if options.dry_run {
             1
         } else {
             context.settings.workers.max(1)
         };
-        let pool = Self {
+        Self {
             idle: idle.into(),
             back,
             size,
-        };
-        for _ in 0..size {
-            pool.put(Worker {
-                source: snapshot.join(context).await?,
-                target: if options.dry_run {
-                    Arc::clone(target)
-                } else {
-                    Arc::new(loading_session(context).await?)
-                },
-            });
+            unopened: size.into(),
+            context: context.clone(),
+            snapshot: Arc::clone(snapshot),
+            of_dry_run: options.dry_run.then(|| Arc::clone(target)),
         }
-        Ok(pool)
+    }
+
+    /// Gives every worker its connections now.
+    ///
+    /// # Errors
+    /// A server that can't be reached.
+    pub(crate) async fn open(&self) -> Result<()> {
+        while self.claim() {
+            self.put(self.worker().await?);
+        }
+        Ok(())
+    }
+
+    /// Whether there was a worker without connections, which is the caller's now.
+    fn claim(&self) -> bool {
+        let one_less = |left: usize| left.checked_sub(1);
+        let claimed = self.unopened.fetch_update(Relaxed, Relaxed, one_less);
+        claimed.is_ok()
+    }
+
+    async fn worker(&self) -> Result<Worker> {
+        Ok(Worker {
+            source: self.snapshot.join(&self.context).await?,
+            target: match &self.of_dry_run {
+                Some(target) => Arc::clone(target),
+                None => Arc::new(loading_session(&self.context).await?),
+            },
+        })
     }
 
     /// How many there are.
@@ -63,6 +92,17 @@ impl Pool {
     }
 
     async fn take(&self) -> Result<Worker> {
+        if let Some(worker) = self
+            .idle
+            .try_lock()
+            .ok()
+            .and_then(|mut idle| idle.try_recv().ok())
+        {
+            return Ok(worker);
+        }
+        if self.claim() {
+            return self.worker().await;
+        }
         let worker = self.idle.lock().await.recv().await;
         worker.ok_or_else(|| Error::new(Kind::Internal, "no worker is left"))
     }

@@ -461,6 +461,11 @@ pub(crate) struct BackfillArguments {
     /// Do everything inside a transaction that is rolled back
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Who wins where both sides have changed: source_wins, target_wins, newest or manual
+    ///
+    /// As for `differential migrate`.
+    #[arg(long, value_name = "POLICY", value_parser = policy())]
+    pub(crate) conflict_resolution: Option<Policy>,
 }
 
 /// The subcommands of `differential`.

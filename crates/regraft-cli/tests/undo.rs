@@ -7,8 +7,8 @@
 mod village;
 
 use regraft_ledger::{
-    Account, BACKFILL_STAGE, BatchRecord, ChangedTable, DeletedRows, NewRun, OwnedTable, Run,
-    RunStatus,
+    Account, BatchRecord, DeletedRows, NewRun, OwnedTable, Run, RunStatus, UPDATE_STAGE,
+    UpdatedTable,
 };
 use regraft_pg::quote::ident;
 use regraft_pg::{Session, SessionOptions, Side};
@@ -123,30 +123,44 @@ impl Changes {
     /// Gives columns of some rows what an expression says; `o` is the row beside `t`.
     async fn update(&self, entity: &str, columns: &[(&str, &str)], rows: &str) {
         let names: Vec<String> = columns.iter().map(|(c, _)| (*c).to_owned()).collect();
-        let changed = ChangedTable {
+        let mut typed = Vec::new();
+        for name in &names {
+            let of = "select format_type(case when t.typbasetype = 0 then a.atttypid else t.typbasetype end,
+                       case when t.typbasetype = 0 then a.atttypmod else t.typtypmod end)
+                from pg_attribute a join pg_type t on t.oid = a.atttypid
+                where a.attrelid = $1::text::regclass and a.attname = $2::text";
+            let row = self.session.query_one(of, &[&entity, name]).await;
+            typed.push((name.clone(), row.expect("a column").get(0)));
+        }
+        let changed = UpdatedTable {
+            entity,
             table: entity,
             key: "id",
-            columns: &names,
+            columns: &typed,
+            looked_at: &names,
         };
         changed.create_stage(&*self.session).await.expect("a stage");
         let pairs: String = columns
             .iter()
             .map(|(column, new)| format!(", {new}, t.{}", ident(column)))
             .collect();
+        let (all, none) = ("1".repeat(names.len()), "0".repeat(names.len()));
         self.execute(&format!(
-            "insert into {BACKFILL_STAGE}
-             select m.legacy_id, m.new_id, gen_random_uuid(), '\\xcafe', true{pairs}
+            "insert into {UPDATE_STAGE}
+             select m.legacy_id, m.new_id, gen_random_uuid(), '\\xcafe', '', '{all}', '{none}'{pairs}
              from regraft.migration_mappings m join {entity} t on t.id = m.new_id
              left join {entity} o on o.legacy_id = t.legacy_id + 1
              where m.entity = '{entity}' and {rows}"
         ))
         .await;
+        let run = (self.run.run_no, 1);
         let written = changed
-            .write(&*self.session, self.run.run_no, 1, entity)
+            .write(&*self.session, run, &all, None)
             .await
             .expect("written");
-        assert!(written > 0, "nothing was changed in {entity}");
-        regraft_ledger::agree(&*self.session, self.run.run_no, entity)
+        assert!(!written.is_empty(), "nothing was changed in {entity}");
+        changed
+            .agree(&*self.session, self.run.run_no, &written)
             .await
             .expect("agreed");
     }

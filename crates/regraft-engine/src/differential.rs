@@ -6,6 +6,7 @@
 //! to say (`way`, `policy`).
 
 mod analysis;
+mod backfill;
 mod conflicts;
 mod cursor;
 mod deletion;
@@ -28,6 +29,7 @@ use serde_json::json;
 pub(crate) use cursor::PREPARED;
 
 pub use analysis::{Analysis, AnalysisOptions, analyze_differential};
+pub use backfill::{BackfillOptions, Backfilled, backfill};
 pub use conflicts::{
     ConflictReport, OperationStatus, conflict_report, differing_rows, operation_status,
 };

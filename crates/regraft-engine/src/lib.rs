@@ -3,7 +3,6 @@
 //! Every entry point takes a [`Context`] (the project, both endpoints, the settings) and gives
 //! back a value that can be printed or serialised. Nothing here prints.
 
-mod backfill;
 mod bulk;
 mod certificate;
 mod check;
@@ -32,17 +31,16 @@ mod unfinished;
 mod validate;
 mod validation_report;
 
-pub use backfill::{Backfilled, backfill};
 pub use certificate::{
     Certificate, Certification, Verification, certify, read_certificate, verify_certificate,
 };
 pub use check::{CheckOutcome, check};
 pub use context::{Context, KeySecret, Settings};
 pub use differential::{
-    Analysis, AnalysisOptions, ConflictReport, Count, DifferentialOptions, DifferentialOutcome,
-    EntityDifferential, OperationStatus, PolicyForecast, Resolution, StillOpen, Take,
-    analyze_differential, conflict_report, differing_rows, migrate_differential, operation_status,
-    resolve_conflicts, unfinished_differential,
+    Analysis, AnalysisOptions, BackfillOptions, Backfilled, ConflictReport, Count,
+    DifferentialOptions, DifferentialOutcome, EntityDifferential, OperationStatus, PolicyForecast,
+    Resolution, StillOpen, Take, analyze_differential, backfill, conflict_report, differing_rows,
+    migrate_differential, operation_status, resolve_conflicts, unfinished_differential,
 };
 pub use error::{Error, Kind, Place, Result};
 pub use events::{Event, Events};

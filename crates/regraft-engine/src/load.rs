@@ -26,8 +26,8 @@ pub(crate) use dropped::{add_dropped, dropped};
 pub(crate) use merge::{Merged, merged, send_merged, write_merged};
 pub(crate) use read::MappedRow;
 pub(crate) use read::{
-    BatchRange, Rows, filter_case, filter_examples, filters_of, id_array, kept_condition, literal,
-    parse_id, partition, planned_ranges, read_all, read_rows, wanted_condition,
+    BatchRange, Rows, filter_case, filter_examples, filters_of, id_array, kept_condition, keys_of,
+    literal, parse_id, partition, planned_ranges, read_all, read_rows, wanted_condition,
 };
 pub(crate) use reason::{DROPPED, Faults, Reason};
 pub(crate) use row::{NULL_FINGERPRINT, Outcome, Transformer, corrupt, fingerprint_of};

@@ -21,7 +21,9 @@ use tokio::sync::RwLock;
 use tokio::try_join;
 use uuid::Uuid;
 
-pub(crate) use entity::{checkpoint, choose_mode, is_empty, open as open_entity};
+pub(crate) use entity::{
+    checkpoint, choose_mode, is_empty, open as open_entity, plan as plan_entity,
+};
 pub(crate) use lanes::{components, create_partitions};
 pub use options::{MigrateOptions, ModeChoice};
 pub(crate) use prepare::{check_same_secret, check_secret, install_ledger, lock, resolved};
@@ -110,6 +112,8 @@ pub(crate) enum Task {
     Retry(redrive::Rows),
     /// Carry over what has changed, in the way that is described here.
     Differential(serde_json::Value),
+    /// Fill in columns of rows in place, those that are described here.
+    Backfill(serde_json::Value),
 }
 
 impl Task {
@@ -119,6 +123,16 @@ impl Task {
             Self::Migrate => "migrate",
             Self::Retry(_) => "retry",
             Self::Differential(_) => "differential",
+            Self::Backfill(_) => "backfill",
+        }
+    }
+
+    /// In which way it is done, and under which name that is recorded with its runs.
+    fn way(&self) -> Option<(&'static str, &serde_json::Value)> {
+        match self {
+            Self::Migrate | Self::Retry(_) => None,
+            Self::Differential(way) => Some(("differential", way)),
+            Self::Backfill(way) => Some(("backfilled", way)),
         }
     }
 }

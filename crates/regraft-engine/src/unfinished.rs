@@ -84,10 +84,12 @@ fn backfill_command(run: &Run) -> String {
         .flatten()
         .filter_map(|column| column.as_str())
         .collect();
+    let policy = of("policy").and_then(|policy| policy.as_str());
     format!(
-        "regraft backfill --entity {} --columns {}",
+        "regraft backfill --entity {} --columns {}{}",
         of("entity").and_then(|e| e.as_str()).unwrap_or_default(),
-        columns.join(",")
+        columns.join(","),
+        policy.map_or(String::new(), |p| format!(" --conflict-resolution {p}"))
     )
 }
 

@@ -29,6 +29,8 @@ pub struct UpdatedTable<'a> {
     pub key: &'a str,
     /// The columns, and the type of each without its domain.
     pub columns: &'a [(String, String)],
+    /// Those of them that are looked at: conflicts that were noted over others stay as they are.
+    pub looked_at: &'a [String],
 }
 
 impl UpdatedTable<'_> {
@@ -105,7 +107,7 @@ impl UpdatedTable<'_> {
     }
 
     /// Notes staged rows with this mask of undecided columns as open conflicts, in place of what was
-    /// open for the same rows.
+    /// open for the same rows and columns.
     pub async fn note_conflicts(
         &self,
         client: &impl GenericClient,
@@ -134,19 +136,49 @@ impl UpdatedTable<'_> {
         client
             .execute(
                 &format!(
-                    "insert into regraft.data_differentials
+                    "insert into regraft.data_differentials as d
                        (operation_id, entity, comparison_type, legacy_id, new_id, columns, detail)
                      select $1, $2, 'conflict', s.regraft_id, s.regraft_key, {columns},
                             jsonb_build_object('columns', {values})
                      from {STAGE} s where s.undecided = $3
                      on conflict (entity, legacy_id) where legacy_id is not null and not resolved do update set
                        operation_id = excluded.operation_id, comparison_type = excluded.comparison_type,
-                       new_id = excluded.new_id, columns = excluded.columns, detail = excluded.detail,
-                       created_at = excluded.created_at",
+                       new_id = excluded.new_id, created_at = excluded.created_at,
+                       columns = array(select c from unnest(d.columns) c where c <> all ($4)) || excluded.columns,
+                       detail = jsonb_build_object('columns',
+                         coalesce((d.detail -> 'columns') - $4::text[], '{{}}') || (excluded.detail -> 'columns'))",
                     columns = quote::array(names, "text"),
                     values = objects.join(" || "),
                 ),
-                &[&operation_id, &self.entity, &mask],
+                &[&operation_id, &self.entity, &mask, &self.looked_at],
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// Takes the columns that are looked at out of the open conflicts of these rows, which are
+    /// closed by a strategy where nothing else is left of them.
+    pub async fn close_columns(
+        &self,
+        client: &impl GenericClient,
+        ids: &[String],
+        strategy: &str,
+    ) -> Result<()> {
+        client
+            .execute(
+                "update regraft.data_differentials d
+                 set columns = case when r.none then d.columns else r.rest end,
+                     detail = case when r.none then d.detail - 'columns'
+                                   else jsonb_build_object('columns', (d.detail -> 'columns') - $4::text[]) end,
+                     resolved = r.none, resolved_at = case when r.none then clock_timestamp() end,
+                     resolution_strategy = case when r.none then $3 end
+                 from (select o.id, n.rest, n.rest = '{}' as none
+                       from regraft.data_differentials o,
+                            lateral (select array(select c from unnest(o.columns) c where c <> all ($4)) as rest) n
+                       where o.entity = $1 and o.legacy_id = any ($2) and not o.resolved
+                         and o.comparison_type = 'conflict') r
+                 where d.id = r.id",
+                &[&self.entity, &ids, &strategy, &self.looked_at],
             )
             .await?;
         Ok(())

@@ -1,6 +1,6 @@
 //! `regraft backfill`
 
-use regraft_engine::{Result, backfill};
+use regraft_engine::{BackfillOptions, Result, backfill};
 
 use crate::arguments::BackfillArguments;
 use crate::exit::ExitStatus;
@@ -19,21 +19,28 @@ pub(super) async fn run(
     if arguments.dry_run {
         context.events = invocation.events(Doing::Rehearsing);
     }
-    let done = backfill(
-        &context,
-        &arguments.entity,
-        &arguments.columns,
-        arguments.dry_run,
-    )
-    .await?;
+    let options = BackfillOptions {
+        columns: arguments.columns.clone(),
+        policy: arguments.conflict_resolution,
+        dry_run: arguments.dry_run,
+    };
+    let done = backfill(&context, &arguments.entity, &options).await?;
     let printer = &invocation.printer;
     printer.report(&done, |width| view::render(&done, width));
-    let left = done.account.detail.changed_in_target > 0 || !done.account.detail.reasons.is_empty();
-    if !arguments.dry_run {
+    if let Some(run) = &done.run_id {
         let validate = format!("regraft validate {}", arguments.entity);
-        printer.next_steps(&[(validate, "prove it from both databases")]);
+        let mut steps = vec![(validate, "prove it from both databases")];
+        if done.open > 0 {
+            let list = format!("regraft conflicts list {}", arguments.entity);
+            steps.insert(0, (list, "the rows that somebody has to decide on"));
+        }
+        if done.account.updated > 0 {
+            let undo = format!("regraft rollback --run {run}");
+            steps.push((undo, "undo exactly this run"));
+        }
+        printer.next_steps(&steps);
     }
-    Ok(if left {
+    Ok(if done.open > 0 {
         ExitStatus::Findings
     } else {
         ExitStatus::Done

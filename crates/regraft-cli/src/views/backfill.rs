@@ -27,12 +27,19 @@ pub(crate) fn render(done: &Backfilled, width: usize) -> String {
         figures::counted(account.source_rows, "row"),
         figures::count(account.unchanged)
     ));
-    let left = account.detail.changed_in_target;
-    if left > 0 {
+    let kept = account.detail.changed_in_target;
+    if kept > 0 {
         lines.push(format!(
-            "{} {} left: the application has written these columns since",
+            "{} left: somebody has written these columns in the target",
+            figures::counted(kept, "row"),
+        ));
+    }
+    let conflicts = account.detail.conflicts;
+    if conflicts > 0 {
+        lines.push(format!(
+            "{} {} left: both sides have changed these columns",
             paint(style::BAD, "✗"),
-            figures::counted(left, "row")
+            figures::counted(conflicts, "row")
         ));
     }
     for (reason, rows) in &account.detail.reasons {
@@ -45,7 +52,7 @@ pub(crate) fn render(done: &Backfilled, width: usize) -> String {
     if !done.examples.is_empty() {
         lines.push(format!("legacy ids: {}", done.examples.join(", ")));
     }
-    if account.updated == 0 && left == 0 && account.detail.reasons.is_empty() {
+    if account.updated == 0 && kept == 0 && done.open == 0 {
         lines.push("Nothing to do: every row holds what the source gives".to_owned());
     }
     let wrapped: Vec<String> = lines

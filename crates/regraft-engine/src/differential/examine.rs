@@ -36,6 +36,8 @@ pub(super) struct Examiner<'a> {
     model: Arc<EntityModel>,
     /// The mapped columns but the key, with their types.
     columns: Vec<(String, String)>,
+    /// Those of them that are looked at.
+    looked_at: Vec<String>,
     transformer: Transformer,
     layouts: Layouts,
     way: &'a EntityWay,
@@ -49,6 +51,10 @@ pub(super) struct Examined {
     pub(super) undecided: String,
     /// Whether the target keeps something that the source says otherwise.
     pub(super) kept: bool,
+    /// Whether a column that isn't looked at reads otherwise in the source than was agreed on.
+    pub(super) more: bool,
+    /// Whether both sides agree on something else than the ledger has.
+    pub(super) news: bool,
 }
 
 /// What looking at a batch came to. The rows themselves are in the stage.
@@ -94,13 +100,15 @@ impl<'a> Examiner<'a> {
             }
         }
         let types = column_types(target, &model.table).await?;
-        let columns = model
+        let columns: Vec<(String, String)> = model
             .fingerprinted()
             .map(|output| {
                 let of = types.get(&output.column).cloned().unwrap_or_default();
                 (output.column.clone(), of)
             })
             .collect();
+        let names = columns.iter().map(|(column, _)| column);
+        let looked_at = names.filter(|c| way.looks_at(c)).cloned().collect();
         let layouts = regraft_ledger::layouts(&**target, &model.name).await?;
         let model = Arc::new(model);
         let mut transformer =
@@ -109,6 +117,7 @@ impl<'a> Examiner<'a> {
         Ok(Self {
             model,
             columns,
+            looked_at,
             transformer,
             layouts,
             way,
@@ -122,6 +131,7 @@ impl<'a> Examiner<'a> {
             table: name,
             key: &self.model.key_column,
             columns: &self.columns,
+            looked_at: &self.looked_at,
         }
     }
 
@@ -201,6 +211,7 @@ impl<'a> Examiner<'a> {
             .model
             .fingerprinted()
             .zip(&judged)
+            .filter(|(_, (_, decision))| *decision != Decision::Aside)
             .map(|(output, (change, _))| (output, *change))
             .collect();
         tally.row(new.id, &changes, new.newer, self.way);
@@ -220,30 +231,32 @@ impl<'a> Examiner<'a> {
             digits.collect()
         };
         let (written, undecided) = (mask(Decision::Write), mask(Decision::Open));
-        let is_open = undecided.contains('1');
         let mut agreed_now = Vec::with_capacity(new.prints.len());
         let mut agreed_before = Vec::with_capacity(new.prints.len());
+        let mut more = false;
         let mapped = self.model.fingerprinted().zip(new.prints.chunks(4));
         for ((output, print), (_, decision)) in mapped.zip(judged) {
             let before = agreed(&self.layouts, now.agreed_run, &now.prints, &output.column);
             let before = before.unwrap_or(NULL_FINGERPRINT);
             agreed_before.extend_from_slice(&before);
+            more |= *decision == Decision::Aside && before != print;
             // Of what the target keeps, it is agreed that the source has said this.
             agreed_now.extend_from_slice(match decision {
-                Decision::Open => &before,
+                Decision::Open | Decision::Aside => &before,
                 Decision::Same | Decision::Write | Decision::Keep => print,
             });
         }
+        // A row that is not decided on, or not as a whole, is looked at again.
+        let fingerprint = new.fingerprint.to_be_bytes();
+        let fingerprint = match more || undecided.contains('1') {
+            true => now.source_fingerprint.as_slice(),
+            false => &fingerprint,
+        };
         let block = sink.block();
         block.tuple((STAGE_COLUMNS + 2 * self.columns.len()) as i16);
         block.field(new.id.to_string().as_bytes());
         block.field(now.key.as_bytes());
-        // A row that is not decided on is looked at again.
-        if is_open {
-            block.field(&now.source_fingerprint);
-        } else {
-            block.field(&new.fingerprint.to_be_bytes());
-        }
+        block.field(fingerprint);
         block.field(&agreed_now);
         block.field(&agreed_before);
         block.field(written.as_bytes());
@@ -259,7 +272,19 @@ impl<'a> Examiner<'a> {
             written,
             undecided,
             kept: judged.iter().any(|(_, d)| *d == Decision::Keep),
+            more,
+            news: agreed_now != now.prints
+                || fingerprint != now.source_fingerprint
+                || !self.is_laid_out(now.agreed_run),
         }
+    }
+
+    /// Whether a run's fingerprints are of the columns as they are mapped now.
+    fn is_laid_out(&self, run: i32) -> bool {
+        let columns = self.columns.iter().map(|(column, _)| column);
+        self.layouts
+            .get(&run)
+            .is_some_and(|layout| layout.iter().eq(columns))
     }
 
     /// The rows as the target has them.
@@ -394,12 +419,40 @@ pub(super) fn current_query(model: &EntityModel, way: &EntityWay, join: &str) ->
             "m.legacy_id"
         },
         key = ident(&model.key_column),
-        mappings = quote::qualified(
-            regraft_ledger::SCHEMA,
-            &regraft_ledger::partition_name(&model.name)
-        ),
+        mappings = mappings(model),
         table = model.table.sql_name(),
     )
+}
+
+/// Those of these rows that the target has under a mapping of their own.
+pub(super) async fn in_place(
+    target: &Session,
+    model: &EntityModel,
+    ids: &[LegacyId],
+) -> Result<Vec<LegacyId>> {
+    let id = match model.numeric {
+        true => "m.legacy_id::bigint",
+        false => "m.legacy_id",
+    };
+    let query = format!(
+        "select {id} from {mappings} m join {table} t on t.{key} = m.new_id\n\
+         where m.merged_into is null and {id} = any ({ids}) order by {id}",
+        mappings = mappings(model),
+        table = model.table.sql_name(),
+        key = ident(&model.key_column),
+        ids = id_array(model, ids),
+    );
+    let rows = target.query(&query, &[]).await?;
+    let ids = rows.iter();
+    Ok(ids
+        .map(|row| LegacyId::from_row(model.numeric, row, 0))
+        .collect())
+}
+
+/// The table of an entity's mappings.
+fn mappings(model: &EntityModel) -> String {
+    let partition = regraft_ledger::partition_name(&model.name);
+    quote::qualified(regraft_ledger::SCHEMA, &partition)
 }
 
 /// Rows whose columns hold something else than what was agreed on, and rows that are gone.

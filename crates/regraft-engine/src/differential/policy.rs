@@ -51,6 +51,8 @@ pub(super) enum Decision {
     Keep,
     /// Somebody has to decide.
     Open,
+    /// The command isn't about this column.
+    Aside,
 }
 
 /// What a policy does about a column; `source_is_newer` tells which side was changed later, where

@@ -167,7 +167,7 @@ impl PolicyForecast {
         for &(output, change) in changes {
             let policy = way.policy_under(policy, &output.column);
             match decide(policy, change, newer) {
-                Decision::Same => {}
+                Decision::Same | Decision::Aside => {}
                 Decision::Write => {
                     writes = true;
                     loses |= change != Change::Source;

@@ -7,7 +7,7 @@ use regraft_ledger::{Account, BatchRecord, Checkpoint, Noted, marking};
 use regraft_project::Policy;
 use serde_json::json;
 
-use super::examine::{Examination, Examiner};
+use super::examine::{Examination, Examined, Examiner};
 use super::tally::Tally;
 use super::way::EntityWay;
 use crate::error::{Error, Result};
@@ -33,6 +33,8 @@ pub(super) struct Updated {
     pub(super) unsettled: Vec<LegacyId>,
     /// Rows that could not become what the source says.
     pub(super) refused: Vec<LegacyId>,
+    /// Rows that somebody has changed between being read and being written.
+    pub(super) lost: i64,
 }
 
 impl Updater<'_> {
@@ -103,6 +105,8 @@ impl Updater<'_> {
         for (id, _) in &examination.refused {
             updated.refused.push(id.clone());
         }
+        let rows = examination.rows.iter();
+        updated.lost += rows.filter(|row| lost(row, &written)).count() as i64;
         let by_text: HashSet<&str> = examination
             .rows
             .iter()
@@ -142,25 +146,40 @@ impl Updater<'_> {
         let settled: Vec<String> = examination
             .rows
             .iter()
-            .filter(|row| !lost(row, &written))
+            .filter(|row| row.news && !lost(row, &written))
             .map(|row| row.id.clone())
             .collect();
         table.agree(&***target, run.run_no, &settled).await?;
         for mask in marking(examination.rows.iter().map(|row| &row.undecided)) {
             table.note_conflicts(&***target, &run.run_id, &mask).await?;
         }
+        self.note(examination).await?;
+        let rows = examination.rows.iter();
+        let (more, decided): (Vec<_>, Vec<_>) = rows
+            .filter(|row| !row.undecided.contains('1') && !lost(row, &written))
+            .partition(|row| row.more);
+        let ids = |rows: Vec<&Examined>| -> Vec<String> {
+            rows.into_iter().map(|row| row.id.clone()).collect()
+        };
+        let strategy = self.way.row_policy().as_str();
+        regraft_ledger::close_rows(&***target, self.entity, &ids(decided), strategy).await?;
+        table
+            .close_columns(&***target, &ids(more), strategy)
+            .await?;
+        Ok(written)
+    }
+
+    /// Notes rows that can't become what the source says, and rows that are gone, for a decision.
+    async fn note(&self, examination: &Examination) -> Result<()> {
+        let (target, run) = (&self.engine.target, &self.engine.run);
         let refused = examination.refused.iter();
         let mut noted: Vec<Noted> = refused.map(|(id, reasons)| refusal(id, reasons)).collect();
         let policy = self.way.row_policy();
-        let mut decided: Vec<String> = examination
-            .rows
-            .iter()
-            .filter(|row| !row.undecided.contains('1') && !lost(row, &written))
-            .map(|row| row.id.clone())
-            .collect();
         let missing = examination.missing.iter().map(LegacyId::to_string);
         if policy == Policy::TargetWins {
-            decided.extend(missing);
+            let missing: Vec<String> = missing.collect();
+            let strategy = policy.as_str();
+            regraft_ledger::close_rows(&***target, self.entity, &missing, strategy).await?;
         } else {
             noted.extend(missing.map(|legacy_id| Noted {
                 comparison_type: "deleted_in_target",
@@ -169,8 +188,7 @@ impl Updater<'_> {
             }));
         }
         regraft_ledger::note_rows(&***target, &run.run_id, self.entity, &noted).await?;
-        regraft_ledger::close_rows(&***target, self.entity, &decided, policy.as_str()).await?;
-        Ok(written)
+        Ok(())
     }
 
     /// Records a batch under the checkpoint's fence.
@@ -235,7 +253,7 @@ impl Updater<'_> {
 }
 
 /// Whether a row was to be written and was not: somebody has changed it in between.
-fn lost(row: &super::examine::Examined, written: &HashSet<String>) -> bool {
+fn lost(row: &Examined, written: &HashSet<String>) -> bool {
     row.written.contains('1') && !written.contains(&row.id)
 }
 
@@ -255,9 +273,7 @@ fn is_unique(error: &Error) -> bool {
 /// The account of a batch of rows in place.
 fn account(examination: &Examination, written: &HashSet<String>, ids: &[LegacyId]) -> Account {
     let rows = &examination.rows;
-    let count = |of: &dyn Fn(&super::examine::Examined) -> bool| {
-        rows.iter().filter(|row| of(row)).count() as i64
-    };
+    let count = |of: &dyn Fn(&Examined) -> bool| rows.iter().filter(|row| of(row)).count() as i64;
     let mut account = Account {
         source_rows: ids.len() as i64,
         updated: written.len() as i64,

@@ -1,7 +1,7 @@
 //! In which way an entity's changes are carried over: what the command says, and what the project
 //! says otherwise.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use regraft_project::{Changes, Deleted, Deletes, Newest, Policy, Sql};
 
@@ -24,6 +24,8 @@ pub(super) struct EntityWay {
     pub(super) deleted: Option<Deleted>,
     /// Whether only columns that both sides have changed are decided on.
     conflicts_only: bool,
+    /// The columns that are looked at; `None` for all.
+    only: Option<HashSet<String>>,
 }
 
 impl EntityWay {
@@ -79,6 +81,7 @@ impl EntityWay {
             deletes: deletes.or(changes.deletes).unwrap_or_default(),
             deleted: changes.deleted.clone(),
             conflicts_only: false,
+            only: None,
         };
         if way.default == Policy::Newest && way.newest.is_none() {
             return refuse(
@@ -110,6 +113,19 @@ impl EntityWay {
         }
     }
 
+    /// The same, with nothing done about other columns than these.
+    pub(super) fn only(self, columns: &[String]) -> Self {
+        Self {
+            only: Some(columns.iter().cloned().collect()),
+            ..self
+        }
+    }
+
+    /// Whether a column is looked at.
+    pub(super) fn looks_at(&self, column: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(column))
+    }
+
     /// What is done about a column.
     pub(super) fn decide(
         &self,
@@ -117,6 +133,9 @@ impl EntityWay {
         change: Change,
         source_is_newer: Option<bool>,
     ) -> Decision {
+        if !self.looks_at(column) {
+            return Decision::Aside;
+        }
         if self.conflicts_only && change == Change::Target {
             return Decision::Keep;
         }

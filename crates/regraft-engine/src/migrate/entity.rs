@@ -113,39 +113,7 @@ pub(crate) async fn open(
             choose_mode(engine.model, model, choice, dry_run, table, rows)?
         }
     };
-    let run = &engine.run;
-    let checkpoint = transaction::run(target, engine.options.dry_run, async || {
-        if mode == Mode::InPlace {
-            regraft_ledger::attach_index(&***target, &model.name, model.numeric).await?;
-        }
-        let texts: Vec<(i32, String, String)> = ranges
-            .iter()
-            .map(|r| (r.number, r.low.to_string(), r.high.to_string()))
-            .collect();
-        regraft_ledger::plan_batches(
-            &***target,
-            run.run_no,
-            &run.run_id,
-            &run.command,
-            &model.name,
-            &texts,
-        )
-        .await?;
-        regraft_ledger::record_entity(
-            &***target,
-            run.run_no,
-            &run.run_id,
-            &run.command,
-            &model.name,
-            "running",
-        )
-        .await?;
-        Ok(
-            regraft_ledger::open_checkpoint(&***target, run.run_no, &model.name, mode, rows)
-                .await?,
-        )
-    })
-    .await?;
+    let checkpoint = plan(engine, model, mode, ranges, rows).await?;
     let parents = standing.parents;
     let merged = Arc::new(merged(&engine.source, model).await?);
     let dropped = dropped(target, model).await?;
@@ -179,6 +147,7 @@ pub(crate) async fn open(
     let doubles = (mode == Mode::Bulk)
         .then(|| Doubles::watch(&model, rows))
         .flatten();
+    let run = &engine.run;
     let mut load = EntityLoad {
         run_no: run.run_no,
         run_id: run.run_id.clone(),
@@ -209,6 +178,32 @@ pub(crate) async fn open(
         load.dropped = bulk::take_off(target, &load).await?;
     }
     Ok(Arc::new(load))
+}
+
+/// Plans an entity's batches, and opens its checkpoint. `rows` are those of the source that will be
+/// gone through.
+pub(crate) async fn plan(
+    engine: &Engine<'_>,
+    model: &EntityModel,
+    mode: Mode,
+    ranges: &[BatchRange],
+    rows: i64,
+) -> Result<Checkpoint> {
+    let (target, run, name) = (&engine.target, &engine.run, model.name.as_str());
+    let (run_no, run_id, command) = (run.run_no, run.run_id.as_str(), run.command.as_str());
+    let texts: Vec<(i32, String, String)> = ranges
+        .iter()
+        .map(|r| (r.number, r.low.to_string(), r.high.to_string()))
+        .collect();
+    transaction::run(target, engine.options.dry_run, async || {
+        if mode == Mode::InPlace {
+            regraft_ledger::attach_index(&***target, name, model.numeric).await?;
+        }
+        regraft_ledger::plan_batches(&***target, run_no, run_id, command, name, &texts).await?;
+        regraft_ledger::record_entity(&***target, run_no, run_id, command, name, "running").await?;
+        Ok(regraft_ledger::open_checkpoint(&***target, run_no, name, mode, rows).await?)
+    })
+    .await
 }
 
 fn unreadable_record() -> Error {

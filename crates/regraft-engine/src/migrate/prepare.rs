@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use regraft_ledger::{MappingIndex, NewRun, Run, RunStatus};
+use regraft_ledger::{MappingIndex, NewRun, OpenRun, Run, RunStatus};
 use regraft_pg::Session;
 use regraft_project::Selection;
 use serde_json::json;
@@ -137,8 +137,8 @@ pub(crate) async fn open_run(
     if let Task::Retry(rows) = task {
         detail["rows"] = json!(rows);
     }
-    if let Task::Differential(way) = task {
-        detail["differential"] = way.clone();
+    if let Some((field, way)) = task.way() {
+        detail[field] = way.clone();
     }
     unfinished::refuse_others(target, &context.project, task.command()).await?;
     let unfinished = regraft_ledger::unfinished_run(&**target, task.command()).await?;
@@ -164,10 +164,14 @@ pub(crate) async fn open_run(
                 run.run_id
             ),
         )
-        .hint("finish it with `regraft migrate`, or undo it with `regraft rollback`"));
+        .hint(format!(
+            "finish it with `{}`, or undo it with `regraft rollback --run {}`",
+            finishing_command(context, &run),
+            run.run_id
+        )));
     }
     refuse_changes(context, &run, model)?;
-    refuse_another_way(&run, task)?;
+    refuse_another_way(context, &run, task)?;
     let mut names: Vec<String> = unfinished::entities(&run).map(str::to_owned).collect();
     names.extend(selection.entities().iter().map(|s| s.entity.clone()));
     let all = context
@@ -184,25 +188,33 @@ pub(crate) async fn open_run(
     Ok((run, all, true))
 }
 
-/// An unfinished differential run is only taken up in the way that it was begun.
-fn refuse_another_way(run: &Run, task: &Task) -> Result<()> {
-    let (Task::Differential(way), Some(begun)) = (task, run.detail.get("differential")) else {
+fn finishing_command(context: &Context, run: &Run) -> String {
+    let open = OpenRun {
+        run: run.clone(),
+        left: Vec::new(),
+    };
+    unfinished::finishing_command(&context.project, &open)
+}
+
+/// An unfinished run is only taken up in the way that it was begun.
+fn refuse_another_way(context: &Context, run: &Run, task: &Task) -> Result<()> {
+    let Some((field, way)) = task.way() else {
         return Ok(());
     };
-    if way == begun {
-        return Ok(());
+    match run.detail.get(field) {
+        Some(begun) if way != begun => Err(Error::new(
+            Kind::Usage,
+            format!(
+                "run {} was left unfinished, and it was begun with {begun}, not with {way}",
+                run.run_id
+            ),
+        )
+        .hint(format!(
+            "finish it with `{}`",
+            finishing_command(context, run)
+        ))),
+        _ => Ok(()),
     }
-    Err(Error::new(
-        Kind::Usage,
-        format!(
-            "run {} was left unfinished, and it was begun with {begun}, not with {way}",
-            run.run_id
-        ),
-    )
-    .hint(format!(
-        "finish it with `regraft differential resume --operation-id {}`",
-        run.run_id
-    )))
 }
 
 /// An unfinished run is only taken up under the project, source schema and program that began it.

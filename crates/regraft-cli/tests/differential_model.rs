@@ -13,15 +13,10 @@ use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use regraft_testkit::{Dice, Legacy, Program, Rehearsal, Servers};
-use town::town;
+use regraft_testkit::{Dice, Program, Rehearsal, Servers};
+use town::{LEGACY, town};
 
 const REGRAFT: &str = env!("CARGO_BIN_EXE_regraft");
-const LEGACY: Legacy = Legacy {
-    scale: 1.0,
-    seed: 1,
-    dirt: 1.0,
-};
 const SEED: u64 = 20_260;
 /// Rounds for each pair of databases.
 const ROUNDS: u64 = 10;
@@ -1040,7 +1035,11 @@ fn one(seed: u64, rounds: u64, log: &mut String) -> Option<String> {
         }
         _ => &[],
     };
-    let folder = town(&source_statements(&World::default(), &world), policies);
+    let folder = town(
+        &source_statements(&World::default(), &world),
+        policies,
+        None,
+    );
     let rehearsal = Rehearsal::once(Servers::shared(), folder.path(), LEGACY);
     let program = Program::on(REGRAFT, &rehearsal)
         .with("BATCH_SIZE", &(2 + dice.below(30)).to_string())

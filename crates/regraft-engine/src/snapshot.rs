@@ -55,16 +55,19 @@ impl Snapshot {
     }
 }
 
-/// The virtual ids of all transactions that others have open, and the prepared ones. Everybody may
-/// read these; a standby doesn't know those of its primary.
+/// The virtual ids of all transactions that others have open in this database, and its prepared ones.
+/// Everybody may read these; a standby doesn't know those of its primary.
 async fn open_transactions(session: &Session) -> Result<Option<Vec<String>>> {
     let row = session
         .query_one(
             &format!(
                 "select pg_is_in_recovery(), array(
-                   select virtualtransaction from pg_locks
+                   select virtualtransaction from pg_locks l
                    where locktype = 'virtualxid' and pid is distinct from pg_backend_pid()
-                   union select '{}' || transaction::text from pg_prepared_xacts order by 1)",
+                     and not exists (select from pg_stat_activity a
+                                     where a.pid = l.pid and a.datname <> current_database())
+                   union select '{}' || transaction::text from pg_prepared_xacts
+                   where database = current_database() order by 1)",
                 crate::differential::PREPARED
             ),
             &[],

@@ -2,14 +2,32 @@
 //! have an overseer's district and a twin among the houses, and rooms of houses.
 #![allow(dead_code, reason = "not every test binary needs all of it")]
 
-use regraft_testkit::{ProjectFolder, manifest};
+use regraft_engine::ValidationOptions;
+use regraft_testkit::{Legacy, Program, ProjectFolder, Rehearsal, Servers, manifest};
 
+const REGRAFT: &str = env!("CARGO_BIN_EXE_regraft");
+pub(crate) const LEGACY: Legacy = Legacy {
+    scale: 1.0,
+    seed: 1,
+    dirt: 1.0,
+};
+
+/// Every row bears when the transaction that wrote it last began, and a number that grows with every
+/// write: what a cursor may go by.
 const SOURCE: &str = "
-create table district (id integer primary key, name text, changed timestamptz);
+create sequence versions;
+create table district (id integer primary key, name text, changed timestamptz,
+  updated_at timestamptz, version bigint);
 create table house (id integer primary key, district integer, overseer integer, twin integer, rent numeric,
   state integer, notes text, built timestamptz not null, label text, changed timestamptz,
-  hidden boolean not null default false);
-create table room (id integer primary key, house integer, name text, area numeric, changed timestamptz);
+  hidden boolean not null default false, updated_at timestamptz, version bigint);
+create table room (id integer primary key, house integer, name text, area numeric, changed timestamptz,
+  updated_at timestamptz, version bigint);
+create function stamp() returns trigger language plpgsql as
+  $$ begin new.updated_at := now(); new.version := nextval('versions'); return new; end $$;
+create trigger stamp before insert or update on district for each row execute function stamp();
+create trigger stamp before insert or update on house for each row execute function stamp();
+create trigger stamp before insert or update on room for each row execute function stamp();
 ";
 
 const TARGET: &str = "
@@ -96,10 +114,33 @@ insert into room select i, 1 + i % 600, 'Room ' || i, i % 30, null from generate
 where (1 + i % 600) % 50 <> 0;
 "#;
 
+/// A column of the source's tables that a cursor goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cursor {
+    /// When the transaction that wrote the row last began.
+    UpdatedAt,
+    /// Drawn from a sequence by the statement that wrote the row last.
+    Version,
+}
+
+impl Cursor {
+    fn column(self) -> &'static str {
+        match self {
+            Self::UpdatedAt => "updated_at",
+            Self::Version => "version",
+        }
+    }
+}
+
 /// The project, with a source that holds `data`; `policies` are those of columns of houses, each as
-/// `column = "policy"`.
-pub(crate) fn town(data: &str, policies: &[&str]) -> ProjectFolder {
-    let mut houses = HOUSES.to_owned();
+/// `column = "policy"`; `cursor` is that of every entity.
+pub(crate) fn town(data: &str, policies: &[&str], cursor: Option<Cursor>) -> ProjectFolder {
+    // `[changes]` is the last table of each file.
+    let with_cursor = |entity: &str, alias: &str| match cursor {
+        Some(cursor) => format!("{entity}cursor = \"{alias}.{}\"\n", cursor.column()),
+        None => entity.to_owned(),
+    };
+    let mut houses = with_cursor(HOUSES, "h");
     if !policies.is_empty() {
         houses.push_str(&format!("columns = {{ {} }}\n", policies.join(", ")));
     }
@@ -108,8 +149,35 @@ pub(crate) fn town(data: &str, policies: &[&str]) -> ProjectFolder {
         ("source/schema.sql", SOURCE),
         ("source/data.sql", data),
         ("target/schema.sql", TARGET),
-        ("entities/districts.toml", DISTRICTS),
+        ("entities/districts.toml", &with_cursor(DISTRICTS, "d")),
         ("entities/houses.toml", &houses),
-        ("entities/rooms.toml", ROOMS),
+        ("entities/rooms.toml", &with_cursor(ROOMS, "r")),
     ])
+}
+
+/// The program, with batches that are small against the town.
+pub(crate) fn program(rehearsal: &Rehearsal<'_>) -> Program {
+    Program::on(REGRAFT, rehearsal).with("BATCH_SIZE", "20")
+}
+
+/// The arguments of a differential migration of everything, done in some way.
+pub(crate) fn carry_over<'a>(way: &[&'a str]) -> Vec<&'a str> {
+    [&["differential", "migrate", "--entities", "all"], way].concat()
+}
+
+/// Migrated and compared once.
+pub(crate) fn in_step(folder: &ProjectFolder) -> Rehearsal<'static> {
+    let rehearsal = Rehearsal::once(Servers::shared(), folder.path(), LEGACY);
+    program(&rehearsal).expect(0, &["migrate"]);
+    program(&rehearsal).expect(0, &carry_over(&[]));
+    rehearsal
+}
+
+/// Whether the target is what the source says, as validation sees it.
+#[track_caller]
+pub(crate) fn validates(rehearsal: &Rehearsal<'_>, what: &str) {
+    let validation = rehearsal.validate(&[], &ValidationOptions::default());
+    let checks = validation.entities.iter().flat_map(|e| &e.checks);
+    let findings: Vec<_> = checks.flat_map(|check| &check.findings).collect();
+    assert!(findings.is_empty(), "{what}: {findings:#?}");
 }

@@ -20,7 +20,7 @@ use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::keys::{Deriver, KeyMap, KeyMapBuilder, LegacyId};
-use crate::load::merged;
+use crate::load::{Merged, merged};
 use crate::migrate::{add_mapped, check_same_secret, check_secret, install_ledger, resolved};
 use crate::model::{EntityModel, Model};
 use crate::receipt::require_ledger;
@@ -50,6 +50,8 @@ pub struct Analysis {
     pub entities: Vec<EntityDifferential>,
     /// Rows that both sides have changed.
     pub conflicts: i64,
+    /// Rows that the target has of these entities, as far as it was looked at.
+    pub in_place: i64,
 }
 
 /// Finds out what has changed since the last agreement, entity by entity.
@@ -77,6 +79,13 @@ pub async fn analyze_differential(
         ..DifferentialOptions::default()
     };
     let ways = ways(context, &model, selection, &nobody)?;
+    if let Some(since) = &options.since {
+        for (name, way) in &ways {
+            if let (Some(model), Some(cursor)) = (model.entities.get(name), &way.cursor) {
+                cursor::check(&snapshot.session, model, &cursor.text, since).await?;
+            }
+        }
+    }
     let mut analyst = Analyst {
         context,
         model: &model,
@@ -86,6 +95,7 @@ pub async fn analyze_differential(
         options,
         source_load: SourceLoad::new(context).await?,
         new: HashMap::new(),
+        in_place: 0,
     };
     let mut entities = Vec::new();
     for step in selection.entities() {
@@ -105,6 +115,7 @@ pub async fn analyze_differential(
         operation_id: analyst.operation_id,
         detect_conflicts: options.detect_conflicts,
         conflicts: entities.iter().map(|e| e.conflicts.rows).sum(),
+        in_place: analyst.in_place,
         entities,
     })
 }
@@ -119,6 +130,8 @@ struct Analyst<'a> {
     source_load: SourceLoad<'a>,
     /// Rows of each entity that would be moved.
     new: HashMap<String, Vec<LegacyId>>,
+    /// Rows that the target has of all entities so far.
+    in_place: i64,
 }
 
 impl Analyst<'_> {
@@ -166,6 +179,7 @@ impl Analyst<'_> {
             regraft_ledger::close_others(&**target, &model.name, &self.operation_id).await?;
         }
         let found = self.sum_up(model, &detected, tally, unchanged);
+        self.in_place += in_place(&detected, &merged) - found.deleted_in_target.rows;
         self.new.insert(model.name.clone(), detected.new);
         let (rows, detail) = (found.source_rows, json!(found));
         regraft_ledger::record_differential(
@@ -186,10 +200,7 @@ impl Analyst<'_> {
         }
         match (&self.options.since, &way.cursor) {
             (None, _) => cursor::reach(self.target, model, way).await,
-            (Some(since), Some(cursor)) => {
-                cursor::check(self.source, model, &cursor.text, since).await?;
-                Ok(Some(Reach::since(&cursor.text, since)))
-            }
+            (Some(since), Some(cursor)) => Ok(Some(Reach::since(&cursor.text, since))),
             (Some(_), None) => {
                 self.context.events.send(Event::Note(format!(
                     "{} has no cursor to tell since when: all of its rows are looked at",
@@ -224,7 +235,7 @@ impl Analyst<'_> {
         &self,
         model: &EntityModel,
         way: &EntityWay,
-        merged: &Arc<crate::load::Merged>,
+        merged: &Arc<Merged>,
         ids: &[LegacyId],
         tally: &mut Tally,
     ) -> Result<()> {
@@ -275,4 +286,13 @@ impl Analyst<'_> {
         }
         Ok(parents)
     }
+}
+
+/// Rows that the ledger has in the target; one that was merged into another has no row of its own.
+fn in_place(detected: &Detected, merged: &Merged) -> i64 {
+    let rows = [&detected.changed, &detected.unreadable, &detected.deleted];
+    let rows: usize = rows.iter().map(|ids| ids.len()).sum();
+    let new = detected.new.iter().chain(&detected.left);
+    let merged = merged.len() - new.filter(|id| merged.contains_key(id)).count();
+    detected.unchanged + rows as i64 - merged as i64
 }

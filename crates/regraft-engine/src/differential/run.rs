@@ -81,11 +81,7 @@ pub(super) async fn run(
     for work in all.iter_mut().rev() {
         delete(engine, work, &catalog).await?;
     }
-    let mut found = Vec::new();
-    for work in all {
-        found.push(close(engine, work).await?);
-    }
-    Ok(found)
+    close_all(engine, all).await
 }
 
 /// Finds out what has changed and moves what is new. `None` where an earlier process of this run
@@ -457,15 +453,45 @@ async fn delete(engine: &Engine<'_>, work: &mut Work<'_>, catalog: &Catalog) -> 
         .run(catalog, &mut work.batch)
         .await
         .map_err(|e| e.in_entity(&work.model.name))?;
-    let done: HashSet<LegacyId> = deleted.into_iter().collect();
+    // A row that is only marked is still in place, and another way may be taken with it: its range is
+    // not agreed on.
+    let done: HashSet<LegacyId> = match work.way.deletes {
+        Deletes::Mirror => deleted.into_iter().collect(),
+        Deletes::Soft | Deletes::Ignore => HashSet::new(),
+    };
     let left = work.detected.deleted.iter().filter(|id| !done.contains(id));
     work.unsettled.extend(left.cloned());
     Ok(())
 }
 
+/// Closes all entities, or none: a process that goes on with this run looks at all of them in its own
+/// snapshot, and children must not be of a later one than their parents.
+async fn close_all(engine: &Engine<'_>, all: Vec<Work<'_>>) -> Result<Vec<EntityDifferential>> {
+    let closed = transaction::run(&engine.target, engine.options.dry_run, async || {
+        let mut closed = Vec::new();
+        for work in all {
+            let name = work.model.name.as_str();
+            closed.push(close(engine, work).await.map_err(|e| e.in_entity(name))?);
+        }
+        Ok(closed)
+    })
+    .await?;
+    let mut entities = Vec::new();
+    for (found, account) in closed {
+        engine.context.events.send(Event::EntityFinished {
+            entity: found.entity.clone(),
+            inserted: (account.inserted + account.updated).unsigned_abs(),
+            left: (account.quarantined + account.blocked + account.detail.conflicts).unsigned_abs(),
+            seconds: 0.0,
+        });
+        entities.push(found);
+    }
+    Ok(entities)
+}
+
 /// Closes an entity: the rows that nobody had to touch are added to its account, which must
 /// balance, and the ranges that both sides agree on are noted.
-async fn close(engine: &Engine<'_>, work: Work<'_>) -> Result<EntityDifferential> {
+async fn close(engine: &Engine<'_>, work: Work<'_>) -> Result<(EntityDifferential, Account)> {
     let (target, run, name) = (&engine.target, &engine.run, work.model.name.as_str());
     let open = regraft_ledger::stopped_ids(&***target, name).await?;
     let mut unsettled = work.unsettled;
@@ -487,42 +513,25 @@ async fn close(engine: &Engine<'_>, work: Work<'_>) -> Result<EntityDifferential
         .iter()
         .partition(|range| unsettled.contains(range));
     not.extend(kept);
-    let found = work.tally.found;
+    rest(engine, &work.load, &work.detected, work.batch + 1).await?;
+    regraft_ledger::set_phase(&***target, &work.load.checkpoint, Phase::Done).await?;
+    let why = "the source has the row no more, or a filter drops it";
     let gone = work.detected.left_and_gone.as_slice();
-    let account = transaction::run(target, engine.options.dry_run, async || {
-        rest(engine, &work.load, &work.detected, work.batch + 1).await?;
-        regraft_ledger::set_phase(&***target, &work.load.checkpoint, Phase::Done).await?;
-        let why = "the source has the row no more, or a filter drops it";
-        regraft_ledger::close_quarantine(&***target, name, gone, why).await?;
-        let layout = &work.detected.layout;
-        regraft_ledger::agree_on_ranges(&***target, name, layout, run.run_no, &agreed).await?;
-        regraft_ledger::disagree_on_ranges(&***target, name, layout, run.run_no, &not).await?;
-        regraft_ledger::forget_ranges(&***target, name, &empty).await?;
-        let (source, snapshot) = (&engine.source, &engine.snapshot);
-        let look = (run.run_no, work.complete);
-        cursor::note(target, source, snapshot, work.model, work.way, look).await?;
-        let detail = json!(found);
-        let rows = found.source_rows;
-        regraft_ledger::record_differential(&***target, &run.run_id, name, rows, &detail).await?;
-        Ok(regraft_ledger::record_entity(
-            &***target,
-            run.run_no,
-            &run.run_id,
-            &run.command,
-            name,
-            "done",
-        )
-        .await?)
-    })
-    .await
-    .map_err(|error| error.in_entity(name))?;
-    engine.context.events.send(Event::EntityFinished {
-        entity: name.to_owned(),
-        inserted: (account.inserted + account.updated).unsigned_abs(),
-        left: (account.quarantined + account.blocked + account.detail.conflicts).unsigned_abs(),
-        seconds: 0.0,
-    });
-    Ok(found)
+    regraft_ledger::close_quarantine(&***target, name, gone, why).await?;
+    let layout = &work.detected.layout;
+    regraft_ledger::agree_on_ranges(&***target, name, layout, run.run_no, &agreed).await?;
+    regraft_ledger::disagree_on_ranges(&***target, name, layout, run.run_no, &not).await?;
+    regraft_ledger::forget_ranges(&***target, name, &empty).await?;
+    let (source, snapshot) = (&engine.source, &engine.snapshot);
+    let look = (run.run_no, work.complete);
+    cursor::note(target, source, snapshot, work.model, work.way, look).await?;
+    let found = work.tally.found;
+    let (rows, detail) = (found.source_rows, json!(found));
+    regraft_ledger::record_differential(&***target, &run.run_id, name, rows, &detail).await?;
+    let (number, id, command) = (run.run_no, run.run_id.as_str(), run.command.as_str());
+    let account =
+        regraft_ledger::record_entity(&***target, number, id, command, name, "done").await?;
+    Ok((found, account))
 }
 
 /// Records the rows that nobody had to touch as a batch of their own, so that the account is of all

@@ -10,11 +10,14 @@ use serde_json::json;
 use super::examine::{Examination, Examined, Examiner};
 use super::tally::Tally;
 use super::way::EntityWay;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::keys::LegacyId;
 use crate::load::{Reason, is_about_rows};
 use crate::migrate::Engine;
 use crate::transaction;
+
+/// How often a batch is looked at while somebody changes its rows.
+const TRIES: u32 = 5;
 
 /// Writes the changed rows of one entity.
 pub(super) struct Updater<'a> {
@@ -86,15 +89,15 @@ impl Updater<'_> {
         tally: &mut Tally,
         updated: &mut Updated,
     ) -> Result<()> {
-        let (source, target) = (&self.engine.source, &self.engine.target);
+        let target = &self.engine.target;
         let number = self.batch + 1;
         let (examination, written) =
             transaction::run(target, self.engine.options.dry_run, async || {
                 target
                     .batch_execute("set constraints all immediate")
                     .await?;
-                let examination = examiner.examine(source, target, ids, tally).await?;
-                let written = self.write(examiner, &examination, number).await?;
+                let (examination, written) =
+                    self.examine_and_write(examiner, ids, tally, number).await?;
                 let account = account(&examination, &written, ids);
                 self.record(number, ids, account).await?;
                 Ok((examination, written))
@@ -122,6 +125,32 @@ impl Updater<'_> {
             .extend(examination.refused.into_iter().map(|(id, _)| id));
         updated.unsettled.extend(examination.missing);
         Ok(())
+    }
+
+    /// Looks at rows and writes them; again where somebody has changed one in between, so that the
+    /// target becomes what the source said at one moment.
+    async fn examine_and_write(
+        &self,
+        examiner: &mut Examiner<'_>,
+        ids: &[LegacyId],
+        tally: &mut Tally,
+        number: i32,
+    ) -> Result<(Examination, HashSet<String>)> {
+        let (source, target) = (&self.engine.source, &self.engine.target);
+        let before = tally.found.clone();
+        target.batch_execute("savepoint regraft_examined").await?;
+        for tries_left in (0..TRIES).rev() {
+            let examination = examiner.examine(source, target, ids, tally).await?;
+            let written = self.write(examiner, &examination, number).await?;
+            if tries_left == 0 || !examination.rows.iter().any(|row| lost(row, &written)) {
+                return Ok((examination, written));
+            }
+            target
+                .batch_execute("rollback to savepoint regraft_examined")
+                .await?;
+            tally.found.clone_from(&before);
+        }
+        Err(Error::new(Kind::Internal, "a batch was not tried"))
     }
 
     /// Writes what is staged and notes what both sides agree on; the legacy ids of rows written.

@@ -1,8 +1,9 @@
 //! Ranges of legacy ids that both sides agree on, and what tells that they still do.
 
 use regraft_pg::Result;
-use regraft_pg::quote;
 use tokio_postgres::GenericClient;
+
+use crate::mapping::partition;
 
 /// Ranges are of 2 to the power of so many legacy ids.
 pub const RANGE_BITS: u32 = 7;
@@ -166,8 +167,4 @@ pub async fn forget_ranges(
         )
         .await?;
     Ok(())
-}
-
-fn partition(entity: &str) -> String {
-    quote::qualified(crate::SCHEMA, &crate::partition_name(entity))
 }

@@ -62,6 +62,9 @@ pub async fn note_rows(
     entity: &str,
     rows: &[Noted],
 ) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
     let kinds: Vec<&str> = rows.iter().map(|row| row.comparison_type).collect();
     let ids: Vec<&str> = rows.iter().map(|row| row.legacy_id.as_str()).collect();
     let details: Vec<&Value> = rows.iter().map(|row| &row.detail).collect();

@@ -29,7 +29,7 @@ pub fn partition_name(entity: &str) -> String {
     format!("migration_mappings_{entity}")
 }
 
-fn partition(entity: &str) -> String {
+pub(crate) fn partition(entity: &str) -> String {
     quote::qualified(crate::SCHEMA, &partition_name(entity))
 }
 

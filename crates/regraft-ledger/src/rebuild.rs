@@ -5,11 +5,10 @@
 
 use regraft_pg::Result;
 use regraft_pg::copy::Writer;
-use regraft_pg::quote;
 use tokio_postgres::GenericClient;
-use uuid::Uuid;
 
-use crate::{SCHEMA, partition_name};
+use crate::mapping::partition;
+use uuid::Uuid;
 
 /// The temporary table: `legacy_id`, `new_id` (NULL where it isn't known beforehand),
 /// `source_fingerprint`, `column_fingerprints`, `reason` (why the row could not be moved, NULL for
@@ -112,10 +111,6 @@ pub async fn no_longer_merged(
         .await?;
     let found = rows.first().map_or(0, |row| row.get(1));
     Ok((found, rows.iter().map(|row| row.get(0)).collect()))
-}
-
-fn partition(entity: &str) -> String {
-    quote::qualified(SCHEMA, &partition_name(entity))
 }
 
 /// The mappings that are right, as places in the partition.

@@ -27,6 +27,8 @@ pub struct UpdatedTable<'a> {
     pub table: &'a str,
     /// Its key column.
     pub key: &'a str,
+    /// Whether the legacy ids are numbers, which the mappings' index is on then.
+    pub numeric: bool,
     /// The columns, and the type of each without its domain.
     pub columns: &'a [(String, String)],
     /// Those of them that are looked at: conflicts that were noted over others stay as they are.
@@ -52,6 +54,14 @@ impl UpdatedTable<'_> {
             ))
             .await?;
         Ok(())
+    }
+
+    /// Tells the server how many rows are staged, and of which kinds.
+    pub async fn stage_is_full(&self, client: &impl GenericClient) -> Result<()> {
+        client
+            .batch_execute(&format!("analyze {STAGE}"))
+            .await
+            .map_err(Into::into)
     }
 
     /// Writes those columns of the staged rows that `mask` marks, for rows with exactly this mask
@@ -89,13 +99,15 @@ impl UpdatedTable<'_> {
                 source_fingerprint, column_fingerprints, agreed_run)
              select $1, $2, $3, m.legacy_id, m.new_id, 'update', {columns}, d.before, d.after,
                     m.source_fingerprint, m.column_fingerprints, m.agreed_run
-             from done d join regraft.migration_mappings m on m.entity = $3 and m.legacy_id = d.regraft_id
+             from done d join {mappings} m on {same_id}
              on conflict (run_no, entity, legacy_id) do update set
                columns = array(select distinct unnest(c.columns || excluded.columns)),
                before = excluded.before || c.before, after = c.after || excluded.after
              returning legacy_id",
             table = self.table,
             key = ident(self.key),
+            mappings = crate::mapping::partition(self.entity),
+            same_id = same_id(self.numeric, "m.legacy_id", "d.regraft_id"),
             before = image(names(), |i, _| format!("s.b{}", at[i])),
             after = image(names(), |_, column| format!("t.{column}")),
             columns = quote::array(names(), "text"),
@@ -254,16 +266,27 @@ impl UpdatedTable<'_> {
         client
             .execute(
                 &format!(
-                    "update regraft.migration_mappings m
+                    "update {} m
                      set source_fingerprint = s.source_fingerprint,
                          column_fingerprints = s.column_fingerprints, agreed_run = $1
                      from {STAGE} s
-                     where m.entity = $2 and m.legacy_id = s.regraft_id and s.regraft_id = any ($3)"
+                     where {} and s.regraft_id = any ($2)",
+                    crate::mapping::partition(self.entity),
+                    same_id(self.numeric, "m.legacy_id", "s.regraft_id")
                 ),
-                &[&run_no, &self.entity, &ids],
+                &[&run_no, &ids],
             )
             .await?;
         Ok(())
+    }
+}
+
+/// The condition that two legacy ids are the same, as the index of the mappings answers it.
+fn same_id(numeric: bool, mapped: &str, other: &str) -> String {
+    if numeric {
+        format!("{mapped}::bigint = {other}::bigint")
+    } else {
+        format!("{mapped} = {other}")
     }
 }
 
@@ -290,6 +313,8 @@ pub struct Mark<'a> {
     pub table: &'a str,
     /// The table's key column.
     pub key: &'a str,
+    /// Whether the legacy ids are numbers.
+    pub numeric: bool,
     /// The column that bears the mark; a row is not marked while it is NULL or false.
     pub column: &'a str,
     /// SQL for the mark.
@@ -309,7 +334,7 @@ pub async fn mark_deleted(
         "with chosen as (
            select m.*, {before} as before from regraft.migration_mappings m
            join {table} t on t.{key} = m.new_id
-           where m.entity = $3 and m.legacy_id = any ($4) and m.merged_into is null
+           where m.entity = $3 and {among} and m.merged_into is null
              and coalesce(t.{column}::text, 'false') = 'false'),
          done as (
            update {table} t set {column} = {value} from chosen m where t.{key} = m.new_id
@@ -325,6 +350,10 @@ pub async fn mark_deleted(
            before = excluded.before || c.before, after = c.after || excluded.after
          returning legacy_id",
         table = mark.table,
+        among = match mark.numeric {
+            true => "m.legacy_id::bigint = any ($4::text[]::bigint[])",
+            false => "m.legacy_id = any ($4::text[])",
+        },
         key = ident(mark.key),
         value = mark.value,
         before = image(names(), |_, column| format!("t.{column}")),

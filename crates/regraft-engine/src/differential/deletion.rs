@@ -190,6 +190,7 @@ impl Deletion<'_> {
                         entity: &model.name,
                         table: &table,
                         key: &model.key_column,
+                        numeric: model.numeric,
                         column: &how.column.value,
                         value: &how.value.value,
                     },

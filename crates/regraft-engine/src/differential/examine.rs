@@ -130,6 +130,7 @@ impl<'a> Examiner<'a> {
             entity: &self.model.name,
             table: name,
             key: &self.model.key_column,
+            numeric: self.model.numeric,
             columns: &self.columns,
             looked_at: &self.looked_at,
         }
@@ -188,6 +189,7 @@ impl<'a> Examiner<'a> {
             block.truncate(mark);
         }
         sink.finish().await?;
+        self.table(&name).stage_is_full(&**target).await?;
         Ok(examination)
     }
 

@@ -27,7 +27,7 @@ const NOISE: Duration = Duration::from_micros(500);
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// Legacy ids that are summed up at once where the source is to be spared.
-const AT_ONCE: i64 = 1 << (RANGE_BITS + 10);
+const AT_ONCE: i64 = 1 << (RANGE_BITS + 11);
 
 /// Statements that an entity is summed up in at most.
 const SPANS: i64 = 10_000;

@@ -6,7 +6,7 @@ use tokio_postgres::GenericClient;
 use crate::mapping::partition;
 
 /// Ranges are of 2 to the power of so many legacy ids.
-pub const RANGE_BITS: u32 = 7;
+pub const RANGE_BITS: u32 = 6;
 
 /// What the source said of a range when all of its rows were agreed on.
 #[derive(Debug, Clone, PartialEq, Eq)]

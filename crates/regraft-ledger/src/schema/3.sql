@@ -1,5 +1,8 @@
 -- Version 3 of the control tables: what later changes are found by.
 
+-- Ranges are of 64 legacy ids now, not of 128: all rows are looked at once more.
+delete from regraft.migration_agreed_ranges;
+
 -- Ranges that were looked at and are not agreed on have no sum: all ranges with rows are known
 -- without going through the mappings.
 alter table regraft.migration_agreed_ranges alter column source_sum drop not null;

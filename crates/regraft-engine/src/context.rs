@@ -48,7 +48,8 @@ pub struct Settings {
     pub workers: usize,
     /// How often a batch is tried again after a fault that may pass, such as a lost connection.
     pub retries: u32,
-    /// How long one batch may take before it is given up; `None` is without limit.
+    /// How long one batch, and one statement of `differential` on the source, may take before it is
+    /// given up; `None` is without limit.
     pub batch_timeout: Option<Duration>,
     /// The secret that keys are derived with.
     pub secret: Option<KeySecret>,

@@ -24,6 +24,8 @@ pub(crate) use transfer::{Limit, Recode, apply as recode};
 pub(crate) struct Model {
     pub(crate) entities: BTreeMap<String, EntityModel>,
     pub(crate) source_catalog_hash: String,
+    /// What is declared of each table of the source, as hashes.
+    pub(crate) source_tables: BTreeMap<String, String>,
     pub(crate) target_catalog: Catalog,
 }
 

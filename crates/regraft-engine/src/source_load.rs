@@ -72,6 +72,18 @@ impl<'a> SourceLoad<'a> {
         })
     }
 
+    /// Lets the source end statements of a session that take longer than a batch may.
+    ///
+    /// # Errors
+    /// The source can't be reached.
+    pub(crate) async fn limit(&self, source: &Session) -> Result<()> {
+        if let Some(limit) = self.context.settings.batch_timeout {
+            let set = format!("set statement_timeout = {}", limit.as_millis());
+            source.batch_execute(&set).await?;
+        }
+        Ok(())
+    }
+
     /// Waits while the probe takes too long, and says so.
     ///
     /// # Errors

@@ -242,6 +242,18 @@ impl Catalog {
             .find(|t| t.schema == schema && t.name == name)
     }
 
+    /// SHA-256 over what is declared of each table, by its qualified name.
+    pub fn table_hashes(&self) -> BTreeMap<String, String> {
+        let hashes = self.tables.iter().map(|table| {
+            let mut declared = table.clone();
+            declared.forget_statistics();
+            let document = serde_json::to_vec(&declared).unwrap_or_default();
+            let name = format!("{}.{}", table.schema, table.name);
+            (name, hex::encode(Sha256::digest(document)))
+        });
+        hashes.collect()
+    }
+
     /// SHA-256 over all that is declared (hexadecimal). Row counts and OIDs don't count.
     pub fn hash(&self) -> String {
         let mut declared = self.clone();

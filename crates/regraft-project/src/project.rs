@@ -1,6 +1,6 @@
 //! A project as a whole: checked, selected from, and fingerprinted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -29,6 +29,7 @@ pub struct Project {
     queries: Vec<NamedQuery>,
     sources: SourceFiles,
     hash: String,
+    file_hashes: BTreeMap<String, String>,
     warnings: Problems,
 }
 
@@ -131,6 +132,11 @@ impl Project {
         &self.hash
     }
 
+    /// SHA-256 of each of the files that [`Project::hash`] is over, by relative path.
+    pub fn file_hashes(&self) -> &BTreeMap<String, String> {
+        &self.file_hashes
+    }
+
     /// The entities that `names` stand for, in dependency order. A name is an entity's, a
     /// group's or `all`; several may be given in one string, with commas between. No names at
     /// all mean all entities. With `with_deps` everything the selected entities refer to is
@@ -208,7 +214,13 @@ fn check(
     {
         query::read_queries(&reading, file, sources.text(file), &mut queries);
     }
-    let hash = hash(&sources, &entity_files, manifest.as_ref());
+    let files = entity_files.iter().map(|(file, _)| *file);
+    let defining = defining(&sources, files, manifest.as_ref());
+    let hash = hash(&defining);
+    let file_hashes = defining
+        .into_iter()
+        .map(|(path, text)| (path.to_owned(), hex::encode(Sha256::digest(text))))
+        .collect();
 
     let problems = in_file_order(found, reading.into_problems());
     let mut warnings = Problems::new(sources.clone());
@@ -224,6 +236,7 @@ fn check(
             queries,
             sources,
             hash,
+            file_hashes,
             warnings,
         }),
         _ => Err(warnings),
@@ -303,17 +316,17 @@ fn in_file_order(mut found: Vec<Problem>, more: Vec<Problem>) -> Vec<Problem> {
     found
 }
 
-fn hash(
-    sources: &SourceFiles,
-    entities: &[(FileId, String)],
-    manifest: Option<&Manifest>,
-) -> String {
+/// The files that define the migration, with their texts.
+fn defining<'a>(
+    sources: &'a SourceFiles,
+    entities: impl Iterator<Item = FileId>,
+    manifest: Option<&'a Manifest>,
+) -> BTreeMap<&'a str, String> {
     let schema = manifest
         .map(|manifest| manifest.target.schema.as_slice())
         .unwrap_or_default();
-    let files: BTreeSet<&str> = entities
-        .iter()
-        .map(|(file, _)| sources.path(*file))
+    entities
+        .map(|file| sources.path(file))
         .chain(
             sources
                 .ids()
@@ -322,15 +335,17 @@ fn hash(
         )
         .chain([MANIFEST])
         .chain(schema.iter().map(String::as_str))
-        .collect();
+        .map(|path| {
+            let text = sources.find(path).map(|file| sources.text(file));
+            (path, text.unwrap_or_default().replace("\r\n", "\n"))
+        })
+        .collect()
+}
+
+fn hash(files: &BTreeMap<&str, String>) -> String {
     let mut hasher = Sha256::new();
-    for path in files {
-        let text = sources
-            .find(path)
-            .map(|file| sources.text(file))
-            .unwrap_or_default();
-        let text = text.replace("\r\n", "\n");
-        for part in [path, &text] {
+    for (path, text) in files {
+        for part in [*path, text.as_str()] {
             // The length in front keeps two parts from being read as one.
             hasher.update((part.len() as u64).to_be_bytes());
             hasher.update(part.as_bytes());

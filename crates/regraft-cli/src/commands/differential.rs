@@ -145,11 +145,10 @@ pub(super) async fn resume(
     let operation = arguments.operation_id.as_deref();
     let (run, options) =
         unfinished_differential(&context, operation, arguments.entity.as_deref()).await?;
-    invocation.printer.note(format!(
-        "resuming {}, begun {}",
-        run.run_id,
-        crate::figures::moment(&run.started_at)
-    ));
+    let from = operation_status(&context, Some(&run.run_id)).await?;
+    invocation
+        .printer
+        .note(view::resuming(&run.run_id, &run.started_at, from.as_ref()));
     let names: Vec<String> = run
         .detail
         .get("entities")

@@ -202,6 +202,29 @@ pub(crate) fn outcome(outcome: &DifferentialOutcome, width: usize) -> String {
     out
 }
 
+/// What a run is taken up from.
+pub(crate) fn resuming(run_id: &str, begun: &str, status: Option<&OperationStatus>) -> String {
+    let entities = status
+        .map(|status| status.entities.as_slice())
+        .unwrap_or_default();
+    let stands: Vec<String> = entities
+        .iter()
+        .map(|entity| {
+            let rows = figures::counted(entity.rows_done, "row");
+            format!("{}: {}, {rows} done", entity.entity, entity.phase)
+        })
+        .collect();
+    let from = if stands.is_empty() {
+        "no entity had been begun".to_owned()
+    } else {
+        stands.join("; ")
+    };
+    format!(
+        "resuming {run_id}, begun {} ({from})",
+        figures::moment(begun)
+    )
+}
+
 /// How a differential run stands.
 pub(crate) fn status(status: Option<&OperationStatus>, width: usize) -> String {
     let Some(status) = status else {

@@ -97,6 +97,7 @@ pub async fn analyze_differential(
         new: HashMap::new(),
         in_place: 0,
     };
+    analyst.source_load.limit(&snapshot.session).await?;
     let mut entities = Vec::new();
     for step in selection.entities() {
         context.stop_requested()?;

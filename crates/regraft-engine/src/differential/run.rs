@@ -55,6 +55,7 @@ pub(super) async fn run(
 ) -> Result<Vec<EntityDifferential>> {
     create_partitions(engine, selection).await?;
     let source_load = SourceLoad::new(engine.context).await?;
+    source_load.limit(&engine.source).await?;
     let looking = (every_row, &source_load);
     let mut all: Vec<Work<'_>> = Vec::new();
     for component in components(selection) {

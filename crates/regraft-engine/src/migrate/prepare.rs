@@ -1,11 +1,12 @@
 //! What has to hold before the first write.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use regraft_ledger::{MappingIndex, NewRun, OpenRun, Run, RunStatus};
 use regraft_pg::Session;
 use regraft_project::Selection;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{MigrateOptions, Task, choose_mode, is_empty, run_detail};
 use crate::context::Context;
@@ -217,23 +218,35 @@ fn refuse_another_way(context: &Context, run: &Run, task: &Task) -> Result<()> {
     }
 }
 
-/// An unfinished run is only taken up under the project, source schema and program that began it.
+/// An unfinished run is only taken up under the project, schemas and program that began it. A bulk
+/// load has changed the target's schema itself, and brings it back.
 fn refuse_changes(context: &Context, run: &Run, model: &Model) -> Result<()> {
-    let before = |field: &str| {
-        run.detail
-            .get(field)
-            .and_then(|v| v.as_str())
-            .unwrap_or_default()
-    };
+    let was = |field: &str| run.detail.get(field).and_then(|v| v.as_str());
+    let differs = |field: &str, now: &str| was(field).unwrap_or_default() != now;
     let mut changed = Vec::new();
-    if before("project_hash") != context.project.hash() {
-        changed.push("the project");
+    if differs("project_hash", context.project.hash()) {
+        let now = context.project.file_hashes();
+        changed.push(with_names("the project", &run.detail["project_files"], now));
     }
-    if before("source_catalog") != model.source_catalog_hash {
-        changed.push("the source's schema");
+    if differs("source_catalog", &model.source_catalog_hash) {
+        let now = &model.source_tables;
+        changed.push(with_names(
+            "the source's schema",
+            &run.detail["source_tables"],
+            now,
+        ));
     }
-    if before("program_version") != env!("CARGO_PKG_VERSION") {
-        changed.push("this program");
+    if run.command == "differential" && differs("target_catalog", &model.target_catalog.hash()) {
+        let now = model.target_catalog.table_hashes();
+        changed.push(with_names(
+            "the target's schema",
+            &run.detail["target_tables"],
+            &now,
+        ));
+    }
+    if differs("program_version", env!("CARGO_PKG_VERSION")) {
+        let before = was("program_version").unwrap_or("unknown");
+        changed.push(format!("this program (it was version {before})"));
     }
     if changed.is_empty() {
         return Ok(());
@@ -243,9 +256,41 @@ fn refuse_changes(context: &Context, run: &Run, model: &Model) -> Result<()> {
         format!("run {} was left unfinished, and {} changed since", run.run_id, changed.join(" and ")),
     )
     .hint(format!(
-        "undo it with `regraft rollback --run {}` and migrate again, or bring back what it was begun with",
+        "undo it with `regraft rollback --run {}` and begin again, or bring back what it was begun with",
         run.run_id
     )))
+}
+
+/// What has changed, with the names of those parts that are new, gone or other than they were.
+fn with_names(what: &str, before: &Value, now: &BTreeMap<String, String>) -> String {
+    let before: BTreeMap<String, String> =
+        serde_json::from_value(before.clone()).unwrap_or_default();
+    let mut names: Vec<&str> = now
+        .iter()
+        .filter(|(name, hash)| before.get(*name) != Some(hash))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    names.extend(
+        before
+            .keys()
+            .filter(|name| !now.contains_key(*name))
+            .map(String::as_str),
+    );
+    names.sort_unstable();
+    match names.as_slice() {
+        [] => what.to_owned(),
+        // Nothing was noted by part.
+        _ if before.is_empty() => what.to_owned(),
+        [first @ .., last] if first.len() < 8 => {
+            let list = [first, &[*last]].concat().join(", ");
+            format!("{what} ({list})")
+        }
+        more => format!(
+            "{what} ({} and {} more)",
+            more[..7].join(", "),
+            more.len() - 7
+        ),
+    }
 }
 
 /// Refuses before anything is written what would stop the run in the middle: rows that can't be

@@ -34,7 +34,7 @@ pub(crate) async fn resolve(
     target: &Session,
 ) -> Result<Resolution> {
     let target_catalog = Catalog::read(&**target, &[]).await?;
-    let source_catalog_hash = Catalog::read(&**source, &[]).await?.hash();
+    let source_catalog = Catalog::read(&**source, &[]).await?;
     let mut problems = Problems::new(project.sources().clone());
     let mut keys = BTreeMap::new();
     for entity in project.entities() {
@@ -77,7 +77,8 @@ pub(crate) async fn resolve(
     Ok(Resolution {
         model: Model {
             entities,
-            source_catalog_hash,
+            source_catalog_hash: source_catalog.hash(),
+            source_tables: source_catalog.table_hashes(),
             target_catalog,
         },
         problems,

@@ -12,6 +12,7 @@ mod cursor;
 mod deletion;
 mod detect;
 mod examine;
+mod grouping;
 mod policy;
 mod resolve;
 mod run;
@@ -33,7 +34,7 @@ pub use backfill::{BackfillOptions, Backfilled, backfill};
 pub use conflicts::{
     ConflictReport, OperationStatus, conflict_report, differing_rows, operation_status,
 };
-pub use resolve::{Resolution, StillOpen, Take, resolve_conflicts};
+pub use resolve::{Resolution, StillOpen, Take, resolve_conflicts, what_to_do};
 pub use tally::{Count, EntityDifferential, PolicyForecast};
 
 use crate::context::Context;

@@ -40,7 +40,7 @@ pub use differential::{
     Analysis, AnalysisOptions, BackfillOptions, Backfilled, ConflictReport, Count,
     DifferentialOptions, DifferentialOutcome, EntityDifferential, OperationStatus, PolicyForecast,
     Resolution, StillOpen, Take, analyze_differential, backfill, conflict_report, differing_rows,
-    migrate_differential, operation_status, resolve_conflicts, unfinished_differential,
+    migrate_differential, operation_status, resolve_conflicts, unfinished_differential, what_to_do,
 };
 pub use error::{Error, Kind, Place, Result};
 pub use events::{Event, Events};

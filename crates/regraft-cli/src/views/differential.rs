@@ -70,6 +70,12 @@ fn details(entities: &[EntityDifferential], width: usize) -> String {
             ("changed", &entity.changed, Some(&entity.changed_columns)),
             ("with another parent", &entity.moved_parents, None),
             ("gone from the source", &entity.deleted, None),
+            ("merged otherwise than before", &entity.regrouped, None),
+            (
+                "that the merge rule makes part of another",
+                &entity.absorbed,
+                None,
+            ),
             (
                 "changed in the target",
                 &entity.changed_in_target,
@@ -324,7 +330,8 @@ pub(crate) fn show(row: &Differing, width: usize) -> String {
         }
         out.push_str(&table.render(width, 0));
     } else {
-        out.push_str(&format!("{}\n", row.detail));
+        let what = regraft_engine::what_to_do(&row.comparison_type);
+        out.push_str(&format!("{}\n{}", row.detail, line(what, width)));
     }
     out
 }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::cursor::{self, Reach};
 use super::detect::{Detected, Look, detect};
 use super::examine::{Examiner, edits};
+use super::grouping::{self, Grouping};
 use super::tally::{Count, EntityDifferential, Tally};
 use super::way::EntityWay;
 use super::{DifferentialOptions, ways};
@@ -136,8 +137,12 @@ impl Analyst<'_> {
             cursor: self.cursor(model, way).await?,
             ..Look::default()
         };
-        let detected = detect(source, target, model, &merged, &look, &self.source_load).await?;
+        let mut detected = detect(source, target, model, &merged, &look, &self.source_load).await?;
         let mut tally = Tally::default();
+        tally.found.deleted = Count::of(&detected.deleted);
+        let policy = way.row_policy();
+        let grouping = Grouping::look(target, model, &merged, &detected.deleted, policy).await?;
+        grouping.sort_out(&mut detected, &mut tally.found);
         let mut touched: HashSet<LegacyId> = detected.changed.iter().cloned().collect();
         let mut unchanged = detected.unchanged;
         if self.options.detect_conflicts {
@@ -163,7 +168,9 @@ impl Analyst<'_> {
                 .await?;
         }
         if self.options.detect_conflicts {
-            regraft_ledger::close_others(&**target, &model.name, &self.operation_id).await?;
+            let (name, id) = (model.name.as_str(), self.operation_id.as_str());
+            grouping::note(target, name, id, &grouping, policy).await?;
+            regraft_ledger::close_others(&**target, name, id).await?;
         }
         let found = self.sum_up(model, &detected, tally, unchanged);
         self.new.insert(model.name.clone(), detected.new);
@@ -214,7 +221,6 @@ impl Analyst<'_> {
             unchanged: unchanged + tally.found.unchanged,
             new: Count::of(&detected.new),
             gaps: Count::of(&detected.left),
-            deleted: Count::of(&detected.deleted),
             target_looked_at: self.options.detect_conflicts,
             ..tally.found
         }

@@ -75,6 +75,12 @@ pub struct EntityDifferential {
     pub moved_parents: Count,
     /// Rows in place that the source has no more, or that a filter drops now.
     pub deleted: Count,
+    /// Rows that the merge rule makes part of another row than before, or of none.
+    #[serde(default)]
+    pub regrouped: Count,
+    /// Rows with a row of their own that the merge rule makes part of another.
+    #[serde(default)]
+    pub absorbed: Count,
     /// Whether all rows of the target were looked at, and not only those that the source has
     /// changed.
     pub target_looked_at: bool,

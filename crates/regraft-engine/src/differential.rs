@@ -12,6 +12,7 @@ mod cursor;
 mod deletion;
 mod detect;
 mod examine;
+mod forecast;
 mod grouping;
 mod policy;
 mod resolve;
@@ -35,7 +36,7 @@ pub use conflicts::{
     ConflictReport, OperationStatus, conflict_report, differing_rows, operation_status,
 };
 pub use resolve::{Resolution, StillOpen, Take, resolve_conflicts, what_to_do};
-pub use tally::{Count, EntityDifferential, PolicyForecast};
+pub use tally::{Count, DeleteForecast, EntityDifferential, PolicyForecast};
 
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};

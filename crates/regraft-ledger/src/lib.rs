@@ -85,4 +85,6 @@ pub use undo::{
     forget_undone, leave_changed_inserts, leave_inserts_changed_later, leave_referred,
     left_inserts, left_rows, runs_that_changed, written_rows_select,
 };
-pub use update::{Mark, STAGE as UPDATE_STAGE, STAGE_COLUMNS, UpdatedTable, mark_deleted, marking};
+pub use update::{
+    Mark, STAGE as UPDATE_STAGE, STAGE_COLUMNS, UpdatedTable, mark_deleted, marking, unmarked,
+};

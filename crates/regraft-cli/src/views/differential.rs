@@ -19,6 +19,7 @@ pub(crate) fn analysis(analysis: &Analysis, width: usize) -> String {
     out.push_str(&entities(&analysis.entities, width));
     out.push_str(&details(&analysis.entities, width));
     out.push_str(&policies(&analysis.entities, width));
+    out.push_str(&deletes(&analysis.entities, width));
     if !analysis.detect_conflicts {
         out.push_str(&line(
             "Of the target only rows that the source has changed were looked at: --detect-conflicts looks at all of them",
@@ -163,6 +164,41 @@ fn policies(entities: &[EntityDifferential], width: usize) -> String {
     table.render(width, 0) + "\n"
 }
 
+/// What each policy would do about rows that the source has no more, in each mode.
+fn deletes(entities: &[EntityDifferential], width: usize) -> String {
+    let mut table = Table::new()
+        .text("gone from the source")
+        .text("policy")
+        .text("deletes")
+        .number("deleted")
+        .number("marked")
+        .number("left: edited")
+        .number("left: referred to")
+        .number("untouched");
+    let mut is_empty = true;
+    for entity in entities {
+        for (policy, forecast) in &entity.policies {
+            for (mode, would) in &forecast.deletes {
+                is_empty = false;
+                table.row(vec![
+                    text(&entity.entity),
+                    text(policy),
+                    text(mode),
+                    count(would.deleted),
+                    count(would.marked),
+                    worry(would.edited),
+                    worry(would.referred),
+                    count(would.untouched),
+                ]);
+            }
+        }
+    }
+    if is_empty {
+        return String::new();
+    }
+    table.render(width, 0) + "\n"
+}
+
 fn line(text: &str, width: usize) -> String {
     figures::wrap(text, width, 2) + "\n"
 }
@@ -247,6 +283,7 @@ pub(crate) fn report(report: &ConflictReport, width: usize) -> String {
     out.push_str(&entities(&report.entities, width));
     out.push_str(&details(&report.entities, width));
     out.push_str(&policies(&report.entities, width));
+    out.push_str(&deletes(&report.entities, width));
     out.push_str(&open(&report.open, width));
     out
 }

@@ -31,7 +31,7 @@ pub(super) struct Grouping {
     absorbed: Vec<(LegacyId, LegacyId)>,
     /// Rows that the source has no more and that others were merged into, each with those others,
     /// where it is for somebody to decide what becomes of them.
-    headless: BTreeMap<LegacyId, Vec<LegacyId>>,
+    pub(super) headless: BTreeMap<LegacyId, Vec<LegacyId>>,
 }
 
 impl Grouping {

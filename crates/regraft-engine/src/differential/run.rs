@@ -391,7 +391,7 @@ async fn rekeyed(
 }
 
 /// Rows of the source with one of these references to one of these parents.
-async fn children_of(
+pub(super) async fn children_of(
     source: &Session,
     model: &EntityModel,
     references: Vec<(&str, usize)>,

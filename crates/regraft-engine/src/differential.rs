@@ -12,6 +12,8 @@ mod cursor;
 mod deletion;
 mod detect;
 mod examine;
+mod forecast;
+mod grouping;
 mod policy;
 mod resolve;
 mod run;
@@ -33,8 +35,8 @@ pub use backfill::{BackfillOptions, Backfilled, backfill};
 pub use conflicts::{
     ConflictReport, OperationStatus, conflict_report, differing_rows, operation_status,
 };
-pub use resolve::{Resolution, StillOpen, Take, resolve_conflicts};
-pub use tally::{Count, EntityDifferential, PolicyForecast};
+pub use resolve::{Resolution, StillOpen, Take, resolve_conflicts, what_to_do};
+pub use tally::{Count, DeleteForecast, EntityDifferential, PolicyForecast};
 
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};

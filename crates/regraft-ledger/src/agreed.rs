@@ -154,7 +154,7 @@ pub async fn disagree_on_ranges(
     Ok(())
 }
 
-/// Forgets ranges of an entity in which there are no rows any more.
+/// Forgets ranges of an entity: there are no rows in them any more, or they are to be looked at again.
 pub async fn forget_ranges(
     client: &impl GenericClient,
     entity: &str,

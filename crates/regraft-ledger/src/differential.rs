@@ -47,7 +47,7 @@ pub async fn record_differential(
 /// A row that is to be noted for somebody to decide on.
 #[derive(Debug, Clone)]
 pub struct Noted {
-    /// `conflict`, `deleted_in_source`, `deleted_in_target` or `refused`.
+    /// `conflict`, `deleted_in_source`, `deleted_in_target`, `merged_in_source` or `refused`.
     pub comparison_type: &'static str,
     /// Its legacy id.
     pub legacy_id: String,
@@ -142,7 +142,7 @@ pub struct Differing {
     pub operation_id: String,
     /// The entity.
     pub entity: String,
-    /// `conflict`, `deleted_in_source`, `deleted_in_target` or `refused`.
+    /// `conflict`, `deleted_in_source`, `deleted_in_target`, `merged_in_source` or `refused`.
     pub comparison_type: String,
     /// The row's legacy id.
     pub legacy_id: String,
@@ -306,4 +306,34 @@ pub async fn mapped_since(
         )
         .await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// The legacy ids of an entity that have another key now than a run after this one has taken from
+/// them: rows that refer to them hold the old one.
+pub async fn rekeyed_since(
+    client: &impl GenericClient,
+    entity: &str,
+    run_no: i32,
+) -> Result<Vec<String>> {
+    let rows = client
+        .query(
+            "select distinct c.legacy_id from regraft.migration_changes c
+             join regraft.migration_mappings m on m.entity = $1 and m.legacy_id = c.legacy_id
+             where c.entity = $1 and c.run_no > $2 and c.operation = 'delete' and m.new_id <> c.new_id",
+            &[&entity, &run_no],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Whether any run has merged rows of an entity.
+pub async fn ever_merged(client: &impl GenericClient, entity: &str) -> Result<bool> {
+    let row = client
+        .query_one(
+            "select exists (select from regraft.migration_control
+                            where entity = $1 and batch = 0 and merged > 0)",
+            &[&entity],
+        )
+        .await?;
+    Ok(row.get(0))
 }

@@ -40,8 +40,8 @@ pub use closing::{Standing, finished_entities, recorded_catalog, standing, taken
 pub use cursor::{CursorLook, cursor_looks, forget_cursor_looks, note_cursor_look};
 pub use differential::{
     Differing, DifferingFilter, Noted, close_others, close_rows, count_differing, differing_ids,
-    looked_at_by, mapped_since, new_analysis_id, note_rows, open_differing, plan_anew,
-    record_differential, summaries,
+    ever_merged, looked_at_by, mapped_since, new_analysis_id, note_rows, open_differing, plan_anew,
+    record_differential, rekeyed_since, summaries,
 };
 pub use explain::Figures;
 pub use mapping::{
@@ -85,4 +85,6 @@ pub use undo::{
     forget_undone, leave_changed_inserts, leave_inserts_changed_later, leave_referred,
     left_inserts, left_rows, runs_that_changed, written_rows_select,
 };
-pub use update::{Mark, STAGE as UPDATE_STAGE, STAGE_COLUMNS, UpdatedTable, mark_deleted, marking};
+pub use update::{
+    Mark, STAGE as UPDATE_STAGE, STAGE_COLUMNS, UpdatedTable, mark_deleted, marking, unmarked,
+};

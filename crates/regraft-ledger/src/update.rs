@@ -365,3 +365,17 @@ pub async fn mark_deleted(
         .await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
+
+/// How many of these rows are in place and not marked as deleted yet.
+pub async fn unmarked(client: &impl GenericClient, mark: &Mark<'_>, ids: &[String]) -> Result<i64> {
+    let sql = format!(
+        "select count(*) from regraft.migration_mappings m join {table} t on t.{key} = m.new_id
+         where m.entity = $1 and m.legacy_id = any ($2) and m.merged_into is null
+           and coalesce(t.{column}::text, 'false') = 'false'",
+        table = mark.table,
+        key = ident(mark.key),
+        column = ident(mark.column),
+    );
+    let row = client.query_one(&sql, &[&mark.entity, &ids]).await?;
+    Ok(row.get(0))
+}

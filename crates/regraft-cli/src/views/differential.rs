@@ -19,6 +19,7 @@ pub(crate) fn analysis(analysis: &Analysis, width: usize) -> String {
     out.push_str(&entities(&analysis.entities, width));
     out.push_str(&details(&analysis.entities, width));
     out.push_str(&policies(&analysis.entities, width));
+    out.push_str(&deletes(&analysis.entities, width));
     if !analysis.detect_conflicts {
         out.push_str(&line(
             "Of the target only rows that the source has changed were looked at: --detect-conflicts looks at all of them",
@@ -70,6 +71,12 @@ fn details(entities: &[EntityDifferential], width: usize) -> String {
             ("changed", &entity.changed, Some(&entity.changed_columns)),
             ("with another parent", &entity.moved_parents, None),
             ("gone from the source", &entity.deleted, None),
+            ("merged otherwise than before", &entity.regrouped, None),
+            (
+                "that the merge rule makes part of another",
+                &entity.absorbed,
+                None,
+            ),
             (
                 "changed in the target",
                 &entity.changed_in_target,
@@ -153,6 +160,41 @@ fn policies(entities: &[EntityDifferential], width: usize) -> String {
             count(keeps),
             worry(open),
         ]);
+    }
+    table.render(width, 0) + "\n"
+}
+
+/// What each policy would do about rows that the source has no more, in each mode.
+fn deletes(entities: &[EntityDifferential], width: usize) -> String {
+    let mut table = Table::new()
+        .text("gone from the source")
+        .text("policy")
+        .text("deletes")
+        .number("deleted")
+        .number("marked")
+        .number("left: edited")
+        .number("left: referred to")
+        .number("untouched");
+    let mut is_empty = true;
+    for entity in entities {
+        for (policy, forecast) in &entity.policies {
+            for (mode, would) in &forecast.deletes {
+                is_empty = false;
+                table.row(vec![
+                    text(&entity.entity),
+                    text(policy),
+                    text(mode),
+                    count(would.deleted),
+                    count(would.marked),
+                    worry(would.edited),
+                    worry(would.referred),
+                    count(would.untouched),
+                ]);
+            }
+        }
+    }
+    if is_empty {
+        return String::new();
     }
     table.render(width, 0) + "\n"
 }
@@ -264,6 +306,7 @@ pub(crate) fn report(report: &ConflictReport, width: usize) -> String {
     out.push_str(&entities(&report.entities, width));
     out.push_str(&details(&report.entities, width));
     out.push_str(&policies(&report.entities, width));
+    out.push_str(&deletes(&report.entities, width));
     out.push_str(&open(&report.open, width));
     out
 }
@@ -347,7 +390,8 @@ pub(crate) fn show(row: &Differing, width: usize) -> String {
         }
         out.push_str(&table.render(width, 0));
     } else {
-        out.push_str(&format!("{}\n", row.detail));
+        let what = regraft_engine::what_to_do(&row.comparison_type);
+        out.push_str(&format!("{}\n{}", row.detail, line(what, width)));
     }
     out
 }

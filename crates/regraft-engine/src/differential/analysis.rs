@@ -13,6 +13,8 @@ use uuid::Uuid;
 use super::cursor::{self, Reach};
 use super::detect::{Detected, Look, detect};
 use super::examine::{Examiner, edits};
+use super::forecast::{Compared, forecast};
+use super::grouping::{self, Grouping};
 use super::tally::{Count, EntityDifferential, Tally};
 use super::way::EntityWay;
 use super::{DifferentialOptions, ways};
@@ -98,7 +100,7 @@ pub async fn analyze_differential(
         in_place: 0,
     };
     analyst.source_load.limit(&snapshot.session).await?;
-    let mut entities = Vec::new();
+    let (mut entities, mut compared) = (Vec::new(), Vec::new());
     for step in selection.entities() {
         context.stop_requested()?;
         let (Some(model), Some(way)) = (model.entities.get(&step.entity), ways.get(&step.entity))
@@ -110,7 +112,15 @@ pub async fn analyze_differential(
             phase: "comparing".to_owned(),
         });
         let found = analyst.entity(model, way).await;
-        entities.push(found.map_err(|e| e.in_entity(&model.name))?);
+        let (found, entity) = found.map_err(|e| e.in_entity(&model.name))?;
+        entities.push(found);
+        compared.push(entity);
+    }
+    forecast(&analyst, &compared, &mut entities).await?;
+    for found in &entities {
+        let (rows, detail) = (found.source_rows, json!(found));
+        let (id, name) = (analyst.operation_id.as_str(), found.entity.as_str());
+        regraft_ledger::record_differential(&*target, id, name, rows, &detail).await?;
     }
     Ok(Analysis {
         operation_id: analyst.operation_id,
@@ -121,11 +131,12 @@ pub async fn analyze_differential(
     })
 }
 
-struct Analyst<'a> {
-    context: &'a Context,
-    model: &'a Model,
-    source: &'a Session,
-    target: &'a Session,
+/// What is compared, and with what.
+pub(super) struct Analyst<'a> {
+    pub(super) context: &'a Context,
+    pub(super) model: &'a Model,
+    pub(super) source: &'a Session,
+    pub(super) target: &'a Session,
     operation_id: String,
     options: &'a AnalysisOptions,
     source_load: SourceLoad<'a>,
@@ -136,7 +147,11 @@ struct Analyst<'a> {
 }
 
 impl Analyst<'_> {
-    async fn entity(&mut self, model: &EntityModel, way: &EntityWay) -> Result<EntityDifferential> {
+    async fn entity<'m>(
+        &mut self,
+        model: &'m EntityModel,
+        way: &'m EntityWay,
+    ) -> Result<(EntityDifferential, Compared<'m>)> {
         let (source, target) = (self.source, self.target);
         if !regraft_ledger::partition_exists(&**target, &model.name).await? {
             transaction::run(target, false, async || {
@@ -150,8 +165,13 @@ impl Analyst<'_> {
             cursor: self.cursor(model, way).await?,
             ..Look::default()
         };
-        let detected = detect(source, target, model, &merged, &look, &self.source_load).await?;
+        let mut detected = detect(source, target, model, &merged, &look, &self.source_load).await?;
         let mut tally = Tally::default();
+        tally.found.deleted = Count::of(&detected.deleted);
+        let deleted = detected.deleted.clone();
+        let policy = way.row_policy();
+        let grouping = Grouping::look(target, model, &merged, &detected.deleted, policy).await?;
+        grouping.sort_out(&mut detected, &mut tally.found);
         let mut touched: HashSet<LegacyId> = detected.changed.iter().cloned().collect();
         let mut unchanged = detected.unchanged;
         if self.options.detect_conflicts {
@@ -177,21 +197,38 @@ impl Analyst<'_> {
                 .await?;
         }
         if self.options.detect_conflicts {
-            regraft_ledger::close_others(&**target, &model.name, &self.operation_id).await?;
+            let (name, id) = (model.name.as_str(), self.operation_id.as_str());
+            grouping::note(target, name, id, &grouping, policy).await?;
+            regraft_ledger::close_others(&**target, name, id).await?;
         }
         let found = self.sum_up(model, &detected, tally, unchanged);
         self.in_place += in_place(&detected, &merged) - found.deleted_in_target.rows;
+        let arriving = detected.new.iter().chain(&detected.left).cloned();
+        let compared = Compared {
+            arriving: arriving.collect(),
+            edited: self.edited(model, way, &deleted).await?,
+            model,
+            way,
+            merged,
+            grouping,
+            deleted,
+        };
         self.new.insert(model.name.clone(), detected.new);
-        let (rows, detail) = (found.source_rows, json!(found));
-        regraft_ledger::record_differential(
-            &**target,
-            &self.operation_id,
-            &model.name,
-            rows,
-            &detail,
-        )
-        .await?;
-        Ok(found)
+        Ok((found, compared))
+    }
+
+    /// Those of some rows that somebody has changed in the target.
+    async fn edited(
+        &self,
+        model: &EntityModel,
+        way: &EntityWay,
+        ids: &[LegacyId],
+    ) -> Result<HashSet<LegacyId>> {
+        if ids.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let edits = edits(self.target, model, way, Some(ids)).await?;
+        Ok(edits.edited.into_iter().collect())
     }
 
     /// From where on the cursor of an entity is read: what was asked for goes before what is known.
@@ -226,7 +263,6 @@ impl Analyst<'_> {
             unchanged: unchanged + tally.found.unchanged,
             new: Count::of(&detected.new),
             gaps: Count::of(&detected.left),
-            deleted: Count::of(&detected.deleted),
             target_looked_at: self.options.detect_conflicts,
             ..tally.found
         }
@@ -269,7 +305,10 @@ impl Analyst<'_> {
 
     /// The keys of the parents, with those of rows that would be moved: these have no key yet, so
     /// that any will do which no row has.
-    async fn parents(&self, model: &EntityModel) -> Result<HashMap<String, Arc<KeyMap>>> {
+    pub(super) async fn parents(
+        &self,
+        model: &EntityModel,
+    ) -> Result<HashMap<String, Arc<KeyMap>>> {
         let mut parents = HashMap::new();
         for parent in model.parents() {
             let Some(of) = self.model.entities.get(parent) else {

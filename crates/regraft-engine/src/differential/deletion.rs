@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use regraft_ledger::{Account, BatchRecord, Checkpoint, Noted, OwnedTable};
 use regraft_pg::Session;
-use regraft_pg::catalog::Catalog;
+use regraft_pg::catalog::{Catalog, Constraint, Table};
 use regraft_pg::quote::ident;
 use regraft_project::{Deletes, Policy};
 use serde_json::json;
@@ -140,39 +140,31 @@ impl Deletion<'_> {
         } else {
             "m.legacy_id"
         };
-        for child in catalog.tables.iter().filter(|child| !child.is_partition) {
-            let keys = child.constraints.iter().filter(|c| {
-                c.kind == "f"
-                    && c.foreign_table.as_deref() == Some(table.name.as_str())
-                    && c.foreign_schema.as_deref() == Some(table.schema.as_str())
-                    && c.columns.len() == 1
-            });
-            for key in keys {
-                let going = if child.oid == table.oid {
-                    format!(
-                        " and not exists (select from regraft.migration_mappings g \
-                          where g.entity = $1 and g.new_id = c.{} and {} = any ({}))",
-                        ident(&model.key_column),
-                        id.replace("m.", "g."),
-                        id_array(model, ids)
-                    )
-                } else {
-                    String::new()
-                };
-                let sql = format!(
-                    "select {id} from regraft.migration_mappings m
-                     where m.entity = $1 and m.merged_into is null and {id} = any ({})
-                       and exists (select from {} c where c.{} = m.new_id{going})",
-                    id_array(model, ids),
-                    child.sql_name(),
-                    ident(&key.columns[0]),
-                );
-                let rows = self.engine.target.query(&sql, &[&model.name]).await?;
-                held.extend(
-                    rows.iter()
-                        .map(|row| (LegacyId::from_row(model.numeric, row, 0), key.name.clone())),
-                );
-            }
+        for (child, key) in referring(catalog, table) {
+            let going = if child.oid == table.oid {
+                format!(
+                    " and not exists (select from regraft.migration_mappings g \
+                      where g.entity = $1 and g.new_id = c.{} and {} = any ({}))",
+                    ident(&model.key_column),
+                    id.replace("m.", "g."),
+                    id_array(model, ids)
+                )
+            } else {
+                String::new()
+            };
+            let sql = format!(
+                "select {id} from regraft.migration_mappings m
+                 where m.entity = $1 and m.merged_into is null and {id} = any ({})
+                   and exists (select from {} c where c.{} = m.new_id{going})",
+                id_array(model, ids),
+                child.sql_name(),
+                ident(&key.columns[0]),
+            );
+            let rows = self.engine.target.query(&sql, &[&model.name]).await?;
+            held.extend(
+                rows.iter()
+                    .map(|row| (LegacyId::from_row(model.numeric, row, 0), key.name.clone())),
+            );
         }
         Ok(held)
     }
@@ -232,6 +224,23 @@ impl Deletion<'_> {
             .await?;
         Ok(())
     }
+}
+
+/// The foreign keys that point to a table, each with its own table.
+pub(super) fn referring<'c>(
+    catalog: &'c Catalog,
+    table: &'c Table,
+) -> impl Iterator<Item = (&'c Table, &'c Constraint)> {
+    let tables = catalog.tables.iter().filter(|child| !child.is_partition);
+    tables.flat_map(move |child| {
+        let keys = child.constraints.iter().filter(move |key| {
+            key.kind == "f"
+                && key.foreign_table.as_deref() == Some(table.name.as_str())
+                && key.foreign_schema.as_deref() == Some(table.schema.as_str())
+                && key.columns.len() == 1
+        });
+        keys.map(move |key| (child, key))
+    })
 }
 
 /// Deletes rows and mappings with what is needed to bring them back; the legacy ids of those that

@@ -123,7 +123,7 @@ pub async fn resolve_conflicts(
             other => resolution.still_open.push(StillOpen {
                 entity: row.entity,
                 legacy_id: row.legacy_id,
-                why: why_not(other),
+                why: what_to_do(other),
             }),
         }
     }
@@ -169,13 +169,17 @@ pub async fn resolve_conflicts(
     Ok(resolution)
 }
 
-fn why_not(kind: &str) -> &'static str {
+/// What is to be done about open rows of a kind that are not decided on by taking values.
+pub fn what_to_do(kind: &str) -> &'static str {
     match kind {
         "refused" => {
             "the row can't become what the source says: mend the cause, then `regraft differential migrate`"
         }
         "deleted_in_source" => {
             "the source has the row no more: `regraft differential migrate` with source_wins deletes it, with target_wins leaves it"
+        }
+        "merged_in_source" => {
+            "the merge rule makes the row part of another, and the target has both: let references in the target name the other and delete this one there, or let the rule tell them apart; then `regraft differential migrate`"
         }
         _ => {
             "the target has the row no more: `regraft differential migrate` with source_wins brings it back"

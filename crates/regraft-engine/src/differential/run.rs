@@ -2,6 +2,7 @@
 //! changed is written; then, children first, what the source has no more goes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use regraft_ledger::{Account, BatchRecord, Phase};
@@ -14,13 +15,14 @@ use super::cursor;
 use super::deletion::{Deletion, take_away};
 use super::detect::{Detected, Look, detect, range_of};
 use super::examine::{Examiner, edits};
+use super::grouping::{self, Grouping};
 use super::tally::{Count, EntityDifferential, Tally};
 use super::update::Updater;
 use super::way::EntityWay;
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::keys::{Deriver, LegacyId};
-use crate::load::{BatchRange, DROPPED, EntityLoad, kept_condition, merged, write_merged};
+use crate::load::{BatchRange, DROPPED, EntityLoad, Merged, kept_condition, merged, write_merged};
 use crate::migrate::{
     Engine, checkpoint, components, create_partitions, open_entity, parent_keys, run_batches,
 };
@@ -40,6 +42,7 @@ struct Work<'a> {
     touched: Vec<LegacyId>,
     /// Of the rows that the source has no more, those that stay because somebody has changed them.
     edited: HashSet<LegacyId>,
+    grouping: Grouping,
     tally: Tally,
     batch: i32,
     /// Rows that both sides don't agree on in the end.
@@ -120,14 +123,22 @@ async fn begin<'a>(
     tally.found.new = Count::of(&detected.new);
     tally.found.gaps = Count::of(&detected.left);
     tally.found.deleted = Count::of(&detected.deleted);
-    if engine.resumed {
-        leave_tried(engine, model, &mut detected).await?;
-    }
+    let waiting = match engine.resumed {
+        true => leave_tried(engine, model, &merged, &mut detected).await?,
+        false => Vec::new(),
+    };
+    let policy = way.row_policy();
+    let grouping = Grouping::look(target, model, &merged, &detected.deleted, policy).await?;
+    grouping.sort_out(&mut detected, &mut tally.found);
+    take_anew(engine, model, &grouping.regrouped, "gone").await?;
+    detected.new.extend_from_slice(&grouping.regrouped);
     let mut touched: HashSet<LegacyId> = detected.changed.iter().cloned().collect();
     let mut unsettled: HashSet<LegacyId> = detected.unreadable.iter().cloned().collect();
+    unsettled.extend(grouping.open());
     if way.looks_at_target() {
         tally.found.target_looked_at = true;
-        let gone: HashSet<&LegacyId> = detected.deleted.iter().collect();
+        let open = grouping.open();
+        let gone: HashSet<&LegacyId> = detected.deleted.iter().chain(&open).collect();
         let edits = edits(target, model, way, None).await?;
         touched.extend(edits.edited.into_iter().filter(|id| !gone.contains(id)));
         let missing: Vec<LegacyId> = edits
@@ -136,16 +147,20 @@ async fn begin<'a>(
             .filter(|id| !gone.contains(id))
             .collect();
         tally.found.deleted_in_target = Count::of(&missing);
-        if way.row_policy() == Policy::SourceWins {
+        if policy == Policy::SourceWins {
             for id in &missing {
                 touched.remove(id);
             }
+            // Who was merged into such a row follows it.
+            let missing = [grouping.members(&missing), missing].concat();
+            take_anew(engine, model, &missing, policy.as_str()).await?;
+            detected.new.extend(missing);
+        } else {
+            unsettled.extend(missing);
         }
-        detected
-            .new
-            .extend(bring_back(engine, model, way, missing, &mut unsettled).await?);
-        detected.new.sort_unstable();
     }
+    detected.new.sort_unstable();
+    detected.new.dedup();
     let in_place_now = detected.unchanged;
     tally.found.unchanged = in_place_now
         - touched
@@ -155,7 +170,7 @@ async fn begin<'a>(
     let mut touched: Vec<LegacyId> = touched.into_iter().collect();
     touched.sort_unstable();
     let deleted = detected.deleted.as_slice();
-    let edited = if deleted.is_empty() || way.row_policy() == Policy::SourceWins {
+    let edited = if deleted.is_empty() || policy == Policy::SourceWins {
         HashSet::new()
     } else {
         let edits = edits(target, model, way, Some(deleted)).await?;
@@ -165,7 +180,7 @@ async fn begin<'a>(
         Ok(regraft_ledger::plan_anew(&***target, engine.run.run_no, name).await?)
     })
     .await?;
-    let (load, batch) = insert(engine, model, &detected, before, batch).await?;
+    let (load, batch) = insert(engine, model, (&detected, waiting), before, batch).await?;
     Ok(Some(Work {
         model,
         way,
@@ -174,56 +189,68 @@ async fn begin<'a>(
         complete: look.cursor.is_none(),
         touched,
         edited,
+        grouping,
         tally,
         batch,
         unsettled,
     }))
 }
 
-/// Leaves out rows that an earlier process of this run has tried to move: they are in its account.
+/// Leaves out rows that an earlier process of this run has tried to move, or has merged into others
+/// without having mapped them yet: they are in its account. Those that are still to be mapped.
 async fn leave_tried(
     engine: &Engine<'_>,
     model: &EntityModel,
+    merged: &Merged,
     detected: &mut Detected,
-) -> Result<()> {
+) -> Result<Vec<LegacyId>> {
     let (target, run_no) = (&engine.target, engine.run.run_no);
     let done = regraft_ledger::done_batches(&***target, run_no, &model.name).await?;
     let id = |text: String| LegacyId::parse(model.numeric, text);
-    let tried: Vec<_> = done
-        .into_iter()
-        .filter(|batch| batch.account.quarantined + batch.account.blocked > 0)
-        .filter_map(|batch| Some(id(batch.low_key)?..=id(batch.high_key)?))
-        .collect();
-    let was_tried = |id: &LegacyId| tried.iter().any(|range| range.contains(id));
-    detected.left.retain(|id| !was_tried(id));
-    Ok(())
+    let (mut tried, mut met) = (Vec::new(), Vec::new());
+    for batch in done {
+        let (Some(low), Some(high)) = (id(batch.low_key), id(batch.high_key)) else {
+            continue;
+        };
+        if batch.account.quarantined + batch.account.blocked > 0 {
+            tried.push(low.clone()..=high.clone());
+        }
+        if batch.account.merged > 0 {
+            met.push(low..=high);
+        }
+    }
+    let is_in = |ranges: &[RangeInclusive<LegacyId>], id: &LegacyId| {
+        ranges.iter().any(|range| range.contains(id))
+    };
+    detected.left.retain(|id| !is_in(&tried, id));
+    let was_met = |id: &LegacyId| merged.contains_key(id) && is_in(&met, id);
+    let new = std::mem::take(&mut detected.new).into_iter();
+    let (waiting, new) = new.partition(was_met);
+    detected.new = new;
+    Ok(waiting)
 }
 
-/// Rows that somebody has deleted from the target, where the source wins: they are moved anew.
-async fn bring_back(
+/// Takes rows out of the mappings, which are then moved anew; what was noted of them is closed. Their
+/// ranges are to be looked at again: a row that stays behind is in none that is agreed on.
+async fn take_anew(
     engine: &Engine<'_>,
     model: &EntityModel,
-    way: &EntityWay,
-    missing: Vec<LegacyId>,
-    unsettled: &mut HashSet<LegacyId>,
-) -> Result<Vec<LegacyId>> {
-    if missing.is_empty() {
-        return Ok(missing);
+    ids: &[LegacyId],
+    strategy: &str,
+) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
     }
-    if way.row_policy() != Policy::SourceWins {
-        unsettled.extend(missing);
-        return Ok(Vec::new());
-    }
-    let target = &engine.target;
-    let texts: Vec<String> = missing.iter().map(LegacyId::to_string).collect();
+    let (target, name) = (&engine.target, model.name.as_str());
+    let texts: Vec<String> = ids.iter().map(LegacyId::to_string).collect();
+    let ranges: Vec<i64> = ids.iter().filter_map(range_of).collect();
     transaction::run(target, engine.options.dry_run, async || {
         take_away(target, model, (engine.run.run_no, 0), &texts).await?;
-        let strategy = Policy::SourceWins.as_str();
-        regraft_ledger::close_rows(&***target, &model.name, &texts, strategy).await?;
+        regraft_ledger::close_rows(&***target, name, &texts, strategy).await?;
+        regraft_ledger::forget_ranges(&***target, name, &ranges).await?;
         Ok(())
     })
-    .await?;
-    Ok(missing)
+    .await
 }
 
 /// Rows that somebody has to decide on, which may be of one mind again, and rows with an optional
@@ -248,11 +275,12 @@ async fn revisited(engine: &Engine<'_>, model: &EntityModel) -> Result<HashSet<L
     Ok(revisited)
 }
 
-/// Moves the rows that are not in place, as any migration does.
+/// Moves the rows that are not in place, as any migration does. Those that are waiting are part of
+/// others, and have only to be mapped.
 async fn insert(
     engine: &Engine<'_>,
     model: &EntityModel,
-    detected: &Detected,
+    (detected, waiting): (&Detected, Vec<LegacyId>),
     before: Option<regraft_ledger::Checkpoint>,
     last: i32,
 ) -> Result<(Arc<EntityLoad>, i32)> {
@@ -275,6 +303,7 @@ async fn insert(
         }
     }
     let last = last + ranges.len() as i32;
+    let is_nothing = ids.is_empty() && waiting.is_empty();
     let mut model = model.clone();
     model.only = Some(Arc::new(ids));
     let mut load = open_entity(engine, &model, before, &ranges).await?;
@@ -284,39 +313,38 @@ async fn insert(
         batches: ranges.len() as u64,
         mode: load.checkpoint.mode.as_str(),
     });
-    if !ranges.is_empty() {
-        run_batches(engine, &load, ranges).await?;
+    run_batches(engine, &load, ranges).await?;
+    widen(&mut load, waiting)?;
+    if !is_nothing {
         write_merged(&engine.source, &engine.target, &load).await?;
     }
     if engine.resumed && !model.later_columns().is_empty() {
-        let all = wait_for_their_cycle(engine, &model).await?;
-        let busy = || Error::new(Kind::Internal, "the batches are still at work");
-        Arc::get_mut(&mut load).ok_or_else(busy)?.model = Arc::new(all);
+        // Rows that earlier processes of this run have moved may still wait for the references
+        // inside their cycle.
+        let (target, before) = (&engine.target, engine.run.run_no - 1);
+        let moved = regraft_ledger::mapped_since(&***target, &model.name, before).await?;
+        let moved = moved.into_iter();
+        let moved = moved.filter_map(|id| LegacyId::parse(model.numeric, id));
+        widen(&mut load, moved.collect())?;
     }
     Ok((load, last))
 }
 
-/// The model with the rows that earlier processes of this run have moved as well: they may still
-/// wait for the references inside their cycle.
-async fn wait_for_their_cycle(engine: &Engine<'_>, model: &EntityModel) -> Result<EntityModel> {
-    let moved =
-        regraft_ledger::mapped_since(&**engine.target, &model.name, engine.run.run_no - 1).await?;
-    let moved = moved
-        .into_iter()
-        .filter_map(|id| LegacyId::parse(model.numeric, id));
-    let mut ids: Vec<LegacyId> = model
-        .only
-        .as_deref()
-        .into_iter()
-        .flatten()
-        .cloned()
-        .collect();
-    ids.extend(moved);
+/// Lets an entity be about more rows.
+fn widen(load: &mut Arc<EntityLoad>, more: Vec<LegacyId>) -> Result<()> {
+    if more.is_empty() {
+        return Ok(());
+    }
+    let busy = || Error::new(Kind::Internal, "the batches are still at work");
+    let load = Arc::get_mut(load).ok_or_else(busy)?;
+    let mut model = EntityModel::clone(&load.model);
+    let only = model.only.as_deref().into_iter().flatten();
+    let mut ids: Vec<LegacyId> = only.cloned().chain(more).collect();
     ids.sort_unstable();
     ids.dedup();
-    let mut model = model.clone();
     model.only = Some(Arc::new(ids));
-    Ok(model)
+    load.model = Arc::new(model);
+    Ok(())
 }
 
 /// The rows of each entity that will be deleted.
@@ -340,8 +368,27 @@ fn arrived(component: &[Work<'_>]) -> HashMap<String, Vec<LegacyId>> {
         .collect()
 }
 
+/// The parents of an entity that have got another key since it was last looked at.
+async fn rekeyed(
+    engine: &Engine<'_>,
+    model: &EntityModel,
+) -> Result<HashMap<String, Vec<LegacyId>>> {
+    let target = &engine.target;
+    let since = regraft_ledger::looked_at_by(&***target, &model.name, engine.run.run_no).await?;
+    let mut rekeyed = HashMap::new();
+    for parent in model.parents() {
+        let numeric = engine.model.entities.get(parent).is_some_and(|p| p.numeric);
+        let ids = regraft_ledger::rekeyed_since(&***target, parent, since).await?;
+        let ids = ids
+            .into_iter()
+            .filter_map(|id| LegacyId::parse(numeric, id));
+        rekeyed.insert(parent.to_owned(), ids.collect());
+    }
+    Ok(rekeyed)
+}
+
 /// Rows of the source with one of these references to one of these parents.
-async fn children_of(
+pub(super) async fn children_of(
     source: &Session,
     model: &EntityModel,
     references: Vec<(&str, usize)>,
@@ -398,6 +445,16 @@ async fn update(
     let linked: HashSet<&LegacyId> = arrived.get(&model.name).into_iter().flatten().collect();
     let waited = children_of(source, model, model.optional_references(), arrived).await?;
     named.extend(waited.into_iter().filter(|id| !linked.contains(id)));
+    named.extend(
+        children_of(
+            source,
+            model,
+            model.references(),
+            &rekeyed(engine, model).await?,
+        )
+        .await?,
+    );
+    named.retain(|id| !work.grouping.is_merged(id));
     if !named.is_empty() {
         let texts: Vec<String> = named.iter().map(LegacyId::to_string).collect();
         let in_place =
@@ -518,6 +575,8 @@ async fn close(engine: &Engine<'_>, work: Work<'_>) -> Result<(EntityDifferentia
     regraft_ledger::set_phase(&***target, &work.load.checkpoint, Phase::Done).await?;
     let why = "the source has the row no more, or a filter drops it";
     let gone = work.detected.left_and_gone.as_slice();
+    let policy = work.way.row_policy();
+    grouping::note(target, name, &run.run_id, &work.grouping, policy).await?;
     regraft_ledger::close_quarantine(&***target, name, gone, why).await?;
     let layout = &work.detected.layout;
     regraft_ledger::agree_on_ranges(&***target, name, layout, run.run_no, &agreed).await?;

@@ -50,6 +50,32 @@ pub struct PolicyForecast {
     pub keeps_target: i64,
     /// Rows that it would leave for somebody to decide.
     pub leaves_open: i64,
+    /// What it would do about rows that the source has no more, by mode; nothing where there are
+    /// none. A mode that the project doesn't say how to do is missing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub deletes: BTreeMap<String, DeleteForecast>,
+}
+
+/// What would become of the rows that the source has no more: each is counted once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteForecast {
+    /// Rows that would be deleted.
+    pub deleted: i64,
+    /// Rows that would be marked as deleted.
+    pub marked: i64,
+    /// Rows left for a decision: somebody has changed them in the target.
+    pub edited: i64,
+    /// Rows left for a decision: others refer to them, or are part of them.
+    pub referred: i64,
+    /// Rows that would stay as they are, without a decision.
+    pub untouched: i64,
+}
+
+impl DeleteForecast {
+    /// Rows that would neither be deleted nor marked.
+    pub(super) fn stay(&self) -> i64 {
+        self.edited + self.referred + self.untouched
+    }
 }
 
 /// What has changed in an entity on either side since the last agreement.
@@ -75,6 +101,12 @@ pub struct EntityDifferential {
     pub moved_parents: Count,
     /// Rows in place that the source has no more, or that a filter drops now.
     pub deleted: Count,
+    /// Rows that the merge rule makes part of another row than before, or of none.
+    #[serde(default)]
+    pub regrouped: Count,
+    /// Rows with a row of their own that the merge rule makes part of another.
+    #[serde(default)]
+    pub absorbed: Count,
     /// Whether all rows of the target were looked at, and not only those that the source has
     /// changed.
     pub target_looked_at: bool,

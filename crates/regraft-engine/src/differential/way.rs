@@ -113,6 +113,14 @@ impl EntityWay {
         }
     }
 
+    /// The same, if the command had said this policy.
+    pub(super) fn under(self, policy: Policy) -> Self {
+        Self {
+            default: policy,
+            ..self
+        }
+    }
+
     /// The same, with nothing done about other columns than these.
     pub(super) fn only(self, columns: &[String]) -> Self {
         Self {

@@ -30,3 +30,9 @@ comment on column regraft.migration_cursors.complete is 'Whether all rows were l
 
 -- Runs, and the entities of runs, without going through their batches.
 create index migration_control_entities on regraft.migration_control (entity, run_no) where batch = 0;
+
+-- Rows that the source's merge rule makes one with another, and that have a row of their own.
+alter table regraft.data_differentials
+  drop constraint data_differentials_comparison_type_check,
+  add constraint data_differentials_comparison_type_check check (comparison_type in
+    ('summary', 'conflict', 'changed_in_target', 'deleted_in_source', 'deleted_in_target', 'merged_in_source', 'refused'));

@@ -42,9 +42,9 @@ pub use checkpoint::{
 pub use closing::{Standing, finished_entities, recorded_catalog, standing, taken_off, unbalanced};
 pub use cursor::{CursorLook, cursor_looks, forget_cursor_looks, note_cursor_look};
 pub use differential::{
-    Differing, DifferingFilter, Noted, close_others, close_rows, count_differing, differing_ids,
-    looked_at_by, mapped_since, new_analysis_id, note_rows, open_differing, plan_anew,
-    record_differential, summaries,
+    Differing, DifferingFilter, Noted, accounted_in, close_others, close_rows, count_differing,
+    differing_ids, looked_at_by, mapped_since, new_analysis_id, note_rows, open_differing,
+    plan_anew, record_differential, summaries,
 };
 pub use explain::Figures;
 pub use mapping::{

@@ -27,6 +27,8 @@ pub(super) struct Updater<'a> {
     pub(super) way: &'a EntityWay,
     /// The number of the batch that was recorded last.
     pub(super) batch: i32,
+    /// Whether the run's account has the rows already.
+    pub(super) accounted: bool,
 }
 
 /// What became of the rows.
@@ -204,6 +206,11 @@ impl Updater<'_> {
 
     /// Records a batch under the checkpoint's fence.
     async fn record(&self, number: i32, ids: &[LegacyId], account: Account) -> Result<()> {
+        let account = if self.accounted {
+            Account::default()
+        } else {
+            account
+        };
         let target = &self.engine.target;
         let run = &self.engine.run;
         let (Some(low), Some(high)) = (ids.first(), ids.last()) else {

@@ -221,12 +221,8 @@ async fn write_target(url: String, course: &Course, seed: u64) -> BTreeMap<u64, 
     let mut touched = BTreeMap::new();
     while !course.is_over() {
         let id = house(&mut dice, SHARED);
-        let hour = format!(
-            "2024-01-01 {:02}:{:02}:00",
-            dice.below(24),
-            1 + dice.below(SHARED)
-        );
-        let (sql, touch) = match dice.below(5) {
+        let hour = format!("2024-01-01 {:02}:{:02}:00", dice.below(24), dice.below(60));
+        let (sql, touch) = match dice.below(6) {
             0 => (
                 format!(
                     "update houses set label = 'Target {}' where legacy_id = {id}",
@@ -245,6 +241,15 @@ async fn write_target(url: String, course: &Course, seed: u64) -> BTreeMap<u64, 
                 format!(
                     "update rooms set name = 'Target {}' where legacy_id = {id}",
                     dice.roll()
+                ),
+                None,
+            ),
+            // In no order: a deadlock may end any side's transaction.
+            3 => (
+                format!(
+                    "update houses set label = 'Target' where legacy_id = {id}; select pg_sleep(0.01);
+                     update houses set label = 'Target' where legacy_id = {}",
+                    house(&mut dice, SHARED)
                 ),
                 None,
             ),
@@ -299,7 +304,8 @@ impl Town<'_> {
     }
 
     fn program(&self) -> Program {
-        program(&self.rehearsal)
+        // People's transactions get in the way more than once.
+        program(&self.rehearsal).with("MAX_RETRY_ATTEMPTS", "8")
     }
 
     /// Carries over again and again until the time is up. A killed run is resumed, sometimes after it

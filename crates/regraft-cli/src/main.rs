@@ -3,6 +3,7 @@
 mod arguments;
 mod bundled;
 mod commands;
+mod contract;
 mod diagnostics;
 mod environment;
 mod exit;

@@ -11,7 +11,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use regraft_pg::{Session, SessionOptions, Side};
-use regraft_testkit::{Dice, Dump, Finished, ProjectFolder, Rehearsal, block_on, endpoint_of};
+use regraft_testkit::{
+    Dice, Dump, Finished, ProjectFolder, Rehearsal, Running, block_on, endpoint_of,
+};
 use serde_json::Value;
 use town::{DATA, carry_over, in_step, program, town, validates};
 
@@ -272,30 +274,84 @@ fn of_two_at_once_one_is_refused() {
     let finished = program(&calm).run(&arguments);
     let rehearsal = first.copied();
     block_on(async {
-        let endpoint = endpoint_of(&rehearsal.modern_url(), Side::Target);
-        let holder = Session::connect(&endpoint, &SessionOptions::writing("test")).await;
-        let holder = holder.unwrap_or_else(|e| panic!("no session: {}", e.message()));
-        let lock = "begin; lock table rooms in share row exclusive mode";
-        holder.batch_execute(lock).await.expect("locked");
+        let holder = Holder::of(&rehearsal, "lock table rooms in share row exclusive mode").await;
         let mut running = program(&rehearsal).start(&arguments);
-        let waiting = "select 1 from pg_locks where relation = 'rooms'::regclass and not granted";
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while rehearsal.modern_rows(waiting).is_empty() {
-            assert!(running.is_running() && Instant::now() < deadline);
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait_for_a_lock(&rehearsal, &mut running);
         for other in [&arguments[..], &RESUME[..]] {
             let refused = program(&rehearsal).expect(6, other);
             assert!(refused.says("another process is at work"), "{refused}");
         }
-        holder.batch_execute("commit").await.expect("let go");
-        holder.close().await;
+        holder.let_go().await;
         let last = running.wait();
         assert_eq!(last.code, finished.code, "{last}");
     });
     State::of(&rehearsal).assert_same(&State::of(&calm), "after two at once");
     balanced(&rehearsal, "after two at once");
     assert_eq!(accounts(&rehearsal), accounts(&calm));
+}
+
+/// A transaction that somebody holds open in the target.
+struct Holder(Session);
+
+impl Holder {
+    async fn of(rehearsal: &Rehearsal<'_>, statements: &str) -> Self {
+        let endpoint = endpoint_of(&rehearsal.modern_url(), Side::Target);
+        let session = Session::connect(&endpoint, &SessionOptions::writing("test")).await;
+        let session = session.unwrap_or_else(|e| panic!("no session: {}", e.message()));
+        let holder = Self(session);
+        holder.write(&format!("begin; {statements}")).await;
+        holder
+    }
+
+    async fn write(&self, statements: &str) {
+        let done = self.0.batch_execute(statements).await;
+        done.unwrap_or_else(|e| panic!("{}: {statements}", self.0.error(e).message()));
+    }
+
+    async fn let_go(self) {
+        self.write("commit").await;
+        self.0.close().await;
+    }
+}
+
+/// Waits until the program waits for somebody.
+#[track_caller]
+fn wait_for_a_lock(rehearsal: &Rehearsal<'_>, running: &mut Running) {
+    let waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while rehearsal.modern_rows(waiting).is_empty() {
+        assert!(running.is_running() && Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Somebody's transaction wants what a batch has written, and the batch what that one has: the batch
+/// gives way, and is done again.
+#[test]
+fn a_batch_that_loses_a_deadlock_is_done_again() {
+    let folder = town(DATA, &[], None);
+    let rehearsal = in_step(&folder);
+    rehearsal.legacy("update house set rent = 7 where id between 71 and 80");
+    block_on(async {
+        let holder = Holder::of(
+            &rehearsal,
+            "update houses set label = 'Held' where legacy_id = 80",
+        )
+        .await;
+        let mut running = program(&rehearsal).start(&carry_over(&MANUAL));
+        wait_for_a_lock(&rehearsal, &mut running);
+        // The one that has waited longest looks for the deadlock first.
+        holder
+            .write("update houses set label = 'Held' where legacy_id between 71 and 79")
+            .await;
+        holder.let_go().await;
+        let finished = running.wait();
+        assert_eq!(finished.code, Some(0), "{finished}");
+        assert!(finished.says("deadlock detected"), "{finished}");
+    });
+    let both = "select count(*) from houses where rent = 7 and label = 'Held'";
+    assert_eq!(rehearsal.modern_number(both), 10);
+    balanced(&rehearsal, "after a deadlock");
 }
 
 /// A row that somebody changes between the look at it and its writing is looked at again: no run ends
@@ -307,20 +363,14 @@ fn a_row_changed_while_it_is_written_is_looked_at_again() {
         let rehearsal = in_step(&folder);
         rehearsal.legacy("update house set label = 'Source', rent = 7 where id in (77, 78)");
         block_on(async {
-            let endpoint = endpoint_of(&rehearsal.modern_url(), Side::Target);
-            let holder = Session::connect(&endpoint, &SessionOptions::writing("test")).await;
-            let holder = holder.unwrap_or_else(|e| panic!("no session: {}", e.message()));
-            let held = "begin; update houses set label = 'Held' where legacy_id = 77";
-            holder.batch_execute(held).await.expect("written");
+            let holder = Holder::of(
+                &rehearsal,
+                "update houses set label = 'Held' where legacy_id = 77",
+            )
+            .await;
             let mut running = program(&rehearsal).start(&carry_over(way));
-            let waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
-            let deadline = Instant::now() + Duration::from_secs(60);
-            while rehearsal.modern_rows(waiting).is_empty() {
-                assert!(running.is_running() && Instant::now() < deadline);
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            holder.batch_execute("commit").await.expect("let go");
-            holder.close().await;
+            wait_for_a_lock(&rehearsal, &mut running);
+            holder.let_go().await;
             let finished = running.wait();
             assert_eq!(finished.code, Some(code), "{way:?}:\n{finished}");
         });

@@ -634,6 +634,18 @@ impl World {
         })
     }
 
+    /// Accounts that are not of all rows of the source.
+    fn misaccounted(&self, document: &serde_json::Value) -> String {
+        let mut text = String::new();
+        let accounts = document["receipt"]["entities"].as_array();
+        for (account, table) in accounts.into_iter().flatten().zip(&self.tables) {
+            if account["account"]["source_rows"] != table.source.len() {
+                let _ = writeln!(text, "of {} rows: {account}", table.source.len());
+            }
+        }
+        text
+    }
+
     fn open(&mut self, at: usize, id: Id, kind: &'static str, columns: &[&'static str]) {
         let mut columns = columns.to_vec();
         columns.sort_unstable();
@@ -1086,13 +1098,14 @@ fn one(seed: u64, rounds: u64, log: &mut String) -> Option<String> {
         let times = if dice.below(3) == 0 { 2 } else { 1 };
         for again in [false, true].into_iter().take(times) {
             let finished = program.run(&arguments);
-            let differences = match finished.code {
+            let mut differences = match finished.code {
                 Some(0 | 1) => Seen::of(&rehearsal).differences(&expected),
                 _ => finished.to_string(),
             };
             let document: serde_json::Value =
                 serde_json::from_str(&finished.stdout).unwrap_or_default();
             let idle = document["nothing_to_do"] == true;
+            differences.push_str(&world.misaccounted(&document));
             if !differences.is_empty()
                 || again && !idle
                 || finished.code == Some(0) && !expected.open.is_empty()

@@ -67,7 +67,7 @@ impl Course {
             "rollback"
         };
         let ended = session.batch_execute(end).await;
-        for error in [written, ended].into_iter().filter_map(Result::err) {
+        if let Err(error) = written.and(ended) {
             let state = error
                 .code()
                 .map_or(String::new(), |state| state.code().to_owned());
@@ -96,7 +96,7 @@ async fn connect(url: &str) -> Session {
 fn house(dice: &mut Dice, of: u64) -> u64 {
     loop {
         let id = 1 + dice.below(of);
-        if id % 50 != 0 {
+        if !id.is_multiple_of(50) {
             return id;
         }
     }
@@ -221,12 +221,8 @@ async fn write_target(url: String, course: &Course, seed: u64) -> BTreeMap<u64, 
     let mut touched = BTreeMap::new();
     while !course.is_over() {
         let id = house(&mut dice, SHARED);
-        let hour = format!(
-            "2024-01-01 {:02}:{:02}:00",
-            dice.below(24),
-            1 + dice.below(SHARED)
-        );
-        let (sql, touch) = match dice.below(5) {
+        let hour = format!("2024-01-01 {:02}:{:02}:00", dice.below(24), dice.below(60));
+        let (sql, touch) = match dice.below(6) {
             0 => (
                 format!(
                     "update houses set label = 'Target {}' where legacy_id = {id}",
@@ -245,6 +241,15 @@ async fn write_target(url: String, course: &Course, seed: u64) -> BTreeMap<u64, 
                 format!(
                     "update rooms set name = 'Target {}' where legacy_id = {id}",
                     dice.roll()
+                ),
+                None,
+            ),
+            // In no order: a deadlock may end any side's transaction.
+            3 => (
+                format!(
+                    "update houses set label = 'Target' where legacy_id = {id}; select pg_sleep(0.01);
+                     update houses set label = 'Target' where legacy_id = {}",
+                    house(&mut dice, SHARED)
                 ),
                 None,
             ),
@@ -299,7 +304,8 @@ impl Town<'_> {
     }
 
     fn program(&self) -> Program {
-        program(&self.rehearsal)
+        // People's transactions get in the way more than once.
+        program(&self.rehearsal).with("MAX_RETRY_ATTEMPTS", "8")
     }
 
     /// Carries over again and again until the time is up. A killed run is resumed, sometimes after it
@@ -332,9 +338,9 @@ impl Town<'_> {
             usual = finished.time;
             assert!(matches!(finished.code, Some(0 | 1)), "{finished}");
             runs.finished += 1;
-            runs.open = runs
-                .open
-                .max(document(&finished)["open"].as_i64().expect("open"));
+            let document = document(&finished);
+            runs.open = runs.open.max(document["open"].as_i64().expect("open"));
+            accounts_are_of_all_rows(&document);
             self.is_of_one_moment(&format!("{runs:?}\n{finished}"));
         }
         runs
@@ -405,6 +411,19 @@ fn rounded(mut row: Vec<String>) -> Vec<String> {
         row[3] = format!("{amount:.2}");
     }
     row
+}
+
+/// Whether every entity's account is of the rows that the source had, also of a run that an earlier
+/// process began.
+#[track_caller]
+fn accounts_are_of_all_rows(document: &Value) {
+    let list = |at: &str| document.pointer(at).and_then(Value::as_array).cloned();
+    let accounts = list("/receipt/entities").expect("accounts");
+    for found in list("/entities").expect("entities") {
+        let account = accounts.iter().find(|a| a["entity"] == found["entity"]);
+        let account = &account.expect("its account")["account"];
+        assert_eq!(account["source_rows"], found["source_rows"], "{document:#}");
+    }
 }
 
 fn document(finished: &Finished) -> Value {

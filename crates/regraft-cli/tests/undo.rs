@@ -136,6 +136,7 @@ impl Changes {
             entity,
             table: entity,
             key: "id",
+            numeric: true,
             columns: &typed,
             looked_at: &names,
         };

@@ -69,6 +69,8 @@ pub struct DifferentialOutcome {
     pub entities: Vec<EntityDifferential>,
     /// Rows that somebody has to decide on, in the selected entities.
     pub open: i64,
+    /// Whether it went on with a run that an earlier process had begun.
+    pub resumed: bool,
     /// Whether nothing was written.
     pub nothing_to_do: bool,
     /// Whether quarantine stayed within the project's limit for every entity.
@@ -104,9 +106,10 @@ pub async fn migrate_differential(
             ..regraft_ledger::DifferingFilter::default()
         };
         let open = regraft_ledger::count_differing(&**engine.target, &filter).await?;
-        Ok((entities, open.iter().map(|(_, _, rows)| rows).sum::<i64>()))
+        let open = open.iter().map(|(_, _, rows)| rows).sum::<i64>();
+        Ok((entities, open, engine.resumed))
     };
-    let ((entities, open), outcome) =
+    let ((entities, open, resumed), outcome) =
         with_engine(context, selection, &migrate, &task, work).await?;
     let deleted: i64 = outcome
         .receipt
@@ -120,6 +123,7 @@ pub async fn migrate_differential(
         receipt: outcome.receipt,
         entities,
         open,
+        resumed,
     })
 }
 

@@ -1,8 +1,12 @@
 //! Transactions on the target, with the places where a test may cut them.
 
+use std::time::Duration;
+
 use regraft_pg::Session;
 
+use crate::context::Context;
 use crate::error::Result;
+use crate::events::Event;
 use crate::failpoints;
 
 /// Runs `work` in a transaction: committed when it succeeds, rolled back when it doesn't. `nested`
@@ -19,7 +23,38 @@ pub(crate) async fn run<T>(
     beginning_with(target, nested, "", work).await
 }
 
-/// The same with statements that go to the server together with the one that begins it.
+/// The same, again where the server has ended it because a transaction of others was in its way (a
+/// deadlock, say), as often as the settings allow. `work` has to begin anew each time.
+///
+/// # Errors
+/// Those of [`run`].
+pub(crate) async fn run_again<T>(
+    context: &Context,
+    target: &Session,
+    nested: bool,
+    mut work: impl AsyncFnMut() -> Result<T>,
+) -> Result<T> {
+    let mut attempt = 0;
+    loop {
+        let error = match run(target, nested, async || work().await).await {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        let passing = error.database().is_some_and(|e| e.is_transient());
+        if !passing || target.is_closed() || attempt >= context.settings.retries {
+            return Err(error);
+        }
+        attempt += 1;
+        context.events.send(Event::Note(format!(
+            "{} (attempt {attempt} of {} follows)",
+            error.message(),
+            context.settings.retries
+        )));
+        tokio::time::sleep(Duration::from_millis(50 << attempt.min(6))).await;
+    }
+}
+
+/// [`run`] with statements that go to the server together with the one that begins it.
 ///
 /// # Errors
 /// Those of [`run`], and what the server says to the statements.

@@ -293,6 +293,27 @@ pub async fn looked_at_by(client: &impl GenericClient, entity: &str, before: i32
     Ok(row.get(0))
 }
 
+/// Of some rows, those that are in a run's account by now: it has written or agreed on them, or left
+/// them open.
+pub async fn accounted_in(
+    client: &impl GenericClient,
+    entity: &str,
+    (run_no, run_id): (i32, &str),
+    ids: &[String],
+) -> Result<Vec<String>> {
+    let rows = client
+        .query(
+            "select legacy_id from regraft.migration_mappings
+             where entity = $1 and legacy_id = any ($4) and coalesce(agreed_run, run_no) = $2
+             union
+             select legacy_id from regraft.data_differentials
+             where entity = $1 and legacy_id = any ($4) and operation_id = $3 and not resolved",
+            &[&entity, &run_no, &run_id, &ids],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// The legacy ids of an entity that runs after this one have mapped.
 pub async fn mapped_since(
     client: &impl GenericClient,

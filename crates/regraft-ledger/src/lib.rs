@@ -39,9 +39,9 @@ pub use checkpoint::{
 pub use closing::{Standing, finished_entities, recorded_catalog, standing, taken_off, unbalanced};
 pub use cursor::{CursorLook, cursor_looks, forget_cursor_looks, note_cursor_look};
 pub use differential::{
-    Differing, DifferingFilter, Noted, close_others, close_rows, count_differing, differing_ids,
-    ever_merged, looked_at_by, mapped_since, new_analysis_id, note_rows, open_differing, plan_anew,
-    record_differential, rekeyed_since, summaries,
+    Differing, DifferingFilter, Noted, accounted_in, close_others, close_rows, count_differing,
+    differing_ids, ever_merged, looked_at_by, mapped_since, new_analysis_id, note_rows,
+    open_differing, plan_anew, record_differential, rekeyed_since, summaries,
 };
 pub use explain::Figures;
 pub use mapping::{

@@ -12,6 +12,7 @@ use crate::arguments::{
     ConflictsListArguments, ConflictsReportArguments, ConflictsResolveArguments,
     ConflictsShowArguments,
 };
+use crate::contract::Resolved;
 use crate::exit::ExitStatus;
 use crate::invocation::{Invocation, Needs, select, selected_names};
 use crate::views::differential as view;
@@ -125,7 +126,8 @@ pub(super) async fn resolve(
     };
     let resolution = resolve_conflicts(&context, &filter, &take).await?;
     let printer = &invocation.printer;
-    printer.report(&resolution, |width| view::resolution(&resolution, width));
+    let document = Resolved::of(&resolution);
+    printer.report(&document, |width| view::resolution(&resolution, width));
     if let Some(run) = &resolution.run_id {
         let command = format!("regraft rollback --run {run}");
         printer.next_steps(&[(command, "undo exactly this run")]);

@@ -12,6 +12,7 @@ use crate::arguments::{
     DifferentialAnalyzeArguments, DifferentialMigrateArguments, DifferentialResumeArguments,
     DifferentialStatusArguments, EntityNames,
 };
+use crate::contract::{Analyzed, CarriedOver};
 use crate::exit::ExitStatus;
 use crate::invocation::{Invocation, Needs, Opened, select};
 use crate::progress::Doing;
@@ -46,12 +47,13 @@ pub(super) async fn analyze(
     };
     let analysis = analyze_differential(&context, &selection, &options).await?;
     let printer = &invocation.printer;
+    let document = Analyzed::of(&analysis);
     if let Some(path) = &arguments.output {
-        let document = serde_json::to_string_pretty(&analysis)
+        let document = serde_json::to_string_pretty(&document)
             .map_err(|e| Error::new(Kind::Internal, e.to_string()))?;
         printer.save(path, &(document + "\n"))?;
     }
-    printer.report(&analysis, |width| view::analysis(&analysis, width));
+    printer.report(&document, |width| view::analysis(&analysis, width));
     let names = arguments.entities.list().join(",");
     let mut steps = vec![(
         format!("regraft differential migrate --entities {names}"),
@@ -106,7 +108,8 @@ async fn carry_over(
     }
     let outcome = migrate_differential(&context, selection, options).await?;
     let printer = &invocation.printer;
-    printer.report(&outcome, |width| view::outcome(&outcome, width));
+    let document = CarriedOver::of(&outcome);
+    printer.report(&document, |width| view::outcome(&outcome, width));
     printer.next_steps(&next_steps(&outcome));
     Ok(if outcome.open > 0 || !outcome.within_budget {
         ExitStatus::Findings

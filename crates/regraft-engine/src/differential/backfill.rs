@@ -182,6 +182,7 @@ async fn fill(engine: &Engine<'_>, entity: &str, way: &EntityWay) -> Result<Fill
         checkpoint: &checkpoint,
         way,
         batch,
+        accounted: false,
     };
     let (mut tally, mut lost, mut examples) = (Tally::default(), 0, Vec::new());
     for range in &ranges {

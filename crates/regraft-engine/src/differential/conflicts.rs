@@ -1,6 +1,6 @@
 //! Rows that somebody has to decide on, as they are kept.
 
-use regraft_ledger::{Differing, DifferingFilter};
+use regraft_ledger::{Differing, DifferingFilter, RunStatus};
 use serde::Serialize;
 
 use super::tally::EntityDifferential;
@@ -34,6 +34,8 @@ pub struct ConflictReport {
     pub entities: Vec<EntityDifferential>,
     /// Rows that both sides had changed.
     pub conflicts_detected: i64,
+    /// Of these, rows that are not open any more.
+    pub conflicts_resolved: i64,
     /// Of all rows that were ever found in these entities, those still open: entity, kind, rows.
     pub open: Vec<(String, String, i64)>,
 }
@@ -66,9 +68,14 @@ pub async fn conflict_report(
         entities: entities.iter().map(|e| e.entity.clone()).collect(),
         ..DifferingFilter::default()
     };
+    let open = regraft_ledger::count_differing(&*target, &filter).await?;
+    let detected: i64 = entities.iter().map(|e| e.conflicts.rows).sum();
+    let conflicts = open.iter().filter(|(_, kind, _)| kind == "conflict");
+    let undecided: i64 = conflicts.map(|(.., rows)| rows).sum();
     Ok(ConflictReport {
-        conflicts_detected: entities.iter().map(|e| e.conflicts.rows).sum(),
-        open: regraft_ledger::count_differing(&*target, &filter).await?,
+        conflicts_detected: detected,
+        conflicts_resolved: (detected - undecided).max(0),
+        open,
         operation_id,
         entities,
     })
@@ -85,6 +92,8 @@ pub struct OperationStatus {
     pub started_at: String,
     /// RFC 3339.
     pub finished_at: Option<String>,
+    /// Whether it was left unfinished.
+    pub can_resume: bool,
     /// Entity, phase, rows done and rows in all.
     pub entities: Vec<OperationEntity>,
 }
@@ -130,6 +139,7 @@ pub async fn operation_status(
     let checkpoints = regraft_ledger::checkpoints(&*target, run.run_no).await?;
     Ok(Some(OperationStatus {
         operation_id: run.run_id,
+        can_resume: !matches!(run.status, RunStatus::Done | RunStatus::RolledBack),
         status: run.status.as_str().to_owned(),
         started_at: run.started_at,
         finished_at: run.finished_at,

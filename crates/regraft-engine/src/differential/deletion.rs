@@ -73,8 +73,8 @@ impl Deletion<'_> {
         part: &[LegacyId],
         batch: i32,
     ) -> Result<(Choice, Vec<LegacyId>)> {
-        let target = &self.engine.target;
-        transaction::run(target, self.engine.options.dry_run, async || {
+        let (context, target) = (self.engine.context, &self.engine.target);
+        transaction::run_again(context, target, self.engine.options.dry_run, async || {
             let choice = self.choose(catalog, part).await?;
             let done = self.carry_out(&choice.go, batch).await?;
             self.record(batch, part, done.len()).await?;

@@ -485,18 +485,45 @@ async fn update(
         checkpoint: &work.load.checkpoint,
         way: work.way,
         batch: work.batch,
+        accounted: false,
     };
-    let updated = updater
-        .run(&mut examiner, &work.touched, &mut work.tally)
-        .await?;
+    let (again, first) = accounted(engine, work).await?;
+    let mut refused = Vec::new();
+    for (ids, is_accounted) in [(first, false), (again, true)] {
+        updater.accounted = is_accounted;
+        let updated = updater.run(&mut examiner, &ids, &mut work.tally).await?;
+        refused.extend(updated.refused);
+        work.unsettled.extend(updated.unsettled);
+    }
     work.batch = updater.batch;
-    work.tally.found.refused = Count::of(&updated.refused);
-    work.unsettled.extend(updated.unsettled);
+    work.tally.found.refused = Count::of(&refused);
     engine.context.events.send(Event::RowsDone {
         entity: model.name.clone(),
         rows: work.touched.len() as u64,
     });
     Ok(())
+}
+
+/// The rows to be looked at: those that are in this run's account, because they have come with it or an
+/// earlier process of it has looked at them, and the others.
+async fn accounted(engine: &Engine<'_>, work: &Work<'_>) -> Result<(Vec<LegacyId>, Vec<LegacyId>)> {
+    let (name, run) = (&work.model.name, &engine.run);
+    let mut before: HashSet<String> = HashSet::new();
+    if engine.resumed {
+        for part in work.touched.chunks(20_000) {
+            let texts: Vec<String> = part.iter().map(LegacyId::to_string).collect();
+            let run = (run.run_no, run.run_id.as_str());
+            let found = regraft_ledger::accounted_in(&**engine.target, name, run, &texts).await?;
+            before.extend(found);
+        }
+    }
+    let detected = &work.detected;
+    let came = |id: &LegacyId| {
+        let came = [&detected.new, &detected.left];
+        came.into_iter().any(|ids| ids.binary_search(id).is_ok())
+    };
+    let touched = work.touched.iter().cloned();
+    Ok(touched.partition(|id| came(id) || before.contains(&id.to_string())))
 }
 
 async fn delete(engine: &Engine<'_>, work: &mut Work<'_>, catalog: &Catalog) -> Result<()> {

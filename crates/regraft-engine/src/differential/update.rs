@@ -8,7 +8,7 @@ use regraft_project::Policy;
 use serde_json::json;
 
 use super::examine::{Examination, Examined, Examiner};
-use super::tally::Tally;
+use super::tally::{EntityDifferential, Tally};
 use super::way::EntityWay;
 use crate::error::{Error, Kind, Result};
 use crate::keys::LegacyId;
@@ -27,6 +27,8 @@ pub(super) struct Updater<'a> {
     pub(super) way: &'a EntityWay,
     /// The number of the batch that was recorded last.
     pub(super) batch: i32,
+    /// Whether the run's account has the rows already.
+    pub(super) accounted: bool,
 }
 
 /// What became of the rows.
@@ -89,15 +91,17 @@ impl Updater<'_> {
         tally: &mut Tally,
         updated: &mut Updated,
     ) -> Result<()> {
-        let target = &self.engine.target;
+        let (context, target) = (self.engine.context, &self.engine.target);
         let number = self.batch + 1;
+        let before = tally.found.clone();
         let (examination, written) =
-            transaction::run(target, self.engine.options.dry_run, async || {
+            transaction::run_again(context, target, self.engine.options.dry_run, async || {
                 target
                     .batch_execute("set constraints all immediate")
                     .await?;
-                let (examination, written) =
-                    self.examine_and_write(examiner, ids, tally, number).await?;
+                let (examination, written) = self
+                    .examine_and_write(examiner, ids, (tally, &before), number)
+                    .await?;
                 let account = account(&examination, &written, ids);
                 self.record(number, ids, account).await?;
                 Ok((examination, written))
@@ -128,18 +132,18 @@ impl Updater<'_> {
     }
 
     /// Looks at rows and writes them; again where somebody has changed one in between, so that the
-    /// target becomes what the source said at one moment.
+    /// target becomes what the source said at one moment. `before` is what was counted of the others.
     async fn examine_and_write(
         &self,
         examiner: &mut Examiner<'_>,
         ids: &[LegacyId],
-        tally: &mut Tally,
+        (tally, before): (&mut Tally, &EntityDifferential),
         number: i32,
     ) -> Result<(Examination, HashSet<String>)> {
         let (source, target) = (&self.engine.source, &self.engine.target);
-        let before = tally.found.clone();
         target.batch_execute("savepoint regraft_examined").await?;
         for tries_left in (0..TRIES).rev() {
+            tally.found.clone_from(before);
             let examination = examiner.examine(source, target, ids, tally).await?;
             let written = self.write(examiner, &examination, number).await?;
             if tries_left == 0 || !examination.rows.iter().any(|row| lost(row, &written)) {
@@ -148,7 +152,6 @@ impl Updater<'_> {
             target
                 .batch_execute("rollback to savepoint regraft_examined")
                 .await?;
-            tally.found.clone_from(&before);
         }
         Err(Error::new(Kind::Internal, "a batch was not tried"))
     }
@@ -222,6 +225,11 @@ impl Updater<'_> {
 
     /// Records a batch under the checkpoint's fence.
     async fn record(&self, number: i32, ids: &[LegacyId], account: Account) -> Result<()> {
+        let account = if self.accounted {
+            Account::default()
+        } else {
+            account
+        };
         let target = &self.engine.target;
         let run = &self.engine.run;
         let (Some(low), Some(high)) = (ids.first(), ids.last()) else {

@@ -99,7 +99,7 @@ fn foretold(analysis: &Value, policy: &str, mode: &str) -> Vec<(String, i64, i64
 
 #[test]
 fn what_is_foretold_is_what_is_done() {
-    let town = town(town::DATA, &[]);
+    let town = town(town::DATA, &[], None);
     let rehearsal = Rehearsal::new(Servers::shared(), town.path(), LEGACY);
     program(&rehearsal).expect(0, &["migrate"]);
     program(&rehearsal).expect(0, &["differential", "migrate", "--entities", "all"]);

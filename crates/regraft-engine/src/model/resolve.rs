@@ -7,6 +7,7 @@ use regraft_pg::catalog::{Catalog, Table};
 use regraft_project::{
     Entity, KeyStrategy, Problem, Problems, Project, Provenance, Span, Spanned, Sql,
 };
+use tokio::try_join;
 use tokio_postgres::types::Type;
 
 use super::columns::expressions;
@@ -33,8 +34,10 @@ pub(crate) async fn resolve(
     source: &Session,
     target: &Session,
 ) -> Result<Resolution> {
-    let target_catalog = Catalog::read(&**target, &[]).await?;
-    let source_catalog = Catalog::read(&**source, &[]).await?;
+    let (target_catalog, source_catalog) = try_join!(
+        Catalog::read(&**target, &[]),
+        Catalog::read(&**source, &[])
+    )?;
     let mut problems = Problems::new(project.sources().clone());
     let mut keys = BTreeMap::new();
     for entity in project.entities() {

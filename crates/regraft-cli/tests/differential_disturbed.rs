@@ -15,7 +15,7 @@ use regraft_testkit::{
     Dice, Dump, Finished, ProjectFolder, Rehearsal, Running, block_on, endpoint_of,
 };
 use serde_json::Value;
-use town::{DATA, carry_over, in_step, program, town, validates};
+use town::{Cursor, DATA, carry_over, in_step, program, town, validates};
 
 const SEED: u64 = 4_711;
 
@@ -77,9 +77,10 @@ fn dice() -> Dice {
     dice
 }
 
-/// In step, and then changed on both sides.
+/// In step, and then changed on both sides. The second look lets the third one go by a cursor.
 fn changed(folder: &ProjectFolder) -> Rehearsal<'static> {
     let rehearsal = in_step(folder);
+    program(&rehearsal).expect(0, &carry_over(&[]));
     rehearsal.legacy(CHANGES);
     rehearsal.modern(EDITS);
     rehearsal
@@ -165,9 +166,9 @@ fn go_on(rehearsal: &Rehearsal<'_>, arguments: &[&str]) -> Finished {
     }
 }
 
-fn kill_at_random(way: &[&str], kills: u64, in_step_then: bool) {
+fn kill_at_random(way: &[&str], cursor: Option<Cursor>, kills: u64, in_step_then: bool) {
     let mut dice = dice();
-    let folder = town(DATA, &[], None);
+    let folder = town(DATA, &[], cursor);
     let first = changed(&folder);
     let arguments = carry_over(way);
     let calm = first.copied();
@@ -220,17 +221,17 @@ fn kill_at_random(way: &[&str], kills: u64, in_step_then: bool) {
 
 #[test]
 fn killed_at_random_moments_where_the_source_wins() {
-    kill_at_random(&SOURCE_WINS, kills().div_ceil(2), true);
+    kill_at_random(&SOURCE_WINS, None, kills().div_ceil(2), true);
 }
 
 #[test]
 fn killed_at_random_moments_where_nobody_wins() {
-    kill_at_random(&MANUAL, kills().div_ceil(4), false);
+    kill_at_random(&MANUAL, Some(Cursor::Version), kills().div_ceil(4), false);
 }
 
 #[test]
 fn killed_at_random_moments_with_soft_deletes() {
-    kill_at_random(&SOFT, kills().div_ceil(4), false);
+    kill_at_random(&SOFT, None, kills().div_ceil(4), false);
 }
 
 /// Whatever a run has committed when it is killed, the one that goes on with it sees children and
@@ -425,7 +426,7 @@ fn last_run(rehearsal: &Rehearsal<'_>) -> String {
 /// The tables are what they were before the run; carried over again, they are what they were after.
 #[test]
 fn a_run_is_undone_to_the_byte() {
-    let folder = town(DATA, &[], None);
+    let folder = town(DATA, &[], Some(Cursor::Version));
     let first = changed(&folder);
     for way in [&SOURCE_WINS, &MANUAL, &SOFT] {
         let rehearsal = first.copied();

@@ -992,8 +992,12 @@ fn rounds() -> u64 {
 }
 
 fn first_seed() -> u64 {
-    let given = std::env::var("REGRAFT_TEST_SEED").ok();
-    given.map_or(SEED, |n| n.parse().expect("REGRAFT_TEST_SEED is a number"))
+    let given = std::env::var("REGRAFT_TEST_SEED").is_ok();
+    if given {
+        Dice::from_environment().seed()
+    } else {
+        SEED
+    }
 }
 
 /// Two pairs of databases at a time.

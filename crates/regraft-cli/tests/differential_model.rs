@@ -408,6 +408,12 @@ impl World {
                     looked_at.insert(*id);
                 }
             }
+            // Rows that were marked as deleted, and are back.
+            let marked = self.tables[at]
+                .target
+                .iter()
+                .filter(|(_, held)| held.marked);
+            looked_at.extend(marked.map(|(id, _)| *id));
             if way.policy == Policy::SourceWins {
                 let table = &mut self.tables[at];
                 let missing: Vec<Id> = table
@@ -563,7 +569,9 @@ impl World {
             return;
         }
         let table = &mut self.tables[at];
-        table.target.get_mut(&id).expect("it is there").cells = result;
+        let held = table.target.get_mut(&id).expect("it is there");
+        held.cells = result;
+        held.marked = false;
         let mapped = table.mapped.get_mut(&id).expect("it is in place");
         mapped.agreed = agreed;
         if undecided.is_empty() {

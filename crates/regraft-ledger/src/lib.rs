@@ -86,5 +86,6 @@ pub use undo::{
     left_inserts, left_rows, runs_that_changed, written_rows_select,
 };
 pub use update::{
-    Mark, STAGE as UPDATE_STAGE, STAGE_COLUMNS, UpdatedTable, mark_deleted, marking, unmarked,
+    Mark, STAGE as UPDATE_STAGE, STAGE_COLUMNS, UpdatedTable, mark_deleted, marked_rows, marking,
+    unmark, unmarked,
 };

@@ -328,37 +328,116 @@ pub async fn mark_deleted(
     (run_no, batch): (i32, i32),
     ids: &[String],
 ) -> Result<Vec<String>> {
-    let column = ident(mark.column);
-    let names = || std::iter::once(mark.column);
     let sql = format!(
         "with chosen as (
-           select m.*, {before} as before from regraft.migration_mappings m
+           select m.*, {image} as before from regraft.migration_mappings m
            join {table} t on t.{key} = m.new_id
            where m.entity = $3 and {among} and m.merged_into is null
              and coalesce(t.{column}::text, 'false') = 'false'),
          done as (
            update {table} t set {column} = {value} from chosen m where t.{key} = m.new_id
-           returning m.legacy_id, {after} as after)
-         insert into regraft.migration_changes as c
-           (run_no, batch, entity, legacy_id, new_id, operation, columns, before, after,
-            source_fingerprint, column_fingerprints, agreed_run)
-         select $1, $2, $3, m.legacy_id, m.new_id, 'update', {columns}, m.before, d.after,
-                m.source_fingerprint, m.column_fingerprints, m.agreed_run
-         from done d join chosen m using (legacy_id)
-         on conflict (run_no, entity, legacy_id) do update set
-           columns = array(select distinct unnest(c.columns || excluded.columns)),
-           before = excluded.before || c.before, after = c.after || excluded.after
-         returning legacy_id",
+           returning m.legacy_id, {image} as after)
+         {kept}",
         table = mark.table,
         among = match mark.numeric {
             true => "m.legacy_id::bigint = any ($4::text[]::bigint[])",
             false => "m.legacy_id = any ($4::text[])",
         },
         key = ident(mark.key),
+        column = ident(mark.column),
         value = mark.value,
-        before = image(names(), |_, column| format!("t.{column}")),
-        after = image(names(), |_, column| format!("t.{column}")),
-        columns = quote::array(names(), "text"),
+        image = mark.image(),
+        kept = mark.kept(),
+    );
+    let rows = client
+        .query(&sql, &[&run_no, &batch, &mark.entity, &ids])
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+impl Mark<'_> {
+    /// The image of the column in the table `t`.
+    fn image(&self) -> String {
+        image(std::iter::once(self.column), |_, column| {
+            format!("t.{column}")
+        })
+    }
+
+    /// The statement that keeps what was there before, of the rows `done` among those `chosen`.
+    fn kept(&self) -> String {
+        format!(
+            "insert into regraft.migration_changes as c
+               (run_no, batch, entity, legacy_id, new_id, operation, columns, before, after,
+                source_fingerprint, column_fingerprints, agreed_run)
+             select $1, $2, $3, m.legacy_id, m.new_id, 'update', {columns}, m.before, d.after,
+                    m.source_fingerprint, m.column_fingerprints, m.agreed_run
+             from done d join chosen m using (legacy_id)
+             on conflict (run_no, entity, legacy_id) do update set
+               columns = array(select distinct unnest(c.columns || excluded.columns)),
+               before = excluded.before || c.before, after = c.after || excluded.after
+             returning legacy_id",
+            columns = quote::array(std::iter::once(self.column), "text"),
+        )
+    }
+
+    /// The query for the rows of the entity `$n` that runs have marked, as `legacy_id`, `was` and
+    /// `became`: what the column held before, and the mark.
+    fn marked(&self, entity: &str) -> String {
+        format!(
+            "select * from (
+               select distinct on (legacy_id) legacy_id, before ->> {column} as was, after ->> {column} as became
+               from regraft.migration_changes
+               where entity = {entity} and operation = 'update' and form = 'text'
+                 and columns @> array[{column}]::text[]
+               order by legacy_id, run_no desc) latest
+             where coalesce(was, 'false') = 'false' and coalesce(became, 'false') <> 'false'",
+            column = quote::literal(self.column),
+        )
+    }
+}
+
+/// Rows of an entity that runs have marked as deleted, and that still bear the mark.
+pub async fn marked_rows(client: &impl GenericClient, mark: &Mark<'_>) -> Result<Vec<String>> {
+    let sql = format!(
+        "select d.legacy_id from ({marked}) d
+         join regraft.migration_mappings m on m.entity = $1 and m.legacy_id = d.legacy_id
+         join {table} t on t.{key} = m.new_id
+         where t.{column}::text = d.became",
+        marked = mark.marked("$1"),
+        table = mark.table,
+        key = ident(mark.key),
+        column = ident(mark.column),
+    );
+    let rows = client.query(&sql, &[&mark.entity]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Takes the mark off those of these rows that runs have marked and that still bear it: the column,
+/// of type `of`, becomes what it was. Which.
+pub async fn unmark(
+    client: &impl GenericClient,
+    mark: &Mark<'_>,
+    of: &str,
+    (run_no, batch): (i32, i32),
+    ids: &[String],
+) -> Result<Vec<String>> {
+    let sql = format!(
+        "with chosen as (
+           select m.*, d.was, d.became, {image} as before from ({marked}) d
+           join regraft.migration_mappings m on m.entity = $3 and m.legacy_id = d.legacy_id
+           join {table} t on t.{key} = m.new_id
+           where d.legacy_id = any ($4) and t.{column}::text = d.became),
+         done as (
+           update {table} t set {column} = cast(m.was as {of}) from chosen m
+           where t.{key} = m.new_id and t.{column}::text = m.became
+           returning m.legacy_id, {image} as after)
+         {kept}",
+        marked = mark.marked("$3"),
+        table = mark.table,
+        key = ident(mark.key),
+        column = ident(mark.column),
+        image = mark.image(),
+        kept = mark.kept(),
     );
     let rows = client
         .query(&sql, &[&run_no, &batch, &mark.entity, &ids])

@@ -71,6 +71,7 @@ fn details(entities: &[EntityDifferential], width: usize) -> String {
             ("changed", &entity.changed, Some(&entity.changed_columns)),
             ("with another parent", &entity.moved_parents, None),
             ("gone from the source", &entity.deleted, None),
+            ("marked as deleted and back", &entity.returned, None),
             ("merged otherwise than before", &entity.regrouped, None),
             (
                 "that the merge rule makes part of another",

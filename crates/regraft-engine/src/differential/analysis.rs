@@ -11,6 +11,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::cursor::{self, Reach};
+use super::deletion::returned;
 use super::detect::{Detected, Look, detect};
 use super::examine::{Examiner, edits};
 use super::forecast::{Compared, forecast};
@@ -169,6 +170,7 @@ impl Analyst<'_> {
         let mut tally = Tally::default();
         tally.found.deleted = Count::of(&detected.deleted);
         let deleted = detected.deleted.clone();
+        tally.found.returned = Count::of(&returned(target, model, way, &deleted).await?);
         let policy = way.row_policy();
         let grouping = Grouping::look(target, model, &merged, &detected.deleted, policy).await?;
         grouping.sort_out(&mut detected, &mut tally.found);

@@ -174,22 +174,9 @@ impl Deletion<'_> {
         let run_no = self.engine.run.run_no;
         let texts: Vec<String> = ids.iter().map(LegacyId::to_string).collect();
         let table = model.table.sql_name();
-        let done = match (self.way.deletes, &self.way.deleted) {
-            (Deletes::Soft, Some(how)) => {
-                regraft_ledger::mark_deleted(
-                    &***target,
-                    &regraft_ledger::Mark {
-                        entity: &model.name,
-                        table: &table,
-                        key: &model.key_column,
-                        numeric: model.numeric,
-                        column: &how.column.value,
-                        value: &how.value.value,
-                    },
-                    (run_no, batch),
-                    &texts,
-                )
-                .await?
+        let done = match (self.way.deletes, self.way.mark(model, &table)) {
+            (Deletes::Soft, Some(mark)) => {
+                regraft_ledger::mark_deleted(&***target, &mark, (run_no, batch), &texts).await?
             }
             _ => take_away(target, model, (run_no, batch), &texts).await?,
         };
@@ -224,6 +211,24 @@ impl Deletion<'_> {
             .await?;
         Ok(())
     }
+}
+
+/// Rows that earlier runs have marked as deleted, and that the source has again.
+pub(super) async fn returned(
+    target: &Session,
+    model: &EntityModel,
+    way: &EntityWay,
+    deleted: &[LegacyId],
+) -> Result<Vec<LegacyId>> {
+    let table = model.table.sql_name();
+    let Some(mark) = way.own_mark(model, &table) else {
+        return Ok(Vec::new());
+    };
+    let deleted: HashSet<&LegacyId> = deleted.iter().collect();
+    let marked = regraft_ledger::marked_rows(&**target, &mark).await?;
+    let marked = marked.into_iter();
+    let marked = marked.filter_map(|id| LegacyId::parse(model.numeric, id));
+    Ok(marked.filter(|id| !deleted.contains(id)).collect())
 }
 
 /// The foreign keys that point to a table, each with its own table.

@@ -133,7 +133,8 @@ fn ignored(entity: &Compared<'_>, policy: Policy) -> DeleteForecast {
 
 /// How many rows would be marked as deleted, where the project says how.
 async fn unmarked(target: &Session, entity: &Compared<'_>, policy: Policy) -> Result<Option<i64>> {
-    let (model, Some(deleted)) = (entity.model, &entity.way.deleted) else {
+    let table = entity.model.table.sql_name();
+    let Some(mark) = entity.way.mark(entity.model, &table) else {
         return Ok(None);
     };
     let ids = entity.deleted.iter();
@@ -141,15 +142,6 @@ async fn unmarked(target: &Session, entity: &Compared<'_>, policy: Policy) -> Re
         .filter(|id| !entity.stays(id, policy))
         .map(LegacyId::to_string)
         .collect();
-    let table = model.table.sql_name();
-    let mark = regraft_ledger::Mark {
-        entity: &model.name,
-        table: &table,
-        key: &model.key_column,
-        numeric: model.numeric,
-        column: &deleted.column.value,
-        value: &deleted.value.value,
-    };
     Ok(Some(
         regraft_ledger::unmarked(&**target, &mark, &ids).await?,
     ))

@@ -12,7 +12,7 @@ use regraft_project::{Deletes, EntityStep, Policy, Selection};
 use serde_json::json;
 
 use super::cursor;
-use super::deletion::{Deletion, take_away};
+use super::deletion::{Deletion, returned, take_away};
 use super::detect::{Detected, Look, detect, range_of};
 use super::examine::{Examiner, edits};
 use super::grouping::{self, Grouping};
@@ -127,12 +127,15 @@ async fn begin<'a>(
         true => leave_tried(engine, model, &merged, &mut detected).await?,
         false => Vec::new(),
     };
+    let returned = returned(target, model, way, &detected.deleted).await?;
+    tally.found.returned = Count::of(&returned);
     let policy = way.row_policy();
     let grouping = Grouping::look(target, model, &merged, &detected.deleted, policy).await?;
     grouping.sort_out(&mut detected, &mut tally.found);
     take_anew(engine, model, &grouping.regrouped, "gone").await?;
     detected.new.extend_from_slice(&grouping.regrouped);
     let mut touched: HashSet<LegacyId> = detected.changed.iter().cloned().collect();
+    touched.extend(returned);
     let mut unsettled: HashSet<LegacyId> = detected.unreadable.iter().cloned().collect();
     unsettled.extend(grouping.open());
     if way.looks_at_target() {

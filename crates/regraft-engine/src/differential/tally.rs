@@ -101,6 +101,9 @@ pub struct EntityDifferential {
     pub moved_parents: Count,
     /// Rows in place that the source has no more, or that a filter drops now.
     pub deleted: Count,
+    /// Rows that were marked as deleted, and that the source has again.
+    #[serde(default)]
+    pub returned: Count,
     /// Rows that the merge rule makes part of another row than before, or of none.
     #[serde(default)]
     pub regrouped: Count,

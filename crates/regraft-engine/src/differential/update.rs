@@ -102,7 +102,11 @@ impl Updater<'_> {
                 let (examination, written) = self
                     .examine_and_write(examiner, ids, (tally, &before), number)
                     .await?;
-                let account = account(&examination, &written, ids);
+                let unmarked = self.unmark(&examination, number).await?;
+                let mut account = account(&examination, &written, ids);
+                let unmarked = unmarked.difference(&written).count() as i64;
+                account.updated += unmarked;
+                account.unchanged -= unmarked;
                 self.record(number, ids, account).await?;
                 Ok((examination, written))
             })
@@ -221,6 +225,24 @@ impl Updater<'_> {
         }
         regraft_ledger::note_rows(&***target, &run.run_id, self.entity, &noted).await?;
         Ok(())
+    }
+
+    /// Takes the mark off rows that were marked as deleted: the source has them. Which.
+    async fn unmark(&self, examination: &Examination, number: i32) -> Result<HashSet<String>> {
+        let (target, run_no) = (&self.engine.target, self.engine.run.run_no);
+        let model = &self.engine.model.entities[self.entity];
+        let table = model.table.sql_name();
+        let Some(mark) = self.way.own_mark(model, &table) else {
+            return Ok(HashSet::new());
+        };
+        let of = model
+            .table
+            .column(mark.column)
+            .map(|c| c.type_name.as_str());
+        let ids: Vec<String> = examination.rows.iter().map(|row| row.id.clone()).collect();
+        let (of, run) = (of.unwrap_or("text"), (run_no, number));
+        let unmarked = regraft_ledger::unmark(&***target, &mark, of, run, &ids).await?;
+        Ok(unmarked.into_iter().collect())
     }
 
     /// Records a batch under the checkpoint's fence.

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use regraft_ledger::Mark;
 use regraft_project::{Changes, Deleted, Deletes, Newest, Policy, Sql};
 
 use super::policy::{Change, Decision, decide};
@@ -127,6 +128,32 @@ impl EntityWay {
             only: Some(columns.iter().cloned().collect()),
             ..self
         }
+    }
+
+    /// How rows of the entity are marked as deleted, where the project says; `table` is the quoted name
+    /// of its table.
+    pub(super) fn mark<'m>(&'m self, model: &'m EntityModel, table: &'m str) -> Option<Mark<'m>> {
+        let deleted = self.deleted.as_ref()?;
+        Some(Mark {
+            entity: &model.name,
+            table,
+            key: &model.key_column,
+            numeric: model.numeric,
+            column: &deleted.column.value,
+            value: &deleted.value.value,
+        })
+    }
+
+    /// The same where a mark is ours to take off: the column is not mapped, and whole rows are looked
+    /// at.
+    pub(super) fn own_mark<'m>(
+        &'m self,
+        model: &'m EntityModel,
+        table: &'m str,
+    ) -> Option<Mark<'m>> {
+        let mark = self.mark(model, table)?;
+        let is_mapped = model.outputs.iter().any(|o| o.column == mark.column);
+        (self.only.is_none() && !is_mapped).then_some(mark)
     }
 
     /// Whether a column is looked at.

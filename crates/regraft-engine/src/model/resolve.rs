@@ -34,10 +34,8 @@ pub(crate) async fn resolve(
     source: &Session,
     target: &Session,
 ) -> Result<Resolution> {
-    let (target_catalog, source_catalog) = try_join!(
-        Catalog::read(&**target, &[]),
-        Catalog::read(&**source, &[])
-    )?;
+    let (target_catalog, source_catalog) =
+        try_join!(Catalog::read(&**target, &[]), Catalog::read(&**source, &[]))?;
     let mut problems = Problems::new(project.sources().clone());
     let mut keys = BTreeMap::new();
     for entity in project.entities() {

@@ -308,12 +308,12 @@ impl Town<'_> {
         program(&self.rehearsal).with("MAX_RETRY_ATTEMPTS", "8")
     }
 
-    /// Carries over again and again until the time is up. A killed run is resumed, sometimes after it
+    /// Carries over again and again until the time is up, twice at least. A killed run is resumed, sometimes after it
     /// was killed again.
     fn carry_over(&self, until: Instant, dice: &mut Dice) -> Runs {
         let mut runs = Runs::default();
         let mut usual = Duration::from_millis(500);
-        while Instant::now() < until {
+        while Instant::now() < until || runs.finished < 2 {
             let json = ["--format", "json"];
             let all = [&json[..], &self.arguments()].concat();
             let resume = [&json[..], &["differential", "resume", "--entity", "houses"]].concat();
@@ -465,7 +465,7 @@ fn write_and_carry_over(town: &Town<'_>, seed: u64) -> (Runs, BTreeMap<u64, Stri
             "{}: {runs:?}, {committed} transactions committed, {lost} rolled back",
             town.policy
         );
-        assert!(runs.finished > 1 && committed > 50 && lost > 5);
+        assert!(committed > 50 && lost > 5);
         (runs, touched)
     })
 }

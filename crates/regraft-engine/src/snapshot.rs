@@ -56,6 +56,7 @@ impl Snapshot {
 }
 
 /// The virtual ids of all transactions that others have open in this database, and its prepared ones.
+/// A process without a user, such as autovacuum, writes no rows of anybody's.
 /// Everybody may read these; a standby doesn't know those of its primary.
 async fn open_transactions(session: &Session) -> Result<Option<Vec<String>>> {
     let row = session
@@ -65,7 +66,8 @@ async fn open_transactions(session: &Session) -> Result<Option<Vec<String>>> {
                    select virtualtransaction from pg_locks l
                    where locktype = 'virtualxid' and pid is distinct from pg_backend_pid()
                      and not exists (select from pg_stat_activity a
-                                     where a.pid = l.pid and a.datname <> current_database())
+                                     where a.pid = l.pid
+                                       and (a.datname <> current_database() or a.usesysid is null))
                    union select '{}' || transaction::text from pg_prepared_xacts
                    where database = current_database() order by 1)",
                 crate::differential::PREPARED

@@ -32,7 +32,7 @@ const SOFT: [&str; 2] = ["--deletes", "soft"];
 
 #[test]
 fn a_marked_row_that_is_back_is_unmarked() {
-    let town = town(town::DATA, &[]);
+    let town = town(town::DATA, &[], None);
     for back_in in ["soft", "mirror"] {
         let rehearsal = Rehearsal::new(Servers::shared(), town.path(), LEGACY);
         program(&rehearsal).expect(0, &["migrate"]);

@@ -9,6 +9,7 @@ mod analysis;
 mod backfill;
 mod conflicts;
 mod cursor;
+mod cycle;
 mod deletion;
 mod detect;
 mod examine;

@@ -3,6 +3,7 @@
 use regraft_pg::Result;
 use regraft_pg::quote::{self, ident};
 use tokio_postgres::GenericClient;
+use tokio_postgres::types::ToSql;
 
 /// The image of a row: a JSON object of its columns, each value in the text form of its type.
 ///
@@ -64,57 +65,92 @@ pub async fn delete_rows(
     batch: i32,
     ids: &[String],
 ) -> Result<DeletedRows> {
-    let among = |mapping: &str| {
-        if owned.numeric {
-            format!("{mapping}.legacy_id::bigint = any ($4::text[]::bigint[])")
-        } else {
-            format!("{mapping}.legacy_id = any ($4::text[])")
-        }
-    };
-    let alone = if owned.merges {
-        "and not exists (
-           select from regraft.migration_mappings o
-           where o.entity = $3 and o.merged_into = m.legacy_id and o.legacy_id <> all ($4::text[]))"
-    } else {
-        ""
-    };
-    let names = || owned.columns.iter().map(String::as_str);
+    let mut deleted = delete_together(client, run_no, &[(owned, batch, ids)]).await?;
+    Ok(deleted.pop().unwrap_or_default())
+}
+
+/// The same for rows of several entities that may refer to each other, in one statement: foreign
+/// keys are checked when all are gone. Each part is an entity, the number of its batch, and its ids.
+pub async fn delete_together(
+    client: &impl GenericClient,
+    run_no: i32,
+    parts: &[(&OwnedTable<'_>, i32, &[String])],
+) -> Result<Vec<DeletedRows>> {
+    let (mut steps, mut results) = (Vec::new(), Vec::new());
+    let mut values: Vec<&(dyn ToSql + Sync)> = vec![&run_no];
+    for (place, (owned, batch, ids)) in parts.iter().enumerate() {
+        steps.push(owned.deletion(place, values.len()));
+        results.push(format!(
+            "select {place}, legacy_id, columns <> '{{}}' from kept{place}"
+        ));
+        values.extend([batch as &(dyn ToSql + Sync), &owned.entity, ids]);
+    }
     let sql = format!(
-        "with chosen as materialized (
-           select * from regraft.migration_mappings m where m.entity = $3 and {among} {alone}),
-         gone as (
-           delete from {table} t using chosen m
-           where m.merged_into is null and t.{key} = m.new_id
-           returning m.legacy_id, {before} as before),
-         forgotten as (
-           delete from regraft.migration_mappings m using chosen
-           where m.entity = $3 and {among} and m.legacy_id = chosen.legacy_id)
-         insert into regraft.migration_changes
-           (run_no, batch, entity, legacy_id, new_id, operation, columns, before,
-            source_fingerprint, column_fingerprints, agreed_run, written_run, written_batch, merged_into)
-         select $1, $2, $3, m.legacy_id, m.new_id, 'delete',
-                case when d.legacy_id is null then '{{}}' else {columns} end, coalesce(d.before, '{{}}'),
-                m.source_fingerprint, m.column_fingerprints, m.agreed_run, m.run_no, m.batch, m.merged_into
-         from chosen m left join gone d using (legacy_id)
-         returning legacy_id, columns <> '{{}}'",
-        among = among("m"),
-        table = owned.table,
-        key = ident(owned.key),
-        columns = quote::array(names(), "text"),
-        before = image(names(), |_, column| format!("t.{column}")),
+        "with {}\n{}",
+        steps.join(",\n"),
+        results.join(" union all ")
     );
-    let rows = client
-        .query(&sql, &[&run_no, &batch, &owned.entity, &ids])
-        .await?;
-    let mut deleted = DeletedRows::default();
-    for row in &rows {
-        if row.get(1) {
-            deleted.rows.push(row.get(0));
-        } else {
-            deleted.mappings.push(row.get(0));
+    let mut deleted = vec![DeletedRows::default(); parts.len()];
+    for row in client.query(&sql, &values).await? {
+        let place: i32 = row.get(0);
+        let deleted = &mut deleted[place.unsigned_abs() as usize];
+        match row.get(2) {
+            true => deleted.rows.push(row.get(1)),
+            false => deleted.mappings.push(row.get(1)),
         }
     }
     Ok(deleted)
+}
+
+impl OwnedTable<'_> {
+    /// The steps of a statement that delete rows: `$1` is the run, and the parameters after the first
+    /// `before` are the batch, the entity and the ids. The last step, `kept`, returns what was kept.
+    fn deletion(&self, place: usize, before: usize) -> String {
+        let (batch, entity, ids) = (before + 1, before + 2, before + 3);
+        let among = |mapping: &str| {
+            if self.numeric {
+                format!("{mapping}.legacy_id::bigint = any (${ids}::text[]::bigint[])")
+            } else {
+                format!("{mapping}.legacy_id = any (${ids}::text[])")
+            }
+        };
+        let alone = if self.merges {
+            format!(
+                "and not exists (
+                   select from regraft.migration_mappings o
+                   where o.entity = ${entity} and o.merged_into = m.legacy_id
+                     and o.legacy_id <> all (${ids}::text[]))"
+            )
+        } else {
+            String::new()
+        };
+        let names = || self.columns.iter().map(String::as_str);
+        format!(
+            "chosen{place} as materialized (
+               select * from regraft.migration_mappings m where m.entity = ${entity} and {among} {alone}),
+             gone{place} as (
+               delete from {table} t using chosen{place} m
+               where m.merged_into is null and t.{key} = m.new_id
+               returning m.legacy_id, {before} as before),
+             forgotten{place} as (
+               delete from regraft.migration_mappings m using chosen{place} c
+               where m.entity = ${entity} and {among} and m.legacy_id = c.legacy_id),
+             kept{place} as (
+               insert into regraft.migration_changes
+                 (run_no, batch, entity, legacy_id, new_id, operation, columns, before,
+                  source_fingerprint, column_fingerprints, agreed_run, written_run, written_batch, merged_into)
+               select $1, ${batch}, ${entity}, m.legacy_id, m.new_id, 'delete',
+                      case when d.legacy_id is null then '{{}}' else {columns} end, coalesce(d.before, '{{}}'),
+                      m.source_fingerprint, m.column_fingerprints, m.agreed_run, m.run_no, m.batch, m.merged_into
+               from chosen{place} m left join gone{place} d using (legacy_id)
+               returning legacy_id, columns)",
+            among = among("m"),
+            table = self.table,
+            key = ident(self.key),
+            columns = quote::array(names(), "text"),
+            before = image(names(), |_, column| format!("t.{column}")),
+        )
+    }
 }
 
 /// Forgets in which key ranges of an entity both sides agreed. To be called in the transaction that

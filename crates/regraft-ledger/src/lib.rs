@@ -31,7 +31,7 @@ pub use agreed::{
     AgreedRange, KnownRange, RANGE_BITS, agree_on_ranges, disagree_on_ranges, forget_ranges,
     known_ranges,
 };
-pub use changes::{DeletedRows, OwnedTable, delete_rows, forget_agreed_ranges};
+pub use changes::{DeletedRows, OwnedTable, delete_rows, delete_together, forget_agreed_ranges};
 pub use checkpoint::{
     Checkpoint, Mode, Phase, advance, checkpoints, checkpoints_of, open_checkpoint, set_dropped,
     set_phase, settled, take_over,

@@ -36,12 +36,16 @@ struct Choice {
 }
 
 impl Deletion<'_> {
-    /// Does it, batch by batch; the rows that were deleted or marked. `batch` is the number of the
-    /// batch that was recorded last.
-    pub(super) async fn run(&self, catalog: &Catalog, batch: &mut i32) -> Result<Vec<LegacyId>> {
+    /// Does it, batch by batch; the rows that were deleted or marked, and those that others refer to.
+    /// `batch` is the number of the batch that was recorded last.
+    pub(super) async fn run(
+        &self,
+        catalog: &Catalog,
+        batch: &mut i32,
+    ) -> Result<(Vec<LegacyId>, Vec<LegacyId>)> {
         let mut deleted = Vec::new();
         if self.way.deletes == Deletes::Ignore {
-            return Ok(deleted);
+            return Ok((deleted, Vec::new()));
         }
         let mut size = self.engine.context.settings.batch_size as usize;
         let mut waiting = self.ids.to_vec();
@@ -64,7 +68,7 @@ impl Deletion<'_> {
             held.sort_unstable();
             waiting = held;
         }
-        Ok(deleted)
+        Ok((deleted, waiting))
     }
 
     async fn part(
@@ -181,13 +185,21 @@ impl Deletion<'_> {
             _ => take_away(target, model, (run_no, batch), &texts).await?,
         };
         // Rows that bear the mark already need no decision either.
-        regraft_ledger::close_rows(&***target, &model.name, &texts, "source_wins").await?;
+        self.close(ids).await?;
         let done: HashSet<String> = done.into_iter().collect();
         let gone = ids.iter().filter(|id| done.contains(&id.to_string()));
         Ok(gone.cloned().collect())
     }
 
-    async fn record(&self, batch: i32, part: &[LegacyId], done: usize) -> Result<()> {
+    /// Closes what was noted of rows.
+    pub(super) async fn close(&self, ids: &[LegacyId]) -> Result<()> {
+        let (target, name) = (&self.engine.target, self.model.name.as_str());
+        let texts: Vec<String> = ids.iter().map(LegacyId::to_string).collect();
+        regraft_ledger::close_rows(&***target, name, &texts, Policy::SourceWins.as_str()).await?;
+        Ok(())
+    }
+
+    pub(super) async fn record(&self, batch: i32, part: &[LegacyId], done: usize) -> Result<()> {
         let run = &self.engine.run;
         let mut account = Account::default();
         account.detail.deleted = done as i64;
@@ -256,22 +268,67 @@ pub(super) async fn take_away(
     (run_no, batch): (i32, i32),
     ids: &[String],
 ) -> Result<Vec<String>> {
-    let table = model.table.sql_name();
-    let columns = model.table.columns.iter();
-    let columns: Vec<String> = columns
-        .filter(|column| !column.is_generated())
-        .map(|column| column.name.clone())
-        .collect();
-    let owned = OwnedTable {
-        entity: &model.name,
-        table: &table,
-        key: &model.key_column,
-        columns: &columns,
-        numeric: model.numeric,
-        merges: model.merge.is_some(),
-    };
+    let (table, columns) = (model.table.sql_name(), kept_columns(model));
+    let owned = owned(model, &table, &columns);
     let deleted = regraft_ledger::delete_rows(&**target, &owned, run_no, batch, ids).await?;
     Ok([deleted.rows, deleted.mappings].concat())
+}
+
+/// The same for rows of several entities that may refer to each other.
+pub(super) async fn take_away_together(
+    target: &Session,
+    run_no: i32,
+    parts: &[(&EntityModel, i32, &[LegacyId])],
+) -> Result<()> {
+    if parts.is_empty() {
+        return Ok(());
+    }
+    let texts: Vec<Vec<String>> = parts
+        .iter()
+        .map(|(_, _, ids)| ids.iter().map(LegacyId::to_string).collect())
+        .collect();
+    let tables: Vec<(String, Vec<String>)> = parts
+        .iter()
+        .map(|(model, ..)| (model.table.sql_name(), kept_columns(model)))
+        .collect();
+    let owned: Vec<OwnedTable<'_>> = parts
+        .iter()
+        .zip(&tables)
+        .map(|((model, ..), (table, columns))| owned(model, table, columns))
+        .collect();
+    let parts: Vec<(&OwnedTable<'_>, i32, &[String])> = owned
+        .iter()
+        .zip(parts)
+        .zip(&texts)
+        .map(|((owned, (_, batch, _)), ids)| (owned, *batch, ids.as_slice()))
+        .collect();
+    regraft_ledger::delete_together(&**target, run_no, &parts).await?;
+    Ok(())
+}
+
+/// The columns of which is kept what was there: all that can be written again.
+pub(super) fn kept_columns(model: &EntityModel) -> Vec<String> {
+    let columns = model.table.columns.iter();
+    columns
+        .filter(|column| !column.is_generated())
+        .map(|column| column.name.clone())
+        .collect()
+}
+
+/// An entity's table, for the ledger.
+pub(super) fn owned<'o>(
+    model: &'o EntityModel,
+    table: &'o str,
+    columns: &'o [String],
+) -> OwnedTable<'o> {
+    OwnedTable {
+        entity: &model.name,
+        table,
+        key: &model.key_column,
+        columns,
+        numeric: model.numeric,
+        merges: model.merge.is_some(),
+    }
 }
 
 fn note(id: &LegacyId, detail: serde_json::Value) -> Noted {

@@ -10,6 +10,7 @@ use regraft_pg::quote::ident;
 use regraft_project::{Deletes, Policy};
 
 use super::analysis::Analyst;
+use super::cycle::can_come_back;
 use super::deletion::referring;
 use super::examine::{Examiner, in_place};
 use super::grouping::Grouping;
@@ -89,8 +90,8 @@ pub(super) async fn forecast(
     let catalog = Catalog::read(&**analyst.target, &[]).await?;
     for policy in Policy::ALL {
         let mut mirror = Mirror::new(analyst, &catalog, compared, policy);
-        for (entity, found) in compared.iter().zip(found.iter_mut()).rev() {
-            let held = mirror.entity(entity).await?;
+        mirror.run().await?;
+        for (entity, found) in compared.iter().zip(found.iter_mut()) {
             if entity.deleted.is_empty() {
                 continue;
             }
@@ -101,7 +102,7 @@ pub(super) async fn forecast(
             };
             let all = entity.deleted.len() as i64;
             add(Deletes::Mirror, {
-                let mut forecast = entity.count(policy, held);
+                let mut forecast = entity.count(policy, mirror.held(entity));
                 forecast.deleted = all - forecast.stay();
                 forecast
             });
@@ -147,14 +148,24 @@ async fn unmarked(target: &Session, entity: &Compared<'_>, policy: Policy) -> Re
     ))
 }
 
-/// Deletes row by row under one policy, in thought, children first.
+/// An entity and a row of it.
+type Row<'a> = (&'a str, LegacyId);
+
+/// Rows by entity.
+type Rows<'a> = BTreeMap<&'a str, HashSet<LegacyId>>;
+
+/// Deletes row by row under one policy, in thought.
 struct Mirror<'a> {
     analyst: &'a Analyst<'a>,
     catalog: &'a Catalog,
     compared: &'a [Compared<'a>],
     policy: Policy,
-    /// The rows that would go, by entity: of the entities that were gone through.
-    gone: HashMap<&'a str, HashSet<LegacyId>>,
+    /// Rows to which a row refers that stays.
+    held: Rows<'a>,
+    /// Rows to which a row refers that is to go too: entity and row, and that one's.
+    holding: Vec<(Row<'a>, Row<'a>)>,
+    /// Rows that go.
+    gone: Rows<'a>,
 }
 
 impl<'a> Mirror<'a> {
@@ -169,7 +180,70 @@ impl<'a> Mirror<'a> {
             catalog,
             compared,
             policy,
-            gone: HashMap::new(),
+            held: Rows::new(),
+            holding: Vec::new(),
+            gone: Rows::new(),
+        }
+    }
+
+    /// Goes through all entities, children first; then what holds each other goes together.
+    async fn run(&mut self) -> Result<()> {
+        for entity in self.compared {
+            self.look(entity).await?;
+        }
+        for entity in self.compared.iter().rev() {
+            let going = self.going(entity).into_iter().collect();
+            let gone = self.free(Rows::from([(entity.model.name.as_str(), going)]));
+            self.gone.extend(gone);
+        }
+        let mut left = Rows::new();
+        let mut models = Vec::new();
+        for entity in self.compared.iter().filter(|entity| self.held(entity) > 0) {
+            let name = entity.model.name.as_str();
+            let is_left = |id: &LegacyId| !has(&self.gone, name, id);
+            left.insert(
+                name,
+                self.going(entity).into_iter().filter(is_left).collect(),
+            );
+            models.push(entity.model);
+        }
+        if models.len() > 1 && can_come_back(self.catalog, &models) {
+            for (name, ids) in self.free(left) {
+                self.gone.entry(name).or_default().extend(ids);
+            }
+        }
+        Ok(())
+    }
+
+    /// How many rows of an entity stay because others refer to them.
+    fn held(&self, entity: &Compared<'_>) -> i64 {
+        let gone = self.gone.get(entity.model.name.as_str());
+        (self.going(entity).len() - gone.map_or(0, HashSet::len)) as i64
+    }
+
+    /// Of these rows, those to which only rows refer that go with them or are gone.
+    fn free(&self, mut rows: Rows<'a>) -> Rows<'a> {
+        for (name, rows) in &mut rows {
+            rows.retain(|id| !has(&self.held, name, id));
+        }
+        loop {
+            let staying = |holder: &Row<'a>| {
+                !has(&rows, holder.0, &holder.1) && !has(&self.gone, holder.0, &holder.1)
+            };
+            let held: Vec<&Row<'a>> = self
+                .holding
+                .iter()
+                .filter(|(parent, holder)| has(&rows, parent.0, &parent.1) && staying(holder))
+                .map(|(parent, _)| parent)
+                .collect();
+            if held.is_empty() {
+                return rows;
+            }
+            for (name, id) in held {
+                if let Some(rows) = rows.get_mut(name) {
+                    rows.remove(id);
+                }
+            }
         }
     }
 
@@ -181,39 +255,30 @@ impl<'a> Mirror<'a> {
             .collect()
     }
 
-    /// How many rows of an entity would stay because others refer to them.
-    async fn entity(&mut self, entity: &'a Compared<'a>) -> Result<i64> {
+    /// Finds out what refers to the rows of an entity that are to be deleted.
+    async fn look(&mut self, entity: &'a Compared<'a>) -> Result<()> {
         let name = entity.model.name.as_str();
         let going = self.going(entity);
         if going.is_empty() {
-            return Ok(0);
+            return Ok(());
         }
         let mut held = self.arriving(entity, &going).await?;
-        let mut own = Vec::new();
         for holder in self.staying(entity, &going).await? {
-            match holder.owner {
-                Some((owner, id)) if owner == name && going.binary_search(&id).is_ok() => {
-                    own.push((holder.parent, id));
-                }
-                _ => {
+            let owner = holder.owner.and_then(|(owner, id)| {
+                let owner = self.compared.iter().find(|c| c.model.name == owner)?;
+                let goes =
+                    owner.deleted.binary_search(&id).is_ok() && !owner.stays(&id, self.policy);
+                goes.then_some((owner.model.name.as_str(), id))
+            });
+            match owner {
+                Some(owner) => self.holding.push(((name, holder.parent), owner)),
+                None => {
                     held.insert(holder.parent);
                 }
             }
         }
-        // What stays may refer to what was to go.
-        loop {
-            let more = own
-                .iter()
-                .filter(|(parent, id)| held.contains(id) && !held.contains(parent));
-            let more: Vec<LegacyId> = more.map(|(parent, _)| parent.clone()).collect();
-            if more.is_empty() {
-                break;
-            }
-            held.extend(more);
-        }
-        let gone = going.into_iter().filter(|id| !held.contains(id));
-        self.gone.insert(name, gone.collect());
-        Ok(held.len() as i64)
+        self.held.insert(name, held);
+        Ok(())
     }
 
     /// Rows of the target that would still refer to these when all else is done.
@@ -226,13 +291,6 @@ impl<'a> Mirror<'a> {
                     staying.push(holder);
                     continue;
                 };
-                if self
-                    .gone
-                    .get(owner.as_str())
-                    .is_some_and(|gone| gone.contains(id))
-                {
-                    continue;
-                }
                 let owner = self.compared.iter().find(|c| c.model.name == *owner);
                 match owner {
                     Some(owner) if owner.deleted.binary_search(id).is_err() => {
@@ -452,6 +510,10 @@ impl<'a> Mirror<'a> {
         let mapped = mapped.filter_map(|(id, _)| LegacyId::parse(numeric, id));
         Ok(mapped.filter(|id| !there.contains(id)).collect())
     }
+}
+
+fn has(rows: &Rows<'_>, entity: &str, id: &LegacyId) -> bool {
+    rows.get(entity).is_some_and(|rows| rows.contains(id))
 }
 
 /// The fields of references to an entity without which a row can't be moved.

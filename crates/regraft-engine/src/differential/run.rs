@@ -12,7 +12,8 @@ use regraft_project::{Deletes, EntityStep, Policy, Selection};
 use serde_json::json;
 
 use super::cursor;
-use super::deletion::{Deletion, returned, take_away};
+use super::cycle::{Held, can_come_back, leave_referred};
+use super::deletion::{Deletion, returned, take_away, take_away_together};
 use super::detect::{Detected, Look, detect, range_of};
 use super::examine::{Examiner, edits};
 use super::grouping::{self, Grouping};
@@ -43,6 +44,8 @@ struct Work<'a> {
     /// Of the rows that the source has no more, those that stay because somebody has changed them.
     edited: HashSet<LegacyId>,
     grouping: Grouping,
+    /// Of the rows that the source has no more, those that stay because others refer to them.
+    held: Vec<LegacyId>,
     tally: Tally,
     batch: i32,
     /// Rows that both sides don't agree on in the end.
@@ -85,6 +88,7 @@ pub(super) async fn run(
     for work in all.iter_mut().rev() {
         delete(engine, work, &catalog).await?;
     }
+    delete_cycles(engine, &mut all, &catalog).await?;
     close_all(engine, all).await
 }
 
@@ -193,6 +197,7 @@ async fn begin<'a>(
         touched,
         edited,
         grouping,
+        held: Vec::new(),
         tally,
         batch,
         unsettled,
@@ -529,18 +534,24 @@ async fn accounted(engine: &Engine<'_>, work: &Work<'_>) -> Result<(Vec<LegacyId
     Ok(touched.partition(|id| came(id) || before.contains(&id.to_string())))
 }
 
-async fn delete(engine: &Engine<'_>, work: &mut Work<'_>, catalog: &Catalog) -> Result<()> {
-    let deletion = Deletion {
+fn deletion<'w>(engine: &'w Engine<'_>, work: &'w Work<'_>) -> Deletion<'w> {
+    Deletion {
         engine,
         model: work.model,
         way: work.way,
         checkpoint: &work.load.checkpoint,
         ids: &work.detected.deleted,
-    };
-    let deleted = deletion
-        .run(catalog, &mut work.batch)
+    }
+}
+
+async fn delete(engine: &Engine<'_>, work: &mut Work<'_>, catalog: &Catalog) -> Result<()> {
+    let mut batch = work.batch;
+    let (deleted, held) = deletion(engine, work)
+        .run(catalog, &mut batch)
         .await
         .map_err(|e| e.in_entity(&work.model.name))?;
+    work.batch = batch;
+    work.held = held;
     // A row that is only marked is still in place, and another way may be taken with it: its range is
     // not agreed on.
     let done: HashSet<LegacyId> = match work.way.deletes {
@@ -575,6 +586,55 @@ async fn close_all(engine: &Engine<'_>, all: Vec<Work<'_>>) -> Result<Vec<Entity
         entities.push(found);
     }
     Ok(entities)
+}
+
+/// Deletes rows of several tables that hold each other, all at once. Those that could not be brought
+/// back, because none of them could come first, stay.
+async fn delete_cycles(engine: &Engine<'_>, all: &mut [Work<'_>], catalog: &Catalog) -> Result<()> {
+    let target = &engine.target;
+    let with_held = all.iter().filter(|work| !work.held.is_empty());
+    let mut held: Vec<Held<'_>> = with_held
+        .map(|work| Held {
+            model: work.model,
+            ids: work.held.clone(),
+        })
+        .collect();
+    let models: Vec<&EntityModel> = held.iter().map(|held| held.model).collect();
+    if models.len() < 2 || !can_come_back(catalog, &models) {
+        return Ok(());
+    }
+    transaction::run(target, engine.options.dry_run, async || {
+        leave_referred(target, catalog, &mut held).await?;
+        held.retain(|held| !held.ids.is_empty());
+        let works: Vec<&Work<'_>> = held
+            .iter()
+            .filter_map(|held| all.iter().find(|work| work.model.name == held.model.name))
+            .collect();
+        let parts: Vec<(&EntityModel, i32, &[LegacyId])> = held
+            .iter()
+            .zip(&works)
+            .map(|(held, work)| (held.model, work.batch + 1, held.ids.as_slice()))
+            .collect();
+        take_away_together(target, engine.run.run_no, &parts).await?;
+        for (held, work) in held.iter().zip(works) {
+            let deletion = deletion(engine, work);
+            deletion.close(&held.ids).await?;
+            let done = held.ids.len();
+            deletion.record(work.batch + 1, &held.ids, done).await?;
+        }
+        Ok(())
+    })
+    .await?;
+    for held in held {
+        for work in all
+            .iter_mut()
+            .filter(|work| work.model.name == held.model.name)
+        {
+            work.batch += 1;
+            work.unsettled.retain(|id| !held.ids.contains(id));
+        }
+    }
+    Ok(())
 }
 
 /// Closes an entity: the rows that nobody had to touch are added to its account, which must

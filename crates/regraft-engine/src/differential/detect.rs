@@ -274,10 +274,11 @@ impl Ranges<'_> {
     }
 }
 
-/// Whether so many ranges are better looked up id by id than found by going through all rows.
+/// Whether so many ranges are better looked up id by id than found by going through all rows: looking
+/// an id up costs about as much as passing thirty.
 fn are_few(ranges: usize, total: i64) -> bool {
     let ids = (ranges as i64) << RANGE_BITS;
-    ids.saturating_mul(10) <= total || ids <= 20_000
+    ids.saturating_mul(30) <= total || ids <= 20_000
 }
 
 fn windows_of(to_read: &BTreeMap<i64, i64>, total: i64) -> Vec<Window> {

@@ -1,7 +1,7 @@
 //! Rows of several tables that hold each other by foreign keys, and that the source has no more: they
 //! go together or not at all.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use regraft_pg::Session;
 use regraft_pg::catalog::Catalog;
@@ -33,7 +33,7 @@ pub(super) async fn leave_referred(
         let before: usize = held.iter().map(|held| held.ids.len()).sum();
         for place in 0..held.len() {
             let referred = referred(target, catalog, held, &held[place]).await?;
-            held[place].ids.retain(|id| !referred.contains(id));
+            held[place].ids.retain(|id| !referred.contains_key(id));
         }
         if held.iter().map(|held| held.ids.len()).sum::<usize>() == before {
             return Ok(());
@@ -41,15 +41,18 @@ pub(super) async fn leave_referred(
     }
 }
 
-/// Rows of an entity to which a row refers that doesn't go with them.
-async fn referred(
+/// Rows of an entity to which a row refers that is none of `all`, and by which foreign key.
+///
+/// # Errors
+/// A target that can't be reached.
+pub(super) async fn referred(
     target: &Session,
     catalog: &Catalog,
     all: &[Held<'_>],
     held: &Held<'_>,
-) -> Result<HashSet<LegacyId>> {
+) -> Result<BTreeMap<LegacyId, String>> {
     let model = held.model;
-    let mut referred = HashSet::new();
+    let mut referred = BTreeMap::new();
     for (child, key) in referring(catalog, &model.table) {
         let going: String = all
             .iter()
@@ -75,7 +78,8 @@ async fn referred(
         );
         let rows = target.query(&sql, &[&model.name]).await?;
         let rows = rows.iter();
-        referred.extend(rows.map(|row| LegacyId::from_row(model.numeric, row, 0)));
+        referred
+            .extend(rows.map(|row| (LegacyId::from_row(model.numeric, row, 0), key.name.clone())));
     }
     Ok(referred)
 }

@@ -1,19 +1,18 @@
 //! Rows that the source has no more: deleted from the target, marked, or left, children first.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use regraft_ledger::{Account, BatchRecord, Checkpoint, Noted, OwnedTable};
 use regraft_pg::Session;
 use regraft_pg::catalog::{Catalog, Constraint, Table};
-use regraft_pg::quote::ident;
 use regraft_project::{Deletes, Policy};
 use serde_json::json;
 
+use super::cycle::{Held, referred};
 use super::examine::edits;
 use super::way::EntityWay;
 use crate::error::Result;
 use crate::keys::LegacyId;
-use crate::load::id_array;
 use crate::migrate::Engine;
 use crate::model::EntityModel;
 use crate::transaction;
@@ -107,7 +106,11 @@ impl Deletion<'_> {
         if self.way.deletes == Deletes::Mirror {
             // What stays may refer to what was to go.
             loop {
-                let held = self.held(catalog, &go).await?;
+                let going = [Held {
+                    model: self.model,
+                    ids: go.clone(),
+                }];
+                let held = referred(target, catalog, &going, &going[0]).await?;
                 if held.is_empty() {
                     break;
                 }
@@ -128,49 +131,6 @@ impl Deletion<'_> {
         }
         regraft_ledger::note_rows(&***target, run_id, &self.model.name, &noted).await?;
         Ok(Choice { go, held: all_held })
-    }
-
-    /// Rows that others refer to which don't go with them, and by which foreign key.
-    async fn held(
-        &self,
-        catalog: &Catalog,
-        ids: &[LegacyId],
-    ) -> Result<BTreeMap<LegacyId, String>> {
-        let model = self.model;
-        let table = &model.table;
-        let mut held = BTreeMap::new();
-        let id = if model.numeric {
-            "m.legacy_id::bigint"
-        } else {
-            "m.legacy_id"
-        };
-        for (child, key) in referring(catalog, table) {
-            let going = if child.oid == table.oid {
-                format!(
-                    " and not exists (select from regraft.migration_mappings g \
-                      where g.entity = $1 and g.new_id = c.{} and {} = any ({}))",
-                    ident(&model.key_column),
-                    id.replace("m.", "g."),
-                    id_array(model, ids)
-                )
-            } else {
-                String::new()
-            };
-            let sql = format!(
-                "select {id} from regraft.migration_mappings m
-                 where m.entity = $1 and m.merged_into is null and {id} = any ({})
-                   and exists (select from {} c where c.{} = m.new_id{going})",
-                id_array(model, ids),
-                child.sql_name(),
-                ident(&key.columns[0]),
-            );
-            let rows = self.engine.target.query(&sql, &[&model.name]).await?;
-            held.extend(
-                rows.iter()
-                    .map(|row| (LegacyId::from_row(model.numeric, row, 0), key.name.clone())),
-            );
-        }
-        Ok(held)
     }
 
     async fn carry_out(&self, ids: &[LegacyId], batch: i32) -> Result<Vec<LegacyId>> {

@@ -291,6 +291,40 @@ fn of_two_at_once_one_is_refused() {
     assert_eq!(accounts(&rehearsal), accounts(&calm));
 }
 
+/// A row that a killed run has changed, and that the run that goes on with it deletes, comes back as it
+/// was before both.
+#[test]
+fn a_row_changed_and_deleted_by_one_run_is_brought_back() {
+    let folder = town(DATA, &[], None);
+    let first = in_step(&folder);
+    let before = State::of(&first);
+    first.legacy("update room set name = 'Changed' where id in (1, 2)");
+    let is_written = "select count(*) from rooms where name = 'Changed'";
+    let killed = (0..).map(|commits| {
+        let rehearsal = first.copied();
+        let point = format!("after-commit={commits}*off->return(abort)");
+        let finished = program(&rehearsal)
+            .with("FAILPOINTS", &point)
+            .run(&carry_over(&[]));
+        assert!(
+            finished.signal.is_some(),
+            "never killed after it was written"
+        );
+        rehearsal
+    });
+    let mut killed = killed.skip_while(|rehearsal| rehearsal.modern_number(is_written) == 0);
+    let rehearsal = killed.next().expect("the range has no end");
+    rehearsal.legacy("delete from room where id = 1");
+    program(&rehearsal).expect(0, &RESUME);
+    let gone = "select count(*) from rooms where legacy_id = 1";
+    assert_eq!(rehearsal.modern_number(gone), 0);
+    assert_eq!(rehearsal.modern_number(is_written), 1);
+    let run = last_run(&rehearsal);
+    program(&rehearsal).expect(0, &["rollback", "--run", &run, "--yes"]);
+    let undone = State::of(&rehearsal);
+    undone.tables.assert_same(&before.tables, "undone");
+}
+
 /// A transaction that somebody holds open in the target.
 struct Holder(Session);
 

@@ -186,6 +186,11 @@ pub async fn delete_rows(
         ""
     };
     let names = || owned.columns.iter().map(String::as_str);
+    // An earlier process of the run may have changed the row, or have deleted it before it came again:
+    // what counts is what was there before the run.
+    let first_delete = |column: &str, otherwise: &str| {
+        format!("case c.operation when 'delete' then c.{column} else {otherwise} end")
+    };
     let sql = format!(
         "with chosen as materialized (
            select * from regraft.migration_mappings m where m.entity = $3 and {among} {alone}),
@@ -196,14 +201,25 @@ pub async fn delete_rows(
          forgotten as (
            delete from regraft.migration_mappings m using chosen
            where m.entity = $3 and {among} and m.legacy_id = chosen.legacy_id)
-         insert into regraft.migration_changes
+         insert into regraft.migration_changes as c
            (run_no, batch, entity, legacy_id, new_id, operation, columns, before,
             source_fingerprint, column_fingerprints, agreed_run, written_run, written_batch, merged_into)
          select $1, $2, $3, m.legacy_id, m.new_id, 'delete',
                 case when d.legacy_id is null then '{{}}' else {columns} end, coalesce(d.before, '{{}}'),
                 m.source_fingerprint, m.column_fingerprints, m.agreed_run, m.run_no, m.batch, m.merged_into
          from chosen m left join gone d using (legacy_id)
+         on conflict (run_no, entity, legacy_id) do update set
+           operation = 'delete', after = null, columns = {columns_then}, before = {before_then},
+           written_run = {written_run}, written_batch = {written_batch}, merged_into = {merged_into}
          returning legacy_id, columns <> '{{}}'",
+        columns_then = first_delete("columns", "excluded.columns"),
+        before_then = first_delete(
+            "before",
+            "case when excluded.columns = '{}' then '{}' else excluded.before || c.before end",
+        ),
+        written_run = first_delete("written_run", "excluded.written_run"),
+        written_batch = first_delete("written_batch", "excluded.written_batch"),
+        merged_into = first_delete("merged_into", "excluded.merged_into"),
         among = among("m"),
         table = owned.table,
         key = ident(owned.key),

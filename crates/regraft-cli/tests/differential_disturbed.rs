@@ -291,6 +291,26 @@ fn of_two_at_once_one_is_refused() {
     assert_eq!(accounts(&rehearsal), accounts(&calm));
 }
 
+#[test]
+fn a_run_is_not_gone_on_with_under_another_project() {
+    let folder = town(DATA, &[], None);
+    let rehearsal = in_step(&folder);
+    rehearsal.legacy("update room set name = 'Changed' where id = 1");
+    let killed = program(&rehearsal).with("FAILPOINTS", "before-finish=return(abort)");
+    assert!(killed.run(&carry_over(&[])).signal.is_some());
+    let rooms = std::fs::read_to_string(folder.path().join("entities/rooms.toml"));
+    let rooms = rooms.expect("the entity's file");
+    folder.write(
+        "entities/rooms.toml",
+        &rooms.replace("\"r.name\"", "\"upper(r.name)\""),
+    );
+    let refused = program(&rehearsal).expect(2, &RESUME);
+    assert!(refused.says("the project changed since"), "{refused}");
+    folder.write("entities/rooms.toml", &rooms);
+    program(&rehearsal).expect(0, &RESUME);
+    validates(&rehearsal, "under its own project");
+}
+
 /// A row that a killed run has changed, and that the run that goes on with it deletes, comes back as it
 /// was before both.
 #[test]

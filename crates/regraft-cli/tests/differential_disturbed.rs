@@ -291,6 +291,60 @@ fn of_two_at_once_one_is_refused() {
     assert_eq!(accounts(&rehearsal), accounts(&calm));
 }
 
+#[test]
+fn a_run_is_not_gone_on_with_under_another_project() {
+    let folder = town(DATA, &[], None);
+    let rehearsal = in_step(&folder);
+    rehearsal.legacy("update room set name = 'Changed' where id = 1");
+    let killed = program(&rehearsal).with("FAILPOINTS", "before-finish=return(abort)");
+    assert!(killed.run(&carry_over(&[])).signal.is_some());
+    let rooms = std::fs::read_to_string(folder.path().join("entities/rooms.toml"));
+    let rooms = rooms.expect("the entity's file");
+    folder.write(
+        "entities/rooms.toml",
+        &rooms.replace("\"r.name\"", "\"upper(r.name)\""),
+    );
+    let refused = program(&rehearsal).expect(2, &RESUME);
+    assert!(refused.says("the project changed since"), "{refused}");
+    folder.write("entities/rooms.toml", &rooms);
+    program(&rehearsal).expect(0, &RESUME);
+    validates(&rehearsal, "under its own project");
+}
+
+/// A row that a killed run has changed, and that the run that goes on with it deletes, comes back as it
+/// was before both.
+#[test]
+fn a_row_changed_and_deleted_by_one_run_is_brought_back() {
+    let folder = town(DATA, &[], None);
+    let first = in_step(&folder);
+    let before = State::of(&first);
+    first.legacy("update room set name = 'Changed' where id in (1, 2)");
+    let is_written = "select count(*) from rooms where name = 'Changed'";
+    let killed = (0..).map(|commits| {
+        let rehearsal = first.copied();
+        let point = format!("after-commit={commits}*off->return(abort)");
+        let finished = program(&rehearsal)
+            .with("FAILPOINTS", &point)
+            .run(&carry_over(&[]));
+        assert!(
+            finished.signal.is_some(),
+            "never killed after it was written"
+        );
+        rehearsal
+    });
+    let mut killed = killed.skip_while(|rehearsal| rehearsal.modern_number(is_written) == 0);
+    let rehearsal = killed.next().expect("the range has no end");
+    rehearsal.legacy("delete from room where id = 1");
+    program(&rehearsal).expect(0, &RESUME);
+    let gone = "select count(*) from rooms where legacy_id = 1";
+    assert_eq!(rehearsal.modern_number(gone), 0);
+    assert_eq!(rehearsal.modern_number(is_written), 1);
+    let run = last_run(&rehearsal);
+    program(&rehearsal).expect(0, &["rollback", "--run", &run, "--yes"]);
+    let undone = State::of(&rehearsal);
+    undone.tables.assert_same(&before.tables, "undone");
+}
+
 /// A transaction that somebody holds open in the target.
 struct Holder(Session);
 

@@ -20,12 +20,12 @@
 //! | 43 | `nothing_changed_is_nothing_to_do` (differential.rs) for equal content; hashes are not switched off but gone past by `--full` (differential_cursor.rs). Dates in the future and inverted pairs are values like any other: checks of the target, or invariants of the project, judge them |
 //! | 44 | `many_analyses_at_once_count_the_same` |
 //! | 45 | no configuration of a detector: it needs no column of times, and batches and workers have the bounds of every command (usage.rs) |
-//! | 46 | `the_order_of_the_entities_is_corrected`; independent ones side by side: plan.rs |
+//! | 46 | `the_order_of_the_entities_is_corrected`. A first migration moves independent entities side by side; later changes are too few to gain by it |
 //! | 47 | `a_bad_row_costs_itself`; every kind of fault: dirt.rs, retry.rs |
 //! | 48 | faults.rs (`the_target_says_no`, `a_connection_is_cut`): what failed, where, and what to type next is in the message; nobody estimates the time of a repair |
 //! | 49, 50 | `paused_and_resumed_or_cancelled`: a pause is Ctrl-C, cancelling is a rollback of the run |
-//! | 51, 52 | no checkpoint outside of the database: it is committed with the rows that it is of, or not at all, so that none can be corrupt, expire, or have a second copy. A run that is gone on with although project, catalogs or program have changed is refused (crash.rs, rerun.rs) |
-//! | 53 | every test here ends with `validate` over all rows; mutation.rs for what it finds |
+//! | 51, 52 | no checkpoint outside of the database: it is committed with the rows that it is of, or not at all, so that none can be corrupt, expire, or have a second copy. A run that is gone on with although project, catalogs or program have changed is refused (`a_run_is_not_gone_on_with_under_another_project`, differential_disturbed.rs) |
+//! | 53 | the tests here that move rows end with `validate` over all of them; mutation.rs for what it finds |
 //! | 54 to 56 | `known_changes_are_found_exactly_day_after_day`; memory and rates are the benchmarks' (`cargo xtask bench`), as is how even they are: tests share a machine |
 //! | 58 | `a_backlog_is_carried_over`; which of independent entities goes first makes no difference to it |
 

@@ -125,6 +125,11 @@ impl OwnedTable<'_> {
             String::new()
         };
         let names = || self.columns.iter().map(String::as_str);
+        // An earlier process of the run may have changed the row, or have deleted it before it came
+        // again: what counts is what was there before the run.
+        let first_delete = |column: &str, otherwise: &str| {
+            format!("case old.operation when 'delete' then old.{column} else {otherwise} end")
+        };
         format!(
             "chosen{place} as materialized (
                select * from regraft.migration_mappings m where m.entity = ${entity} and {among} {alone}),
@@ -136,14 +141,26 @@ impl OwnedTable<'_> {
                delete from regraft.migration_mappings m using chosen{place} c
                where m.entity = ${entity} and {among} and m.legacy_id = c.legacy_id),
              kept{place} as (
-               insert into regraft.migration_changes
+               insert into regraft.migration_changes as old
                  (run_no, batch, entity, legacy_id, new_id, operation, columns, before,
                   source_fingerprint, column_fingerprints, agreed_run, written_run, written_batch, merged_into)
                select $1, ${batch}, ${entity}, m.legacy_id, m.new_id, 'delete',
                       case when d.legacy_id is null then '{{}}' else {columns} end, coalesce(d.before, '{{}}'),
                       m.source_fingerprint, m.column_fingerprints, m.agreed_run, m.run_no, m.batch, m.merged_into
                from chosen{place} m left join gone{place} d using (legacy_id)
+               on conflict (run_no, entity, legacy_id) do update set
+                 operation = 'delete', after = null, columns = {columns_then}, before = {before_then},
+                 written_run = {written_run}, written_batch = {written_batch},
+                 merged_into = {merged_into}
                returning legacy_id, columns)",
+            columns_then = first_delete("columns", "excluded.columns"),
+            before_then = first_delete(
+                "before",
+                "case when excluded.columns = '{}' then '{}' else excluded.before || old.before end",
+            ),
+            written_run = first_delete("written_run", "excluded.written_run"),
+            written_batch = first_delete("written_batch", "excluded.written_batch"),
+            merged_into = first_delete("merged_into", "excluded.merged_into"),
             among = among("m"),
             table = self.table,
             key = ident(self.key),

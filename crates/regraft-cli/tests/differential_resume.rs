@@ -9,6 +9,28 @@ use town::{DATA, LEGACY, program, town};
 const MIGRATE: [&str; 4] = ["differential", "migrate", "--entities", "all"];
 const RESUME: [&str; 4] = ["differential", "resume", "--entity", "houses"];
 
+/// What can't be done is refused before a run is begun.
+#[test]
+fn a_way_without_means_leaves_no_run() {
+    let folder = town(DATA, &[], None);
+    let rehearsal = Rehearsal::once(Servers::shared(), folder.path(), LEGACY);
+    program(&rehearsal).expect(0, &["migrate"]);
+    let entities = folder.path().join("entities");
+    for file in std::fs::read_dir(entities).expect("the folder is there") {
+        let path = file.expect("a file").path();
+        let text = std::fs::read_to_string(&path).expect("it is there");
+        let without = text.lines().filter(|line| !line.starts_with("newest"));
+        let without: String = without.map(|line| format!("{line}\n")).collect();
+        std::fs::write(path, without).expect("it can be written");
+    }
+    let runs = "select count(*) from regraft.migration_control";
+    let before = rehearsal.modern_number(runs);
+    let newest = [&MIGRATE[..], &["--conflict-resolution", "newest"]].concat();
+    let refused = program(&rehearsal).expect(2, &newest);
+    assert!(refused.says("doesn't say which side is newer"), "{refused}");
+    assert_eq!(rehearsal.modern_number(runs), before);
+}
+
 #[test]
 fn what_changed_in_between_is_named_and_refused() {
     let folder = town(DATA, &[], None);

@@ -108,11 +108,6 @@ impl Settings {
         settings.checked()
     }
 
-    /// Rows of a batch and how many are to be at work side by side.
-    pub(crate) fn batches(&self) -> (u32, usize) {
-        (self.batch_size, self.workers)
-    }
-
     /// Refuses settings that can't work.
     ///
     /// # Errors

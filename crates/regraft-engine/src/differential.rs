@@ -45,7 +45,7 @@ use crate::migrate::{MigrateOptions, ModeChoice, Task, with_engine};
 use crate::model::Model;
 use crate::receipt::{Receipt, require_ledger};
 use crate::unfinished;
-use way::EntityWay;
+use way::{EntityWay, refuse_without_means};
 
 /// How a differential migration is to be done.
 #[derive(Debug, Clone, Default)]
@@ -89,6 +89,11 @@ pub async fn migrate_differential(
     selection: &Selection,
     options: &DifferentialOptions,
 ) -> Result<DifferentialOutcome> {
+    for name in names(selection) {
+        if let Some(entity) = context.project.entity(&name) {
+            refuse_without_means(&name, &entity.changes, options.policy, options.deletes)?;
+        }
+    }
     let task = Task::Differential(json!({
         "policy": options.policy.map(Policy::as_str),
         "deletes": options.deletes.map(Deletes::as_str),

@@ -202,7 +202,7 @@ impl Rebuild<'_> {
     /// One entity in one transaction: candidates, proof, comparison, and what has to change.
     async fn entity(&mut self, model: &EntityModel) -> Result<MappingsEntity> {
         let size = self.context.settings.batch_size;
-        let ranges = partition(&self.snapshot.session, model, (size, 1), &[]).await?;
+        let ranges = partition(&self.snapshot.session, model, size, &[]).await?;
         let target = self.target;
         let begun = self.run.take();
         let (outcome, run) = transaction::run(target, self.dry_run, async || {

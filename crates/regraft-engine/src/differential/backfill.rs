@@ -161,7 +161,7 @@ async fn fill(engine: &Engine<'_>, entity: &str, way: &EntityWay) -> Result<Fill
     let model = &engine.model.entities[entity];
     let done = done(engine, model).await?;
     let size = engine.context.settings.batch_size;
-    let ranges = partition(source, model, (size, 1), &[]).await?;
+    let ranges = partition(source, model, size, &[]).await?;
     let rows = ranges.iter().map(|range| range.rows).sum();
     let batch = transaction::run(target, engine.options.dry_run, async || {
         regraft_ledger::forget_agreed_ranges(&***target, entity).await?;

@@ -316,7 +316,7 @@ async fn by_spans(
     detected: &mut Detected,
 ) -> Result<Vec<Window>> {
     let size = u32::try_from(AT_ONCE).unwrap_or(u32::MAX);
-    let parts = partition(source, model, (size, 1), &[]).await?;
+    let parts = partition(source, model, size, &[]).await?;
     let mut windows = Vec::new();
     let mut above = None;
     for (at, part) in parts.iter().enumerate() {

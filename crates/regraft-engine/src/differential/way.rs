@@ -84,18 +84,7 @@ impl EntityWay {
             conflicts_only: false,
             only: None,
         };
-        if way.default == Policy::Newest && way.newest.is_none() {
-            return refuse(
-                "`newest` wins, and the project doesn't say which side is newer".to_owned(),
-                "add to the entity's file: [changes] newest = { source = \"t.updated_at\", target = \"updated_at\" }",
-            );
-        }
-        if way.deletes == Deletes::Soft && way.deleted.is_none() {
-            return refuse(
-                "rows are to be marked as deleted, and the project doesn't say how".to_owned(),
-                "add to the entity's file: [changes] deleted = { column = \"deleted_at\", value = \"now()\" }",
-            );
-        }
+        refuse_without_means(&model.name, changes, policy, deletes)?;
         Ok(way)
     }
 
@@ -197,4 +186,34 @@ impl EntityWay {
         self.default == Policy::SourceWins
             || self.columns.values().any(|p| *p == Policy::SourceWins)
     }
+}
+
+/// Refuses a way that needs something which the project doesn't say.
+///
+/// # Errors
+/// [`Kind::Usage`]: `newest` without what tells which side is newer, `soft` without a mark.
+pub(super) fn refuse_without_means(
+    entity: &str,
+    changes: &Changes,
+    policy: Option<Policy>,
+    deletes: Option<Deletes>,
+) -> Result<()> {
+    let default = policy.or(changes.conflicts).unwrap_or_default();
+    let deletes = deletes.or(changes.deletes).unwrap_or_default();
+    let (what, hint) = if default == Policy::Newest && changes.newest.is_none() {
+        (
+            "`newest` wins, and the project doesn't say which side is newer",
+            "newest = { source = \"t.updated_at\", target = \"updated_at\" }",
+        )
+    } else if deletes == Deletes::Soft && changes.deleted.is_none() {
+        (
+            "rows are to be marked as deleted, and the project doesn't say how",
+            "deleted = { column = \"deleted_at\", value = \"now()\" }",
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(Kind::Usage, what)
+        .hint(format!("add to the entity's file: [changes] {hint}"))
+        .in_entity(entity))
 }

@@ -111,11 +111,8 @@ pub(crate) fn literal(id: &LegacyId) -> String {
     }
 }
 
-/// Rows that are worth a batch of their own for a worker that would be idle.
-const WORTH_A_WORKER: i64 = 4_000;
-
 /// Cuts an entity into batches of about `size` kept rows, along its keys, in one pass over the
-/// source; into smaller ones where otherwise some of `workers` would have none. Ranges that were planned before stay as they are (those that are done are left out);
+/// source. Ranges that were planned before stay as they are (those that are done are left out);
 /// what lies between and after them is cut anew.
 ///
 /// # Errors
@@ -123,15 +120,12 @@ const WORTH_A_WORKER: i64 = 4_000;
 pub(crate) async fn partition(
     source: &Session,
     model: &EntityModel,
-    (size, workers): (u32, usize),
+    size: u32,
     planned: &[PlannedRange],
 ) -> Result<Vec<BatchRange>> {
     let rows = source
         .query(&partition_sql(model, size, planned), &[])
         .await?;
-    let kept: i64 = rows.iter().map(|row| row.get::<_, i64>(5)).sum();
-    let share = kept.div_euclid(workers.max(1) as i64) + 1;
-    let size = i64::from(size).min(share.max(WORTH_A_WORKER));
     let mut ranges: Vec<BatchRange> = Vec::new();
     let mut next = planned.iter().map(|p| p.number).max().unwrap_or(0) + 1;
     let mut open: Option<i32> = None;
@@ -167,8 +161,8 @@ pub(crate) async fn partition(
     Ok(ranges)
 }
 
-fn fits(range: &BatchRange, bucket: &BatchRange, size: i64) -> bool {
-    range.kept + bucket.kept <= size && range.rows + bucket.rows <= 20 * size
+fn fits(range: &BatchRange, bucket: &BatchRange, size: u32) -> bool {
+    range.kept + bucket.kept <= i64::from(size) && range.rows + bucket.rows <= 20 * i64::from(size)
 }
 
 fn join(range: &mut BatchRange, bucket: BatchRange) {

@@ -24,7 +24,7 @@ use crate::model::{EntityModel, Model};
 use crate::transaction;
 
 /// From so many rows on, bringing indexes back costs less than keeping them up to date.
-const BULK_FROM: i64 = 2_000;
+const BULK_FROM: i64 = 1_000;
 
 /// Loads an entity up to the point where only its cycle has to be linked. `None` where an earlier process of this run has done all of it.
 pub(crate) async fn load(
@@ -49,7 +49,7 @@ pub(crate) async fn load(
     let ranges = partition(
         &engine.source,
         model,
-        engine.context.settings.batches(),
+        engine.context.settings.batch_size,
         &planned,
     )
     .await

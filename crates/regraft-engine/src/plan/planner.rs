@@ -74,8 +74,8 @@ impl<'a> Planner<'a> {
     pub(super) async fn entity(&mut self, name: &str, selection: &Selection) -> Result<EntityPlan> {
         let started = Instant::now();
         let model = self.model_of(name)?;
-        let batches = self.context.settings.batches();
-        let ranges = partition(&self.snapshot.session, model, batches, &[]).await?;
+        let size = self.context.settings.batch_size;
+        let ranges = partition(&self.snapshot.session, model, size, &[]).await?;
         let rows: i64 = ranges.iter().map(|r| r.rows).sum();
         let kept: i64 = ranges.iter().map(|r| r.kept).sum();
         self.context.events.send(Event::PhaseStarted {

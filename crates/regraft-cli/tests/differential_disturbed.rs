@@ -305,7 +305,10 @@ fn a_run_is_not_gone_on_with_under_another_project() {
         &rooms.replace("\"r.name\"", "\"upper(r.name)\""),
     );
     let refused = program(&rehearsal).expect(2, &RESUME);
-    assert!(refused.says("the project (entities/rooms.toml) changed since"), "{refused}");
+    assert!(
+        refused.says("the project (entities/rooms.toml) changed since"),
+        "{refused}"
+    );
     folder.write("entities/rooms.toml", &rooms);
     program(&rehearsal).expect(0, &RESUME);
     validates(&rehearsal, "under its own project");

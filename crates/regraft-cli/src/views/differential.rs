@@ -218,8 +218,8 @@ pub(crate) fn outcome(outcome: &DifferentialOutcome, width: usize) -> String {
     if deleted > 0 {
         out.push_str(&line(
             &format!(
-                "{} deleted or marked as deleted: the source has them no more",
-                figures::counted(deleted, "row of the target")
+                "{} of the target deleted or marked as deleted: the source has them no more",
+                figures::counted(deleted, "row")
             ),
             width,
         ));

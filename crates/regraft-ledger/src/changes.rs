@@ -5,6 +5,8 @@ use regraft_pg::quote::{self, ident};
 use tokio_postgres::GenericClient;
 use tokio_postgres::types::ToSql;
 
+use crate::mapping::among;
+
 /// The image of a row: a JSON object of its columns, each value in the text form of its type.
 ///
 /// JSON's own forms lose what isn't JSON: `null` in a `jsonb` column would come back as NULL, the
@@ -107,13 +109,6 @@ impl OwnedTable<'_> {
     /// `before` are the batch, the entity and the ids. The last step, `kept`, returns what was kept.
     fn deletion(&self, place: usize, before: usize) -> String {
         let (batch, entity, ids) = (before + 1, before + 2, before + 3);
-        let among = |mapping: &str| {
-            if self.numeric {
-                format!("{mapping}.legacy_id::bigint = any (${ids}::text[]::bigint[])")
-            } else {
-                format!("{mapping}.legacy_id = any (${ids}::text[])")
-            }
-        };
         let alone = if self.merges {
             format!(
                 "and not exists (
@@ -161,7 +156,7 @@ impl OwnedTable<'_> {
             written_run = first_delete("written_run", "excluded.written_run"),
             written_batch = first_delete("written_batch", "excluded.written_batch"),
             merged_into = first_delete("merged_into", "excluded.merged_into"),
-            among = among("m"),
+            among = among(self.numeric, "m", &format!("${ids}")),
             table = self.table,
             key = ident(self.key),
             columns = quote::array(names(), "text"),

@@ -33,6 +33,16 @@ pub(crate) fn partition(entity: &str) -> String {
     quote::qualified(crate::SCHEMA, &partition_name(entity))
 }
 
+/// The condition that a mapping is one of the legacy ids in a parameter (`$4`), which are texts, as the
+/// index of the mappings answers it.
+pub(crate) fn among(numeric: bool, mapping: &str, parameter: &str) -> String {
+    if numeric {
+        format!("{mapping}.legacy_id::bigint = any ({parameter}::text[]::bigint[])")
+    } else {
+        format!("{mapping}.legacy_id = any ({parameter}::text[])")
+    }
+}
+
 /// Creates an entity's partition, without its index.
 pub async fn create_partition(client: &impl GenericClient, entity: &str) -> Result<()> {
     client

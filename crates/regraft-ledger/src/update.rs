@@ -8,6 +8,7 @@ use regraft_pg::quote::{self, ident};
 use tokio_postgres::GenericClient;
 
 use crate::changes::image;
+use crate::mapping::{among, partition};
 
 /// The temporary table that holds the rows of a batch: `regraft_id`, `regraft_key`,
 /// `source_fingerprint`, `column_fingerprints` (what is agreed on when the row is written),
@@ -106,7 +107,7 @@ impl UpdatedTable<'_> {
              returning legacy_id",
             table = self.table,
             key = ident(self.key),
-            mappings = crate::mapping::partition(self.entity),
+            mappings = partition(self.entity),
             same_id = same_id(self.numeric, "m.legacy_id", "d.regraft_id"),
             before = image(names(), |i, _| format!("s.b{}", at[i])),
             after = image(names(), |_, column| format!("t.{column}")),
@@ -271,7 +272,7 @@ impl UpdatedTable<'_> {
                          column_fingerprints = s.column_fingerprints, agreed_run = $1
                      from {STAGE} s
                      where {} and s.regraft_id = any ($2)",
-                    crate::mapping::partition(self.entity),
+                    partition(self.entity),
                     same_id(self.numeric, "m.legacy_id", "s.regraft_id")
                 ),
                 &[&run_no, &ids],
@@ -339,10 +340,7 @@ pub async fn mark_deleted(
            returning m.legacy_id, {image} as after)
          {kept}",
         table = mark.table,
-        among = match mark.numeric {
-            true => "m.legacy_id::bigint = any ($4::text[]::bigint[])",
-            false => "m.legacy_id = any ($4::text[])",
-        },
+        among = among(mark.numeric, "m", "$4"),
         key = ident(mark.key),
         column = ident(mark.column),
         value = mark.value,
@@ -426,13 +424,14 @@ pub async fn unmark(
            select m.*, d.was, d.became, {image} as before from ({marked}) d
            join regraft.migration_mappings m on m.entity = $3 and m.legacy_id = d.legacy_id
            join {table} t on t.{key} = m.new_id
-           where d.legacy_id = any ($4) and t.{column}::text = d.became),
+           where {among} and t.{column}::text = d.became),
          done as (
            update {table} t set {column} = cast(m.was as {of}) from chosen m
            where t.{key} = m.new_id and t.{column}::text = m.became
            returning m.legacy_id, {image} as after)
          {kept}",
         marked = mark.marked("$3"),
+        among = among(mark.numeric, "m", "$4"),
         table = mark.table,
         key = ident(mark.key),
         column = ident(mark.column),
@@ -449,8 +448,9 @@ pub async fn unmark(
 pub async fn unmarked(client: &impl GenericClient, mark: &Mark<'_>, ids: &[String]) -> Result<i64> {
     let sql = format!(
         "select count(*) from regraft.migration_mappings m join {table} t on t.{key} = m.new_id
-         where m.entity = $1 and m.legacy_id = any ($2) and m.merged_into is null
+         where m.entity = $1 and {among} and m.merged_into is null
            and coalesce(t.{column}::text, 'false') = 'false'",
+        among = among(mark.numeric, "m", "$2"),
         table = mark.table,
         key = ident(mark.key),
         column = ident(mark.column),

@@ -9,6 +9,7 @@
 
 use regraft_ledger::CursorLook;
 use regraft_pg::{Session, quote};
+use regraft_project::Sql;
 
 use super::way::EntityWay;
 use crate::error::{Error, Kind, Result};
@@ -84,18 +85,17 @@ pub(crate) const PREPARED: &str = "prepared ";
 /// Notes how far a run has read a cursor, and forgets looks that no later one can need.
 pub(super) async fn note(
     target: &Session,
-    source: &Session,
     snapshot: &Snapshot,
     model: &EntityModel,
     way: &EntityWay,
-    (run_no, complete): (i32, bool),
+    (run_no, complete, mark): (i32, bool, Option<String>),
 ) -> Result<()> {
     let Some(cursor) = &way.cursor else {
         return Ok(());
     };
     let look = CursorLook {
         run_no,
-        mark: highest(source, model, &cursor.text).await?,
+        mark,
         open: snapshot.open.clone(),
         complete,
         within_a_day: true,
@@ -109,8 +109,18 @@ pub(super) async fn note(
     Ok(())
 }
 
-/// The highest value of a cursor.
-async fn highest(source: &Session, model: &EntityModel, cursor: &str) -> Result<Option<String>> {
+/// The highest value of an entity's cursor in the snapshot of `source`; `None` where there is none.
+///
+/// # Errors
+/// What the source says to the expression.
+pub(super) async fn highest(
+    source: &Session,
+    model: &EntityModel,
+    way: &EntityWay,
+) -> Result<Option<String>> {
+    let Some(Sql { text: cursor, .. }) = &way.cursor else {
+        return Ok(None);
+    };
     let sql = format!("select max(({cursor}\n))::text from {}", model.from);
     let row = source
         .query_one(&sql, &[])

@@ -39,6 +39,8 @@ struct Work<'a> {
     detected: Detected,
     /// Whether all rows of the source were looked at, and not only those its cursor points out.
     complete: bool,
+    /// The highest value of its cursor, if it has one.
+    mark: Option<String>,
     /// Rows in place to be looked at column by column.
     touched: Vec<LegacyId>,
     /// Of the rows that the source has no more, those that stay because somebody has changed them.
@@ -194,6 +196,7 @@ async fn begin<'a>(
         load,
         detected,
         complete: look.cursor.is_none(),
+        mark: cursor::highest(source, model, way).await?,
         touched,
         edited,
         grouping,
@@ -672,9 +675,8 @@ async fn close(engine: &Engine<'_>, work: Work<'_>) -> Result<(EntityDifferentia
     regraft_ledger::agree_on_ranges(&***target, name, layout, run.run_no, &agreed).await?;
     regraft_ledger::disagree_on_ranges(&***target, name, layout, run.run_no, &not).await?;
     regraft_ledger::forget_ranges(&***target, name, &empty).await?;
-    let (source, snapshot) = (&engine.source, &engine.snapshot);
-    let look = (run.run_no, work.complete);
-    cursor::note(target, source, snapshot, work.model, work.way, look).await?;
+    let look = (run.run_no, work.complete, work.mark);
+    cursor::note(target, &engine.snapshot, work.model, work.way, look).await?;
     let found = work.tally.found;
     let (rows, detail) = (found.source_rows, json!(found));
     regraft_ledger::record_differential(&***target, &run.run_id, name, rows, &detail).await?;

@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
-use regraft_ledger::Phase;
+use regraft_ledger::{Checkpoint, Phase};
 use regraft_pg::catalog::{self, Constraint, Index, Table};
 use regraft_pg::quote::{self, ident};
 use regraft_pg::{ErrorKind, Session};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::task::JoinSet;
+use tokio::try_join;
 
 pub(crate) use settle::{remove, written};
 
@@ -76,6 +77,19 @@ pub(crate) struct Present {
 }
 
 impl Present {
+    /// Nothing that was taken off `load`'s table has come back: it was this process that took it
+    /// off. Otherwise the catalog tells.
+    async fn of(target: &Session, load: &EntityLoad) -> Result<Self> {
+        if load.all_off {
+            return Ok(Self {
+                indexes: HashSet::new(),
+                constraints: HashSet::new(),
+            });
+        }
+        let table = &load.model.table;
+        Self::read(target, &table.schema, &table.name).await
+    }
+
     pub(crate) async fn read(target: &Session, schema: &str, name: &str) -> Result<Self> {
         let names = catalog::names_on(&**target, &quote::qualified(schema, name)).await?;
         let Some((indexes, constraints)) = names else {
@@ -120,20 +134,21 @@ pub(crate) enum DroppedKind {
 }
 
 /// Takes secondary indexes, unique constraints, checks and foreign keys off a table and notes them
-/// in the checkpoint, in one transaction. Primary keys, exclusion constraints and whatever another
-/// table's foreign key, the replica identity or CLUSTER relies on stay.
-pub(crate) async fn take_off(target: &Session, load: &EntityLoad) -> Result<Vec<Dropped>> {
-    let table = &load.model.table;
+/// in the checkpoint, within a transaction of the caller's. Primary keys, exclusion constraints and
+/// whatever another table's foreign key, the replica identity or CLUSTER relies on stay.
+pub(crate) async fn take_off(
+    target: &Session,
+    table: &Table,
+    checkpoint: &Checkpoint,
+) -> Result<Vec<Dropped>> {
     let (dropped, drops) = plan(table);
-    if dropped.is_empty() {
-        return Ok(dropped);
+    if !dropped.is_empty() {
+        let (noted, drops) = (json!(dropped), drops.join("; "));
+        try_join!(
+            regraft_ledger::set_dropped(&**target, checkpoint, &noted),
+            async { Ok(target.batch_execute(&drops).await?) },
+        )?;
     }
-    transaction::run(target, load.nested, async || {
-        regraft_ledger::set_dropped(&**target, &load.checkpoint, &json!(dropped)).await?;
-        Ok(target.batch_execute(&drops.join("; ")).await?)
-    })
-    .await?;
-    failpoints::reach(failpoints::AFTER_DROP)?;
     Ok(dropped)
 }
 
@@ -268,10 +283,19 @@ pub(crate) async fn bring_back(
         return Ok(());
     };
     failpoints::reach(failpoints::BEFORE_REBUILD)?;
-    let model = &load.model;
-    let present = Present::read(first, &model.table.schema, &model.table.name).await?;
-    if together_if_possible(context, first, load, &present).await? {
-        return Ok(());
+    let present = Present::of(first, load).await?;
+    let mut settled = Vec::new();
+    loop {
+        match together_if_possible(context, first, load, &present).await? {
+            Together::Done => return Ok(()),
+            // Once its rows are out nothing of its kind is in the way any more.
+            Together::Refused(kind) if kind != DroppedKind::Index && !settled.contains(&kind) => {
+                regraft_ledger::set_phase(&***first, &load.checkpoint, Phase::Settling).await?;
+                settle_rows(first, source, load, kind).await?;
+                settled.push(kind);
+            }
+            Together::Refused(_) | Together::NotTried => break,
+        }
     }
     one_by_one(context, source, sessions, load, &present).await?;
     transaction::run(first, load.nested, async || {
@@ -280,14 +304,23 @@ pub(crate) async fn bring_back(
     .await
 }
 
+/// What came of bringing everything back at once.
+enum Together {
+    Done,
+    /// Nothing came back: rows are in the way of something of this kind, the first that was met.
+    Refused(DroppedKind),
+    /// It can't be done at once, or whatever refused it isn't known.
+    NotTried,
+}
+
 /// Brings everything back in one transaction, where the table is small and nothing is known to be
-/// in the way. Whether it was done: if not, nothing was, and going one by one finds out why.
+/// in the way.
 async fn together_if_possible(
     context: &Context,
     target: &Session,
     load: &EntityLoad,
     present: &Present,
-) -> Result<bool> {
+) -> Result<Together> {
     let suspects = |object: &Dropped| {
         let doubles = load.doubles.as_ref();
         let found = doubles.and_then(|doubles| doubles.suspects(&object.name));
@@ -297,17 +330,25 @@ async fn together_if_possible(
         || load.dropped.iter().any(suspects)
         || failpoints::reach(failpoints::REBUILD_TOGETHER).is_err()
     {
-        return Ok(false);
+        return Ok(Together::NotTried);
     }
     context.events.send(Event::PhaseStarted {
         entity: load.model.name.clone(),
         phase: "indexes and constraints".to_owned(),
     });
     match together(target, load, present).await {
-        Ok(()) => Ok(true),
-        Err(error) if is_violation(&error) || is_deadlock(&error) => Ok(false),
+        Ok(()) => Ok(Together::Done),
+        Err(error) if is_violation(&error) => Ok(refused_by(load, &error)),
+        Err(error) if is_deadlock(&error) => Ok(Together::NotTried),
         Err(error) => Err(error),
     }
+}
+
+/// Which of the things that were taken off a violation is about.
+fn refused_by(load: &EntityLoad, error: &Error) -> Together {
+    let name = error.database().and_then(|e| e.constraint());
+    let object = load.dropped.iter().find(|d| Some(d.name.as_str()) == name);
+    object.map_or(Together::NotTried, |d| Together::Refused(d.kind))
 }
 
 async fn together(target: &Session, load: &EntityLoad, present: &Present) -> Result<()> {

@@ -7,6 +7,7 @@ use regraft_ledger::{MovedFrom, Phase};
 use regraft_pg::Session;
 use regraft_pg::catalog::Index;
 use regraft_pg::quote::ident;
+use tokio::try_join;
 use uuid::Uuid;
 
 use super::DroppedKind;
@@ -218,10 +219,13 @@ pub(crate) async fn remove(
         .map(|(row, reasons)| (row.batch, row.id, reasons))
         .collect();
     faulty.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-    let quarantined = quarantined_rows(source, model, faulty).await?;
     transaction::run(target, load.nested, async || {
         regraft_ledger::set_phase(&**target, &load.checkpoint, phase).await?;
-        delete_rows(target, model, &keys).await?;
+        // Both servers are at work at once.
+        let (quarantined, ()) = try_join!(
+            quarantined_rows(source, model, faulty),
+            delete_rows(target, model, &keys),
+        )?;
         Ok(regraft_ledger::move_to_quarantine(
             target,
             load.run_no,

@@ -168,7 +168,7 @@ async fn fill(engine: &Engine<'_>, entity: &str, way: &EntityWay) -> Result<Fill
         Ok(regraft_ledger::plan_anew(&***target, engine.run.run_no, entity).await?)
     })
     .await?;
-    let checkpoint = plan_entity(engine, model, Mode::InPlace, &[], rows).await?;
+    let (checkpoint, _) = plan_entity(engine, model, Mode::InPlace, &[], rows).await?;
     engine.context.events.send(Event::EntityStarted {
         entity: entity.to_owned(),
         rows: rows.unsigned_abs(),

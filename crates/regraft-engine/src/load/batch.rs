@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use futures_util::{StreamExt, pin_mut};
 use regraft_ledger::{Account, BatchRecord, Bucket, Checkpoint, MappingRow, Quarantined};
@@ -34,8 +35,12 @@ pub(crate) struct EntityLoad {
     pub(crate) run_id: String,
     pub(crate) command: String,
     pub(crate) checkpoint: Checkpoint,
+    /// When this process began with it.
+    pub(crate) started: Instant,
     /// What is off its table while it is loaded.
     pub(crate) dropped: Vec<Dropped>,
+    /// Whether it was this process that took it off, so that nothing of it has come back yet.
+    pub(crate) all_off: bool,
     pub(crate) deriver: Option<Deriver>,
     pub(crate) parents: HashMap<String, Arc<KeyMap>>,
     /// Rows that lose to an earlier one under a unique constraint.
@@ -238,8 +243,12 @@ pub(crate) async fn read_into(
     sink: &mut Sink<'_>,
     numbered: bool,
 ) -> Result<()> {
-    source.batch_execute("savepoint regraft_read").await?;
-    let read = read_rows(source, model, rows, transformer, progress, sink, numbered).await;
+    // The query is on its way before the savepoint is answered.
+    let (saved, read) = tokio::join!(
+        source.batch_execute("savepoint regraft_read"),
+        read_rows(source, model, rows, transformer, progress, sink, numbered),
+    );
+    saved?;
     if read.is_ok() {
         source
             .batch_execute("release savepoint regraft_read")
@@ -364,7 +373,6 @@ async fn finish(
         ));
     }
     let model = &load.model;
-    write_mappings(&worker.target, load, range.number, &progress).await?;
     let record = BatchRecord {
         batch: range.number,
         low_key: range.low.to_string(),
@@ -375,7 +383,11 @@ async fn finish(
         .into_iter()
         .map(|(id, reasons)| (range.number, id, reasons))
         .collect();
-    let rows = quarantined_rows(&worker.source, model, faulty).await?;
+    // Both servers are at work at once.
+    let ((), rows) = try_join!(
+        write_mappings(&worker.target, load, range.number, &progress),
+        quarantined_rows(&worker.source, model, faulty),
+    )?;
     if load.first_quarantine {
         regraft_ledger::put_first_quarantine(&worker.target, load.run_no, &model.name, &rows)
             .await?;

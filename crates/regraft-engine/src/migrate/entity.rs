@@ -15,6 +15,7 @@ use super::{Engine, ModeChoice, parent_keys, workers};
 use crate::bulk::{self, Dropped};
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
+use crate::failpoints;
 use crate::keys::{Deriver, KeyMap, LegacyId};
 use crate::load::{
     BatchRange, Classifier, Doubles, EntityLoad, Reason, add_dropped, dropped, duplicates,
@@ -36,7 +37,6 @@ pub(crate) async fn load(
         engine.model.entities.get(name).ok_or_else(|| {
             Error::new(Kind::Internal, "the entity was not resolved").in_entity(name)
         })?;
-    let started = Instant::now();
     let in_entity = |error: Error| error.in_entity(name);
     let (before, planned) = try_join!(
         checkpoint(engine, name),
@@ -72,21 +72,6 @@ pub(crate) async fn load(
             .await
             .map_err(in_entity)?;
     }
-    let account = regraft_ledger::record_entity(
-        &**engine.target,
-        engine.run.run_no,
-        &engine.run.run_id,
-        &engine.run.command,
-        name,
-        "running",
-    )
-    .await?;
-    engine.context.events.send(Event::EntityFinished {
-        entity: name.to_owned(),
-        inserted: account.inserted.unsigned_abs(),
-        left: (account.quarantined + account.blocked).unsigned_abs(),
-        seconds: started.elapsed().as_secs_f64(),
-    });
     Ok(Some(load))
 }
 
@@ -97,6 +82,7 @@ pub(crate) async fn open(
     before: Option<Checkpoint>,
     ranges: &[BatchRange],
 ) -> Result<Arc<EntityLoad>> {
+    let started = Instant::now();
     let target = &engine.target;
     let rows: i64 = ranges.iter().map(|r| r.rows).sum();
     let standing = Standing::read(engine, model, !ranges.is_empty()).await?;
@@ -113,10 +99,11 @@ pub(crate) async fn open(
             choose_mode(engine.model, model, choice, dry_run, table, rows)?
         }
     };
-    let checkpoint = plan(engine, model, mode, ranges, rows).await?;
+    let fresh = before.is_none();
+    let (checkpoint, off) = plan(engine, model, mode, ranges, rows).await?;
     let parents = standing.parents;
     let merged = Arc::new(merged(&engine.source, model).await?);
-    let dropped = dropped(target, model).await?;
+    let dropped = standing.dropped;
     let mut losers = if mode == Mode::InPlace && !ranges.is_empty() {
         let deriver = engine
             .context
@@ -140,15 +127,14 @@ pub(crate) async fn open(
     };
     add_dropped(&mut losers, dropped);
     let mut model = model.clone();
-    let off: Vec<Dropped> =
-        serde_json::from_value(checkpoint.dropped.clone()).map_err(|_| unreadable_record())?;
     bulk::complete(&mut model.table, &off);
     let serial = mode == Mode::InPlace && order_decides(&model);
     let doubles = (mode == Mode::Bulk)
         .then(|| Doubles::watch(&model, rows))
         .flatten();
     let run = &engine.run;
-    let mut load = EntityLoad {
+    Ok(Arc::new(EntityLoad {
+        started,
         run_no: run.run_no,
         run_id: run.run_id.clone(),
         command: run.command.clone(),
@@ -171,39 +157,53 @@ pub(crate) async fn open(
         nested: engine.options.dry_run,
         refused: AtomicU32::new(0),
         dropped: off,
+        all_off: fresh,
         checkpoint,
-    };
-    if mode == Mode::Bulk && load.dropped.is_empty() && load.checkpoint.phase == Phase::Loading {
-        let _alone = engine.gate.write().await;
-        load.dropped = bulk::take_off(target, &load).await?;
-    }
-    Ok(Arc::new(load))
+    }))
 }
 
-/// Plans an entity's batches, and opens its checkpoint. `rows` are those of the source that will be
-/// gone through.
+/// Plans an entity's batches, opens its checkpoint, and for a bulk load takes off what comes off
+/// its table, all in one transaction. `rows` are those of the source that will be gone through.
 pub(crate) async fn plan(
     engine: &Engine<'_>,
     model: &EntityModel,
     mode: Mode,
     ranges: &[BatchRange],
     rows: i64,
-) -> Result<Checkpoint> {
+) -> Result<(Checkpoint, Vec<Dropped>)> {
     let (target, run, name) = (&engine.target, &engine.run, model.name.as_str());
     let (run_no, run_id, command) = (run.run_no, run.run_id.as_str(), run.command.as_str());
     let texts: Vec<(i32, String, String)> = ranges
         .iter()
         .map(|r| (r.number, r.low.to_string(), r.high.to_string()))
         .collect();
-    transaction::run(target, engine.options.dry_run, async || {
+    let _alone = match mode {
+        Mode::Bulk => Some(engine.gate.write().await),
+        Mode::InPlace => None,
+    };
+    let planned = transaction::run(target, engine.options.dry_run, async || {
         if mode == Mode::InPlace {
             regraft_ledger::attach_index(&***target, name, model.numeric).await?;
         }
-        regraft_ledger::plan_batches(&***target, run_no, run_id, command, name, &texts).await?;
-        regraft_ledger::record_entity(&***target, run_no, run_id, command, name, "running").await?;
-        Ok(regraft_ledger::open_checkpoint(&***target, run_no, name, mode, rows).await?)
+        // They are carried out in this order; only the waiting for answers is shared.
+        let (_, _, checkpoint) = try_join!(
+            regraft_ledger::plan_batches(&***target, run_no, run_id, command, name, &texts),
+            regraft_ledger::record_entity(&***target, run_no, run_id, command, name, "running"),
+            regraft_ledger::open_checkpoint(&***target, run_no, name, mode, rows),
+        )?;
+        let off: Vec<Dropped> =
+            serde_json::from_value(checkpoint.dropped.clone()).map_err(|_| unreadable_record())?;
+        if mode == Mode::Bulk && off.is_empty() && checkpoint.phase == Phase::Loading {
+            let off = bulk::take_off(target, &model.table, &checkpoint).await?;
+            return Ok((checkpoint, off));
+        }
+        Ok((checkpoint, off))
     })
-    .await
+    .await?;
+    if !planned.1.is_empty() {
+        failpoints::reach(failpoints::AFTER_DROP)?;
+    }
+    Ok(planned)
 }
 
 fn unreadable_record() -> Error {
@@ -230,6 +230,8 @@ struct Standing {
     /// Whether any of its rows has ever been there.
     any_quarantine: bool,
     parents: HashMap<String, Arc<KeyMap>>,
+    /// Its rows that somebody has taken out of the quarantine for good.
+    dropped: HashMap<LegacyId, Vec<Reason>>,
 }
 
 impl Standing {
@@ -237,12 +239,13 @@ impl Standing {
     /// The keys of parents only matter where there is something to move.
     async fn read(engine: &Engine<'_>, model: &EntityModel, moves: bool) -> Result<Self> {
         let (target, name) = (&engine.target, model.name.as_str());
-        let (index, has_rows, table_is_empty, quarantined, any_quarantine, parents) = try_join!(
+        let (index, has_rows, table_is_empty, quarantined, any_quarantine, dropped, parents) = try_join!(
             async { Ok(regraft_ledger::mapping_index(&***target, name).await?) },
             earlier_rows(engine, model),
             is_empty(target, model),
             async { Ok(regraft_ledger::stopped_ids(&***target, name).await?) },
             async { Ok(regraft_ledger::any_quarantine(&***target, name).await?) },
+            dropped(target, model),
             async {
                 match moves {
                     true => parent_keys(engine.context, target, engine.model, model).await,
@@ -257,6 +260,7 @@ impl Standing {
             quarantined: quarantined.into_iter().collect(),
             any_quarantine,
             parents,
+            dropped,
         })
     }
 }
@@ -366,16 +370,13 @@ pub(crate) async fn finish(engine: &Engine<'_>, load: &EntityLoad) -> Result<()>
     let model = &load.model;
     let target = &engine.target;
     let account = transaction::run(target, load.nested, async || {
-        regraft_ledger::set_phase(&***target, &load.checkpoint, Phase::Done).await?;
-        Ok(regraft_ledger::record_entity(
-            &***target,
-            load.run_no,
-            &load.run_id,
-            &engine.run.command,
-            &model.name,
-            "done",
-        )
-        .await?)
+        let (run_id, command) = (&load.run_id, &engine.run.command);
+        let (run_no, name) = (load.run_no, &model.name);
+        let ((), account) = try_join!(
+            regraft_ledger::set_phase(&***target, &load.checkpoint, Phase::Done),
+            regraft_ledger::record_entity(&***target, run_no, run_id, command, name, "done"),
+        )?;
+        Ok(account)
     })
     .await
     .map_err(|error| error.in_entity(&model.name))?;
@@ -392,5 +393,11 @@ pub(crate) async fn finish(engine: &Engine<'_>, load: &EntityLoad) -> Result<()>
         .in_entity(&model.name)
         .hint(format!("see `regraft receipt {}`", load.run_id)));
     }
+    engine.context.events.send(Event::EntityFinished {
+        entity: model.name.clone(),
+        inserted: account.inserted.unsigned_abs(),
+        left: (account.quarantined + account.blocked).unsigned_abs(),
+        seconds: load.started.elapsed().as_secs_f64(),
+    });
     Ok(())
 }

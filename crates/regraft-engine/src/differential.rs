@@ -22,6 +22,7 @@ mod sums;
 mod tally;
 mod update;
 mod way;
+mod window;
 
 use std::collections::BTreeMap;
 

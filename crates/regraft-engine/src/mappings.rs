@@ -100,7 +100,6 @@ pub async fn rebuild_mappings(
     let source = context.connect_source().await?;
     let target = context.connect_target().await?;
     let model = resolved(context, &source, &target).await?;
-    drop(source);
     check_secret(context, &model, selection)?;
     // Nothing is known of mappings that were lost, and a join row by row is what the server would
     // take for the cheapest. Compiling the statements costs more than running them.
@@ -117,7 +116,7 @@ pub async fn rebuild_mappings(
     let mut work = Rebuild {
         context,
         model: &model,
-        snapshot: Snapshot::take(context).await?,
+        snapshot: Snapshot::take(source).await?,
         target: &target,
         selection,
         dry_run,

@@ -16,6 +16,7 @@ mod reading;
 
 use regraft_project::{Project, Selection};
 use sha2::{Digest, Sha256};
+use tokio::try_join;
 
 use crate::context::Context;
 use crate::error::Result;
@@ -49,12 +50,10 @@ pub(crate) fn hash(project: &Project, selection: &Selection, model: &Model) -> S
 /// # Errors
 /// The project's problems; a server that can't be reached; a mode that can't be had.
 pub async fn plan(context: &Context, selection: &Selection, mode: ModeChoice) -> Result<Plan> {
-    let source = context.connect_source().await?;
-    let target = context.connect_target().await?;
+    let (source, target) = try_join!(context.connect_source(), context.connect_target())?;
     let model = resolved(context, &source, &target).await?;
     check_secret(context, &model, selection)?;
-    drop(source);
-    let snapshot = Snapshot::take(context).await?;
+    let snapshot = Snapshot::take(source).await?;
     let coverage = Coverage::read(&snapshot.session, &model).await?;
     let mut planner = Planner::new(context, &model, mode, snapshot, target);
     let mut entities = Vec::new();

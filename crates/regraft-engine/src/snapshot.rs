@@ -20,9 +20,8 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Takes a snapshot.
-    pub(crate) async fn take(context: &Context) -> Result<Self> {
-        let session = context.connect_source().await?;
+    /// Takes a snapshot over a connection to the source.
+    pub(crate) async fn take(session: Session) -> Result<Self> {
         let open = open_transactions(&session).await?;
         session
             .batch_execute("begin transaction isolation level repeatable read, read only")

@@ -47,8 +47,8 @@ pub use explain::Figures;
 pub use mapping::{
     MappingIndex, MappingRow, MergedRow, attach_index, copy_merged_statement, copy_statement,
     create_partition, delete_of_run, drop_partition, encode as encode_mapping, encode_merged,
-    fingerprints_where, key_index_statement, mapped_among, mapped_by_run, mapped_rows,
-    mapping_index, mapping_select, merged_into_others, merged_rows, partition_exists,
+    fingerprints_in_ranges, fingerprints_where, key_index_statement, mapped_among, mapped_by_run,
+    mapped_rows, mapping_index, mapping_select, merged_into_others, merged_rows, partition_exists,
     partition_name,
 };
 pub use moved::{left_behind, legacy_id_of, moved_rows, stand_for};

@@ -352,3 +352,16 @@ pub fn fingerprints_where(entity: &str, key: &str, condition: &str) -> String {
         partition(entity)
     )
 }
+
+/// The query for the legacy ids and source fingerprints of an entity's mappings in these ranges of
+/// ids, each looked up by itself; in key order where the ranges are. `ranges` are rows
+/// `regraft_range (first)`, whose last id is `last` above the first.
+pub fn fingerprints_in_ranges(entity: &str, ranges: &str, last: i64) -> String {
+    format!(
+        "select m.* from {ranges} cross join lateral (
+           select legacy_id::bigint, source_fingerprint from {}
+           where legacy_id::bigint >= regraft_range.first
+             and legacy_id::bigint <= regraft_range.first + {last} order by 1) m",
+        partition(entity)
+    )
+}

@@ -8,6 +8,7 @@ use regraft_pg::Session;
 use regraft_project::{Policy, Selection};
 use serde::Serialize;
 use serde_json::json;
+use tokio::try_join;
 use uuid::Uuid;
 
 use super::cursor::{self, Reach};
@@ -67,15 +68,13 @@ pub async fn analyze_differential(
     selection: &Selection,
     options: &AnalysisOptions,
 ) -> Result<Analysis> {
-    let source = context.connect_source().await?;
-    let target = context.connect_target().await?;
+    let (source, target) = try_join!(context.connect_source(), context.connect_target())?;
     require_ledger(&target).await?;
     install_ledger(&target, false).await?;
     check_same_secret(context, &target).await?;
     let model = resolved(context, &source, &target).await?;
     check_secret(context, &model, selection)?;
-    drop(source);
-    let snapshot = Snapshot::take(context).await?;
+    let snapshot = Snapshot::take(source).await?;
     // Nobody wins: what both sides have changed is what is looked for.
     let nobody = DifferentialOptions {
         policy: Some(Policy::Manual),

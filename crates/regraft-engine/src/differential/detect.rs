@@ -6,22 +6,17 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use regraft_ledger::{AgreedRange, Bucket, RANGE_BITS};
 use regraft_pg::Session;
 use regraft_pg::copy::Rows as Tuples;
-use regraft_pg::quote;
 use tokio::try_join;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::cursor::Reach;
 use super::sums::{SourceRange, Sums, aggregate};
+use super::window::{AT_ONCE, Window, are_few, windows_of};
 use crate::error::{Error, Kind, Result};
 use crate::keys::LegacyId;
-use crate::load::{
-    Merged, Rows, corrupt, is_about_rows, literal, partition, read_all, read_rows, wanted_condition,
-};
+use crate::load::{Merged, Rows, corrupt, is_about_rows, partition, read_rows, wanted_condition};
 use crate::model::EntityModel;
 use crate::source_load::SourceLoad;
-
-/// Rows that are held against the ledger together: what bounds memory.
-const AT_ONCE: i64 = 200_000;
 
 /// What has changed in the source since the last agreement.
 #[derive(Debug, Default)]
@@ -136,17 +131,6 @@ pub(super) async fn detect(
     Ok(detected)
 }
 
-/// Rows that are looked at together.
-#[derive(Debug)]
-enum Window {
-    /// All between two ids: above the first, up to the second.
-    Span(Option<LegacyId>, Option<LegacyId>),
-    /// Those of these ranges, out of so many rows in all.
-    Ranges(Vec<i64>),
-    /// Those of very many ranges.
-    ManyRanges(Vec<i64>),
-}
-
 /// Looks for ranges that are not as they were agreed on.
 struct Ranges<'a> {
     source: &'a Session,
@@ -231,7 +215,10 @@ impl Ranges<'_> {
         let few = are_few(touched.len(), total);
         for touched in touched.chunks(if few { 1_000 } else { 100_000 }) {
             self.load.wait().await?;
-            let window = Window::of(touched.to_vec(), few);
+            let window = match few {
+                true => Window::Few(touched.to_vec()),
+                false => Window::Many(touched.to_vec()),
+            };
             let condition = window.condition(&self.model.key_order());
             match sums.read(Some(&condition)).await? {
                 Some(ranges) => said.extend(ranges),
@@ -274,41 +261,6 @@ impl Ranges<'_> {
     }
 }
 
-/// Whether so many ranges are better looked up id by id than found by going through all rows: looking
-/// an id up costs about as much as passing thirty.
-fn are_few(ranges: usize, total: i64) -> bool {
-    let ids = (ranges as i64) << RANGE_BITS;
-    ids.saturating_mul(30) <= total || ids <= 20_000
-}
-
-fn windows_of(to_read: &BTreeMap<i64, i64>, total: i64) -> Vec<Window> {
-    let few = are_few(to_read.len(), total);
-    let mut windows = Vec::new();
-    let (mut ranges, mut rows) = (Vec::new(), 0);
-    let mut close = |ranges: &mut Vec<i64>| {
-        let ranges = std::mem::take(ranges);
-        match (ranges.first(), ranges.last()) {
-            (Some(first), Some(last)) if last - first + 1 == ranges.len() as i64 => {
-                let above = (first << RANGE_BITS).checked_sub(1).map(LegacyId::Number);
-                let up_to = (last << RANGE_BITS) + ((1 << RANGE_BITS) - 1);
-                windows.push(Window::Span(above, Some(LegacyId::Number(up_to))));
-            }
-            (None, _) | (_, None) => {}
-            _ => windows.push(Window::of(ranges, few)),
-        }
-    };
-    for (range, kept) in to_read {
-        ranges.push(*range);
-        rows += kept.max(&(1 << RANGE_BITS));
-        if rows >= AT_ONCE {
-            close(&mut ranges);
-            rows = 0;
-        }
-    }
-    close(&mut ranges);
-    windows
-}
-
 /// Windows over all rows, where sums don't tell.
 async fn by_spans(
     source: &Session,
@@ -333,46 +285,6 @@ async fn by_spans(
         windows.push(Window::Span(None, None));
     }
     Ok(windows)
-}
-
-impl Window {
-    fn of(ranges: Vec<i64>, few: bool) -> Self {
-        if few {
-            Self::Ranges(ranges)
-        } else {
-            Self::ManyRanges(ranges)
-        }
-    }
-
-    fn condition(&self, key: &str) -> String {
-        match self {
-            Self::Span(above, up_to) => {
-                let mut condition = String::from("true");
-                for (bound, operator) in [(above, ">"), (up_to, "<=")] {
-                    if let Some(bound) = bound {
-                        condition.push_str(&format!(" and {key} {operator} {}", literal(bound)));
-                    }
-                }
-                condition
-            }
-            Self::Ranges(ranges) => {
-                let ids = ranges.iter().flat_map(|range| {
-                    let first = range << RANGE_BITS;
-                    first..=first + ((1 << RANGE_BITS) - 1)
-                });
-                format!("{key} = any ({})", numbers(ids))
-            }
-            Self::ManyRanges(ranges) => format!(
-                "(({key})::int8 >> {RANGE_BITS}) = any ({})",
-                numbers(ranges.iter().copied())
-            ),
-        }
-    }
-}
-
-fn numbers(of: impl Iterator<Item = i64>) -> String {
-    let texts: Vec<String> = of.map(|n| n.to_string()).collect();
-    quote::array(texts.iter().map(String::as_str), "int8")
 }
 
 /// A row as the ledger knows it.
@@ -429,19 +341,16 @@ impl Walk<'_> {
 
     /// The kept rows of a window, in order, with the fingerprints of those that can be computed.
     async fn source_rows(&self, window: &Window) -> Result<Vec<(LegacyId, Option<u128>)>> {
-        let key = self.model.key_order();
-        let condition = window.condition(&key);
-        let query = format!(
-            "{}\n  and {condition}\norder by {key}",
-            read_all(self.model)
-        );
+        let query = window.source_query(self.source, self.model).await?;
         match self.prints(&query).await {
             Ok(rows) => return Ok(rows),
             Err(error) if is_about_rows(&error) => {}
             Err(error) => return Err(error),
         }
         // Some row can't be computed: which ones is found by halves.
-        let keys = self.keys(&condition).await?;
+        let keys = self
+            .keys(&window.condition(&self.model.key_order()))
+            .await?;
         let mut rows = Vec::with_capacity(keys.len());
         let mut waiting = vec![keys];
         while let Some(ids) = waiting.pop() {
@@ -514,13 +423,7 @@ impl Walk<'_> {
     /// What the ledger knows of a window, in order.
     async fn known(&self, window: &Window) -> Result<Vec<Known>> {
         let numeric = self.model.numeric;
-        let key = if numeric {
-            "legacy_id::bigint"
-        } else {
-            "legacy_id"
-        };
-        let query =
-            regraft_ledger::fingerprints_where(&self.model.name, key, &window.condition(key));
+        let query = window.ledger_query(self.target, self.model).await?;
         let mut tuples = Tuples::of(self.target, &query, 2).await?;
         let mut known = Vec::new();
         while let Some(row) = tuples.next().await? {

@@ -137,8 +137,7 @@ pub async fn resolve_conflicts(
         .select(&names, false)
         .map_err(|e| Error::new(Kind::Usage, e.to_string()))?;
     check_secret(context, &model, &selection)?;
-    drop(source);
-    let snapshot = Snapshot::take(context).await?;
+    let snapshot = Snapshot::take(source).await?;
     let options = MigrateOptions::default();
     let mut detail = run_detail(context, &selection, &model, &options, &snapshot.position);
     detail["resolved"] = json!({ "take": take.strategy() });

@@ -86,11 +86,13 @@ pub(super) async fn run(
             update(engine, work, &going, &arrived).await?;
         }
     }
-    let catalog = Catalog::read(&**engine.target, &[]).await?;
-    for work in all.iter_mut().rev() {
-        delete(engine, work, &catalog).await?;
+    if all.iter().any(|work| !work.detected.deleted.is_empty()) {
+        let catalog = Catalog::read(&**engine.target, &[]).await?;
+        for work in all.iter_mut().rev() {
+            delete(engine, work, &catalog).await?;
+        }
+        delete_cycles(engine, &mut all, &catalog).await?;
     }
-    delete_cycles(engine, &mut all, &catalog).await?;
     close_all(engine, all).await
 }
 

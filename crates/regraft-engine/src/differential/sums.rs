@@ -107,9 +107,6 @@ fn kept(model: &EntityModel) -> String {
 
 /// Counts the rows of every range, and whatever else is asked for, in order of the ranges; `None`
 /// where the source can't compute some row.
-///
-/// The server takes every expression to have as many values as there are rows. It would sort them to
-/// group them, and not do so in parallel; there are few groups, and hashing them is what is meant.
 pub(super) async fn aggregate(
     source: &Session,
     model: &EntityModel,
@@ -126,17 +123,14 @@ pub(super) async fn aggregate(
         model.from,
         condition.map_or(String::new(), |condition| format!("\nwhere {condition}")),
     );
-    let hashing = "savepoint regraft_sums; set local enable_sort = off; \
-                   set local parallel_tuple_cost = 0.001; set local parallel_setup_cost = 10; \
-                   set local work_mem = '64MB'";
-    source.batch_execute(hashing).await?;
-    let rows = source.query(&sql, &[]).await;
+    source.batch_execute("savepoint regraft_sums").await?;
+    let rows = hashed(source, model, &sql, condition).await;
     if !source.is_closed() {
         source
             .batch_execute("rollback to savepoint regraft_sums; release savepoint regraft_sums")
             .await?;
     }
-    let rows = match rows.map_err(|e| Error::from(source.error(e))) {
+    let rows = match rows {
         Ok(rows) => rows,
         Err(error) if is_about_rows(&error) => return Ok(None),
         Err(error) => return Err(error),
@@ -164,6 +158,43 @@ pub(super) async fn aggregate(
         .collect();
     counted.sort_unstable_by_key(|counted| counted.range);
     Ok(Some(counted))
+}
+
+/// Runs a query with one row for each range, by hashing.
+///
+/// The server takes every expression to have as many values as there are rows. It would sort them to
+/// group them, and not do so in parallel; there are few groups, and hashing them is what is meant.
+async fn hashed(
+    source: &Session,
+    model: &EntityModel,
+    sql: &str,
+    condition: Option<&str>,
+) -> Result<Vec<Row>> {
+    let memory = memory(source, model, condition).await?;
+    source
+        .batch_execute(&format!(
+            "set local enable_sort = off; set local parallel_tuple_cost = 0.001; \
+             set local parallel_setup_cost = 10; set local work_mem = '{memory}MB'"
+        ))
+        .await?;
+    let rows = source.query(sql, &[]).await;
+    rows.map_err(|e| Error::from(source.error(e)))
+}
+
+/// How much memory to allow for the groups, in MB: half a kilobyte for each range that the rows may
+/// fill. The server takes each row for a group of its own and lays out as large a table as it may
+/// for them, in every process, before it begins.
+async fn memory(source: &Session, model: &EntityModel, condition: Option<&str>) -> Result<u64> {
+    let sql = format!(
+        "explain (format json) select from {}{}",
+        model.from,
+        condition.map_or(String::new(), |condition| format!("\nwhere {condition}")),
+    );
+    let row = source.query_one(&sql, &[]).await;
+    let plan: serde_json::Value = row.map_err(|e| Error::from(source.error(e)))?.get(0);
+    let rows = plan.pointer("/0/Plan/Plan Rows");
+    let rows = rows.and_then(serde_json::Value::as_u64).unwrap_or(u64::MAX);
+    Ok((rows >> RANGE_BITS >> 11).clamp(8, 64))
 }
 
 /// The fields as they are hashed: without the cast that the loader needs where the value itself tells

@@ -47,7 +47,7 @@ impl<'a> Databases<'a> {
             let limit = time_limit(limit).replace("set local", "set");
             session.batch_execute(&limit).await?;
         }
-        let source_view = Snapshot::take(context).await?;
+        let source_view = Snapshot::take(context.connect_source().await?).await?;
         target
             .batch_execute("begin transaction isolation level repeatable read, read only")
             .await?;

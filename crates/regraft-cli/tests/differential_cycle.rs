@@ -151,6 +151,17 @@ fn rows_that_hold_each_other_go_together() {
             ["pets", "1", "refused"],
         ]
     );
+    // Who only looks can't tell that any of these is settled.
+    let noted = open(&rehearsal);
+    let look = [
+        "differential",
+        "analyze",
+        "--entities",
+        "all",
+        "--detect-conflicts",
+    ];
+    program(&rehearsal).expect(0, &look);
+    assert_eq!(open(&rehearsal), noted);
     let run = done["receipt"]["run_id"].as_str().expect("a run");
     program(&rehearsal).expect(0, &["rollback", "--run", run, "--yes"]);
     Dump::of_tables(&rehearsal.modern_url()).assert_same(&before, "undone");

@@ -58,7 +58,7 @@ pub(crate) async fn link(
     }
     for load in loads {
         for column in load.model.later_columns() {
-            write_links((source, target), all, load, column, &own, &keys).await?;
+            write_links(context, (source, target), all, load, column, &own, &keys).await?;
         }
     }
     Ok(())
@@ -343,6 +343,7 @@ async fn take_out(
 /// Fills in a reference, a part at a time, each part in a transaction under the checkpoint's
 /// fence. What is filled in already is left alone, so that this can be done again.
 async fn write_links(
+    context: &Context,
     (source, target): (&Session, &Session),
     all: &Model,
     load: &EntityLoad,
@@ -363,7 +364,7 @@ async fn write_links(
     loop {
         let edge = reference.next(&mut rows, own).await?;
         if links.len() >= LINKS_AT_ONCE || edge.is_none() && !links.is_empty() {
-            let written = transaction(target, load, async || {
+            let written = transaction(context, target, load, async || {
                 update(target, model, column, &links).await
             });
             match written.await {
@@ -372,7 +373,7 @@ async fn write_links(
                         && *reference.missing != MissingKey::Quarantine =>
                 {
                     keep_those_there(target, all, &mut links).await?;
-                    transaction(target, load, async || {
+                    transaction(context, target, load, async || {
                         update(target, model, column, &links).await
                     })
                     .await?;
@@ -480,13 +481,15 @@ async fn update(
     Ok(())
 }
 
-/// Runs `work` in a transaction that commits only under the checkpoint's fence.
+/// Runs `work` in a transaction that commits only under the checkpoint's fence; again where an
+/// application stood in its way, which may lock the same rows in another order.
 async fn transaction(
+    context: &Context,
     target: &Session,
     load: &EntityLoad,
-    work: impl AsyncFnOnce() -> Result<()>,
+    mut work: impl AsyncFnMut() -> Result<()>,
 ) -> Result<()> {
-    crate::transaction::run(target, load.nested, async || {
+    crate::transaction::run_again(context, target, load.nested, async || {
         regraft_ledger::set_phase(&**target, &load.checkpoint, Phase::Linking).await?;
         work().await
     })

@@ -104,7 +104,8 @@ pub async fn close_rows(
         .await?)
 }
 
-/// Closes the open rows of an entity that a comparison of all its rows has not found again.
+/// Closes the open rows of an entity that a comparison of all its rows has not found again, of the
+/// kinds that a comparison alone can find.
 pub async fn close_others(
     client: &impl GenericClient,
     entity: &str,
@@ -115,7 +116,8 @@ pub async fn close_others(
             "update regraft.data_differentials
              set resolved = true, resolved_at = clock_timestamp(), resolution_strategy = 'gone',
                  detail = detail - 'columns'
-             where entity = $1 and legacy_id is not null and not resolved and operation_id <> $2",
+             where entity = $1 and legacy_id is not null and not resolved and operation_id <> $2
+               and comparison_type in ('conflict', 'merged_in_source')",
             &[&entity, &operation_id],
         )
         .await?)

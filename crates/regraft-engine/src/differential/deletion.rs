@@ -200,7 +200,9 @@ pub(super) async fn returned(
     let marked = regraft_ledger::marked_rows(&**target, &mark).await?;
     let marked = marked.into_iter();
     let marked = marked.filter_map(|id| LegacyId::parse(model.numeric, id));
-    Ok(marked.filter(|id| !deleted.contains(id)).collect())
+    let mut returned: Vec<LegacyId> = marked.filter(|id| !deleted.contains(id)).collect();
+    returned.sort_unstable();
+    Ok(returned)
 }
 
 /// The foreign keys that point to a table, each with its own table.

@@ -141,7 +141,9 @@ pub async fn resolve_conflicts(
     let options = MigrateOptions::default();
     let mut detail = run_detail(context, &selection, &model, &options, &snapshot.position);
     detail["resolved"] = json!({ "take": take.strategy() });
-    transaction::run(&target, false, async || {
+    let before = resolution.clone();
+    transaction::run_again(context, &target, false, async || {
+        resolution.clone_from(&before);
         let new = NewRun {
             command: "resolve",
             detail: &detail,

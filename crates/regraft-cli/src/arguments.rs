@@ -1,5 +1,6 @@
 //! The command line as clap reads it: types and help, nothing else.
 
+mod sync;
 mod values;
 
 use std::path::PathBuf;
@@ -10,6 +11,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use regraft_project::{Deletes, Policy};
 
 use crate::style;
+pub(crate) use sync::{
+    CreateJobArguments, DeleteJobArguments, JobName, ListJobsArguments, RunJobArguments,
+    ServiceCommand, ServiceStartArguments, SyncCommand, SyncRunsArguments,
+};
 use values::{
     dirt, examples, limit, records, rows, sampling_rate, scale, time_limit, uuid, workers,
 };
@@ -152,6 +157,12 @@ pub(crate) enum Command {
     /// Look at the rows that both sides have changed
     #[command(subcommand)]
     Conflicts(ConflictsCommand),
+    /// Carry changes over by the clock: jobs and their runs
+    #[command(subcommand)]
+    Sync(SyncCommand),
+    /// Run jobs when they are due
+    #[command(subcommand)]
+    Service(ServiceCommand),
     /// Look at the ledger's mappings, and bring them back in step with the target
     #[command(subcommand)]
     Mappings(MappingsCommand),

@@ -16,7 +16,9 @@ mod report;
 mod rollback;
 mod runs;
 mod schema;
+mod service;
 mod status;
+mod sync;
 mod validate;
 
 use std::ffi::OsString;
@@ -30,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{
     Arguments, Color, Command, ConflictsCommand, DifferentialCommand, Format, GlobalOptions,
-    MappingsCommand, QuarantineCommand, SchemaCommand,
+    MappingsCommand, QuarantineCommand, SchemaCommand, ServiceCommand, SyncCommand,
 };
 use crate::exit::ExitStatus;
 use crate::interrupts::{self, Stop};
@@ -141,6 +143,10 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitStatu
         Command::Conflicts(ConflictsCommand::Resolve(arguments)) => {
             conflicts::resolve(invocation, &arguments).await
         }
+        Command::Sync(command) => sync::run(invocation, &command).await,
+        Command::Service(ServiceCommand::Start(arguments)) => {
+            service::start(invocation, &arguments).await
+        }
         Command::Reference => {
             invocation.printer.data(&reference::markdown());
             Ok(ExitStatus::Done)
@@ -155,6 +161,8 @@ fn stop_of(command: &Command) -> Stop {
         | Command::Rollback(_)
         | Command::Mappings(_)
         | Command::Differential(DifferentialCommand::Migrate(_) | DifferentialCommand::Resume(_))
+        | Command::Sync(SyncCommand::RunJob(_))
+        | Command::Service(_)
         | Command::Schema(SchemaCommand::Apply) => Stop::AtCheckpoint,
         _ => Stop::AtOnce,
     }

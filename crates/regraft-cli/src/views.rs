@@ -14,6 +14,7 @@ pub(crate) mod rollback;
 pub(crate) mod runs;
 pub(crate) mod schema;
 pub(crate) mod status;
+pub(crate) mod sync;
 pub(crate) mod validation;
 pub(crate) mod validation_report;
 mod written;

@@ -154,7 +154,11 @@ impl Context {
         Ok(Session::connect(&self.source, &SessionOptions::reading("regraft")).await?)
     }
 
-    pub(crate) async fn connect_target(&self) -> Result<Session> {
+    /// A connection to the modern database.
+    ///
+    /// # Errors
+    /// [`Kind::Unreachable`], or what else stands in the way.
+    pub async fn connect_target(&self) -> Result<Session> {
         Ok(Session::connect(&self.target, &SessionOptions::writing("regraft")).await?)
     }
 

@@ -26,7 +26,7 @@ mod window;
 
 use std::collections::BTreeMap;
 
-use regraft_project::{Deletes, Policy, Selection};
+use regraft_project::{Deletes, Policy, Project, Selection};
 use serde::Serialize;
 use serde_json::json;
 
@@ -90,11 +90,7 @@ pub async fn migrate_differential(
     selection: &Selection,
     options: &DifferentialOptions,
 ) -> Result<DifferentialOutcome> {
-    for name in names(selection) {
-        if let Some(entity) = context.project.entity(&name) {
-            refuse_without_means(&name, &entity.changes, options.policy, options.deletes)?;
-        }
-    }
+    check_differential(&context.project, selection, options)?;
     let task = Task::Differential(json!({
         "policy": options.policy.map(Policy::as_str),
         "deletes": options.deletes.map(Deletes::as_str),
@@ -132,6 +128,23 @@ pub async fn migrate_differential(
         open,
         resumed,
     })
+}
+
+/// Whether the entities' files say what these options take for granted.
+///
+/// # Errors
+/// [`Kind::Usage`] for an entity that doesn't say which side is newer, or how a row is marked.
+pub fn check_differential(
+    project: &Project,
+    selection: &Selection,
+    options: &DifferentialOptions,
+) -> Result<()> {
+    for name in names(selection) {
+        if let Some(entity) = project.entity(&name) {
+            refuse_without_means(&name, &entity.changes, options.policy, options.deletes)?;
+        }
+    }
+    Ok(())
 }
 
 /// The differential migration that was left unfinished, as the options that it was begun with and

@@ -69,7 +69,8 @@ impl Events {
         Self::new(|_| {})
     }
 
-    pub(crate) fn send(&self, event: Event) {
+    /// Tells an event.
+    pub fn send(&self, event: Event) {
         (self.0)(event);
     }
 }

@@ -20,6 +20,7 @@ mod record;
 mod report;
 mod run;
 mod schema;
+mod sync;
 mod undo;
 mod update;
 
@@ -80,6 +81,12 @@ pub use run::{
     run_lock, runs_that_wrote, set_run_detail, unfinished_run,
 };
 pub use schema::{SCHEMA, VERSION, install, installed_version};
+pub use sync::{
+    NewSyncJob, SyncJob, SyncLease, SyncRun, SyncRunEnd, SyncSummary, begin_sync_run,
+    create_sync_job, delete_sync_job, end_sync_run, lock_due_sync_job, lock_sync_job,
+    next_sync_job_due, prolong_sync_lease, recover_sync_jobs, set_sync_job, set_sync_job_after_run,
+    sync_jobs, sync_runs, sync_summary,
+};
 pub use undo::{
     LeftRow, NOT_LEFT, Operation, Parent, UndoneTable, Why, changes_to_undo, create_left,
     forget_undone, leave_changed_inserts, leave_inserts_changed_later, leave_referred,

@@ -47,6 +47,15 @@ pub(super) fn time_limit(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Rows per batch of a job (statement 20 of the customer's contract).
+pub(super) fn per_batch(text: &str) -> Result<u32, String> {
+    whole(text, 1_000, 100_000)
+}
+
+pub(super) fn seconds(text: &str) -> Result<u64, String> {
+    whole(text, 1, 3_600)
+}
+
 pub(super) fn limit(text: &str) -> Result<i64, String> {
     whole(text, 1, 1_000_000)
 }

@@ -1,0 +1,32 @@
+//! `regraft service start`
+
+use std::time::Duration;
+
+use regraft_engine::Result;
+use regraft_sync::{ServiceOptions, serve};
+
+use super::sync::run_options;
+use crate::arguments::ServiceStartArguments;
+use crate::exit::ExitStatus;
+use crate::invocation::{Invocation, Needs};
+
+/// Runs due jobs until it is told to stop.
+pub(super) async fn start(
+    invocation: &Invocation,
+    arguments: &ServiceStartArguments,
+) -> Result<ExitStatus> {
+    let opened = invocation.open()?;
+    let context = invocation.context(&opened, Needs::Both)?;
+    let options = ServiceOptions {
+        run: run_options(Duration::from_secs(arguments.lease)),
+        poll: Duration::from_secs(arguments.poll),
+    };
+    let printer = &invocation.printer;
+    printer.note(format!(
+        "{} looks for due jobs every {} s; Ctrl-C ends it at the next checkpoint",
+        options.run.worker, arguments.poll
+    ));
+    serve(&context, &options).await?;
+    printer.note("the service has ended; what is due stays due");
+    Ok(ExitStatus::Done)
+}

@@ -1,0 +1,200 @@
+//! Taking a job, and holding it.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use regraft_engine::{Context, Error, Kind, Result};
+use regraft_ledger::{SyncJob, SyncLease};
+use regraft_pg::Session;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::jobs::{JobKey, clock, find, ledger, schedule_of};
+
+/// A job that is this process's to run.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    /// The job as it was before.
+    pub job: SyncJob,
+    /// The run that was begun.
+    pub sync_run_id: Uuid,
+    /// The epoch of the lease.
+    pub epoch: i64,
+}
+
+impl Taken {
+    /// What the ledger knows the lease by.
+    pub(crate) fn lease(&self) -> (Uuid, i64) {
+        (self.job.job_id, self.epoch)
+    }
+}
+
+/// Takes the job that has been due for longest, and sets its next time: the first of its schedule
+/// after `now`, however many have passed.
+///
+/// # Errors
+/// A server that can't be reached; a schedule that this program can't read.
+pub async fn take_due(
+    target: &Session,
+    now: Timestamp,
+    worker: &str,
+    lease: Duration,
+) -> Result<Option<Taken>> {
+    in_transaction(target, async || {
+        let Some(job) = regraft_ledger::lock_due_sync_job(&**target, now).await? else {
+            return Ok(None);
+        };
+        let run_type = if job.is_retry { "retry" } else { "scheduled" };
+        let taken = take(target, job, (now, lease), worker, run_type).await?;
+        Ok(Some(taken))
+    })
+    .await
+}
+
+/// Takes a job because somebody wants it run now. With `force` also one that is paused or cancelled,
+/// which it stays.
+///
+/// # Errors
+/// [`Kind::Usage`] for a job that isn't there, is paused or cancelled; [`Kind::Busy`] for one with a
+/// run at work.
+pub(crate) async fn take_now(
+    target: &Session,
+    key: JobKey<'_>,
+    worker: &str,
+    lease: Duration,
+    force: bool,
+) -> Result<Taken> {
+    in_transaction(target, async || {
+        let job = find(target, key).await?;
+        let idle = job.status == "paused" || job.status == "cancelled";
+        if job.status == "running" {
+            return Err(Error::new(
+                Kind::Busy,
+                format!("a run of job {:?} is at work already", job.name),
+            )
+            .hint("see `regraft sync job-status`; `regraft sync cancel-job` stops it"));
+        }
+        if idle && !force {
+            return Err(
+                Error::new(Kind::Usage, format!("job {:?} is {}", job.name, job.status))
+                    .hint("`regraft sync resume-job` puts it back; --force runs it this once"),
+            );
+        }
+        let (status, id) = (job.status.clone(), job.job_id);
+        let now = clock(target).await?;
+        let taken = take(target, job, (now, lease), worker, "manual").await?;
+        if idle {
+            regraft_ledger::set_sync_job_after_run(&**target, id, &status, false).await?;
+        }
+        Ok(taken)
+    })
+    .await
+}
+
+async fn take(
+    target: &Session,
+    job: SyncJob,
+    (now, lease): (Timestamp, Duration),
+    worker: &str,
+    run_type: &str,
+) -> Result<Taken> {
+    let next = schedule_of(&job)?
+        .next_after(job.created_at, now)
+        .map_err(|error| Error::new(Kind::Usage, error.to_string()))?;
+    let lease = SyncLease {
+        run_type,
+        due_at: (run_type == "scheduled")
+            .then_some(job.next_run_at)
+            .flatten(),
+        next_run_at: Some(next),
+        worker,
+        now,
+        until: after(now, lease),
+    };
+    let (sync_run_id, epoch) =
+        regraft_ledger::begin_sync_run(&**target, job.job_id, &lease).await?;
+    Ok(Taken {
+        job,
+        sync_run_id,
+        epoch,
+    })
+}
+
+fn after(now: Timestamp, time: Duration) -> Timestamp {
+    SignedDuration::try_from(time)
+        .ok()
+        .and_then(|time| now.checked_add(time).ok())
+        .unwrap_or(Timestamp::MAX)
+}
+
+async fn in_transaction<T>(target: &Session, work: impl AsyncFnOnce() -> Result<T>) -> Result<T> {
+    target.batch_execute("begin").await?;
+    let done = work().await;
+    if !target.is_closed() {
+        let end = if done.is_ok() { "commit" } else { "rollback" };
+        target.batch_execute(end).await?;
+    }
+    done
+}
+
+/// Why a run was told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    /// Somebody has cancelled the job.
+    Asked,
+    /// The lease is another's, or can't be prolonged.
+    Lost,
+}
+
+/// Prolongs a lease until it is dropped; stops the run when it is asked to, or the lease is lost.
+pub(crate) async fn hold(
+    context: &Context,
+    lease: (Uuid, i64),
+    time: Duration,
+    stop: &CancellationToken,
+) -> Stopped {
+    let mut session: Option<Session> = None;
+    let mut prolonged = tokio::time::Instant::now();
+    loop {
+        tokio::time::sleep(time / 4).await;
+        match prolong(context, &mut session, lease, time).await {
+            Ok(Some(false)) => prolonged = tokio::time::Instant::now(),
+            Ok(Some(true)) => {
+                stop.cancel();
+                return Stopped::Asked;
+            }
+            Ok(None) => {
+                stop.cancel();
+                return Stopped::Lost;
+            }
+            // Others take the job for abandoned when the lease has run out: be gone by then.
+            Err(_) if prolonged.elapsed() * 4 >= time * 3 => {
+                stop.cancel();
+                return Stopped::Lost;
+            }
+            Err(_) => session = None,
+        }
+    }
+}
+
+async fn prolong(
+    context: &Context,
+    session: &mut Option<Session>,
+    lease: (Uuid, i64),
+    time: Duration,
+) -> Result<Option<bool>> {
+    let work = async {
+        let target = match session.take() {
+            Some(target) if !target.is_closed() => target,
+            _ => ledger(context).await?,
+        };
+        let until = after(clock(&target).await?, time);
+        let asked = regraft_ledger::prolong_sync_lease(&*target, lease, until).await?;
+        *session = Some(target);
+        Ok(asked)
+    };
+    match tokio::time::timeout(time / 4, work).await {
+        Ok(done) => done,
+        Err(_) => Err(Error::new(Kind::Unreachable, "the ledger doesn't answer")),
+    }
+}

@@ -1,0 +1,103 @@
+//! The service: whatever is due is run, by this process or by another one like it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use regraft_engine::{Context, Event, Result};
+use regraft_pg::Session;
+use tokio::time::sleep;
+
+use crate::jobs::{clock, ledger};
+use crate::lease::{Taken, take_due};
+use crate::work::{GONE, RunOptions, run};
+
+/// How the service works.
+#[derive(Debug, Clone)]
+pub struct ServiceOptions {
+    /// How its runs are run.
+    pub run: RunOptions,
+    /// The longest that it waits before it looks for what is due.
+    pub poll: Duration,
+}
+
+/// Runs due jobs, one after the other, until the context is cancelled; then the run at work goes on
+/// to its next checkpoint, and its job stays due. Two services on one ledger share the jobs.
+///
+/// A server that can't be reached is tried again, however long it takes.
+///
+/// # Errors
+/// What can't pass by itself, when it begins: the databases or the ledger can't be used.
+pub async fn serve(context: &Context, options: &ServiceOptions) -> Result<()> {
+    let mut session = Some(ledger(context).await?);
+    while !context.cancel.is_cancelled() {
+        let wait = match turn(context, &mut session, options).await {
+            Ok(wait) => wait,
+            Err(error) => {
+                note(context, format!("{}; it is tried again", error.message()));
+                session = None;
+                options.poll
+            }
+        };
+        tokio::select! {
+            () = context.cancel.cancelled() => {}
+            () = sleep(wait) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Runs what has been due for longest; how long to wait before the next turn.
+async fn turn(
+    context: &Context,
+    session: &mut Option<Session>,
+    options: &ServiceOptions,
+) -> Result<Duration> {
+    let target = match session.take() {
+        Some(target) if !target.is_closed() => target,
+        _ => ledger(context).await?,
+    };
+    let now = clock(&target).await?;
+    for name in regraft_ledger::recover_sync_jobs(&*target, now, GONE).await? {
+        note(context, format!("{name}: {GONE}; it is due again"));
+    }
+    let taken = take_due(&target, now, &options.run.worker, options.run.lease).await?;
+    let wait = match &taken {
+        Some(_) => Duration::ZERO,
+        None => until_due(&target, now, options.poll).await?,
+    };
+    *session = Some(target);
+    if let Some(taken) = taken {
+        carry_out(context, &taken, options).await?;
+    }
+    Ok(wait)
+}
+
+async fn until_due(target: &Session, now: Timestamp, poll: Duration) -> Result<Duration> {
+    let next = regraft_ledger::next_sync_job_due(&**target).await?;
+    let wait = next.and_then(|next| Duration::try_from(next.duration_since(now)).ok());
+    Ok(wait.unwrap_or(poll).clamp(Duration::from_millis(50), poll))
+}
+
+async fn carry_out(context: &Context, taken: &Taken, options: &ServiceOptions) -> Result<()> {
+    let name = &taken.job.name;
+    note(context, format!("{name}: begins"));
+    match run(context, taken, &options.run).await? {
+        Ok(outcome) => {
+            let total = &outcome.receipt.total;
+            let written = total.inserted + total.updated + total.detail.deleted;
+            note(
+                context,
+                format!(
+                    "{name}: done, {written} rows written, {} to be decided on ({})",
+                    outcome.open, outcome.receipt.run_id
+                ),
+            );
+        }
+        Err(error) => note(context, format!("{name}: {}", error.message())),
+    }
+    Ok(())
+}
+
+fn note(context: &Context, text: String) {
+    context.events.send(Event::Note(text));
+}

@@ -23,6 +23,8 @@ impl std::error::Error for ScheduleError {}
 #[derive(Debug, Clone)]
 pub struct Schedule {
     times: Times,
+    /// What a word means.
+    meaning: Option<&'static str>,
     zone: TimeZone,
 }
 
@@ -35,6 +37,13 @@ enum Times {
     /// At the same time of day, so many days apart.
     Days(i64),
 }
+
+/// The words, as cron expressions, and what they mean.
+const WORDS: [(&str, &str, &str); 3] = [
+    ("hourly", "0 * * * *", "at the start of every hour"),
+    ("daily", "0 0 * * *", "every day at 00:00"),
+    ("weekly", "0 0 * * MON", "every Monday at 00:00"),
+];
 
 /// The units of an interval: letter, most of them, how many minutes one is (0: it is days), days.
 const UNITS: [(char, &str, i64, i64, i64); 4] = [
@@ -57,14 +66,18 @@ impl Schedule {
                 "no time zone is named {zone:?}: write one like Europe/Berlin or UTC"
             ))
         })?;
-        let times = match text.trim() {
-            "hourly" => cron("0 * * * *")?,
-            "daily" => cron("0 0 * * *")?,
-            "weekly" => cron("0 0 * * MON")?,
-            text if text.split_whitespace().count() == 5 => cron(text)?,
-            text => interval(text)?,
+        let word = WORDS.iter().find(|word| word.0 == text.trim());
+        let times = match (word, text.trim()) {
+            (Some((_, expression, _)), _) => cron(expression)?,
+            (None, text) if text.split_whitespace().count() == 5 => cron(text)?,
+            (None, text) => interval(text)?,
         };
-        Ok(Self { times, zone })
+        let meaning = word.map(|word| word.2);
+        Ok(Self {
+            times,
+            meaning,
+            zone,
+        })
     }
 
     /// The first time after `now` that it is due. Intervals are counted from `anchor`, so that they
@@ -135,18 +148,18 @@ impl Schedule {
             1 => format!("every {one}"),
             n => format!("every {n} {one}s"),
         };
-        match &self.times {
-            Times::Cron(cron) => {
+        match (&self.times, self.meaning) {
+            (_, Some(meaning)) => meaning.to_owned(),
+            (Times::Cron(cron), None) => {
                 let words = cron.describe();
-                let mut characters = words.chars();
-                characters.next().map_or(String::new(), |first| {
-                    first.to_lowercase().chain(characters).collect()
-                })
+                let mut characters = words.trim_end_matches('.').chars();
+                let first = characters.next().into_iter().flat_map(char::to_lowercase);
+                first.chain(characters.as_str().chars()).collect()
             }
-            Times::Minutes(n) if n % 60 == 0 => every(n / 60, "hour"),
-            Times::Minutes(n) => every(*n, "minute"),
-            Times::Days(n) if n % 7 == 0 => every(n / 7, "week"),
-            Times::Days(n) => every(*n, "day"),
+            (Times::Minutes(n), None) if n % 60 == 0 => every(n / 60, "hour"),
+            (Times::Minutes(n), None) => every(*n, "minute"),
+            (Times::Days(n), None) if n % 7 == 0 => every(n / 7, "week"),
+            (Times::Days(n), None) => every(*n, "day"),
         }
     }
 

@@ -32,8 +32,7 @@ fn when(view: &JobView) -> Vec<String> {
         view.schedule_in_words, view.job.timezone
     )];
     if !view.upcoming.is_empty() {
-        lines.push("next:".to_owned());
-        lines.extend(view.upcoming.iter().map(|time| format!("  {time}")));
+        lines.push(format!("next: {}", view.upcoming.join(", ")));
     }
     lines
 }

@@ -1,0 +1,432 @@
+//! Jobs by the command line and by the service: statements 17 to 27 of the customer's contract, the
+//! brief's first scenario, and services that are killed, stopped and doubled.
+//!
+//! `REGRAFT_TEST_KILLS` is the number of kills at random moments (20 if not set).
+#![allow(clippy::print_stderr, reason = "a failed test tells its seed")]
+
+mod town;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use regraft_testkit::{Dice, Dump, Program, Rehearsal, Running};
+use serde_json::{Value, json};
+use town::{DATA, in_step, program, town, validates};
+
+fn create<'a>(name: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let arguments = ["sync", "create-job", "--name", name, "--entities", "all"];
+    [&arguments[..], more].concat()
+}
+
+const DAILY: [&str; 2] = ["--schedule", "daily"];
+
+/// Statements 17 to 20: what a job may be.
+#[test]
+fn what_is_a_job() {
+    let town = town(DATA, &[], None);
+    let rehearsal = in_step(&town);
+    let program = program(&rehearsal);
+    let job = program.json(0, &create("a", &DAILY));
+    assert_eq!(job["jobName"], "a");
+    assert_eq!(job["status"], "scheduled");
+    for field in ["jobId", "nextRunAt", "createdAt"] {
+        assert!(job[field].is_string(), "{field} of {job}");
+    }
+    assert_eq!(job["upcoming"].as_array().map(Vec::len), Some(5));
+    let twice = program.expect(2, &create("a", &DAILY));
+    assert!(twice.says("there is a job named \"a\" already"), "{twice}");
+    program.expect(
+        2,
+        &["sync", "create-job", "--name", "b", "--entities", "all"],
+    );
+    program.expect(
+        2,
+        &["sync", "create-job", "--name", "b", "--schedule", "daily"],
+    );
+    program.expect(
+        2,
+        &[
+            "sync",
+            "create-job",
+            "--schedule",
+            "daily",
+            "--entities",
+            "all",
+        ],
+    );
+    program.expect(2, &create("", &DAILY));
+    for (at, good) in ["hourly", "weekly", "2h", "30m", "1d", "0 3 * * MON-FRI"]
+        .iter()
+        .enumerate()
+    {
+        program.expect(0, &create(&format!("good {at}"), &["--schedule", good]));
+    }
+    for bad in ["sometimes", "25h", "61m", "", "0 25 * * *"] {
+        let refused = program.expect(2, &create("bad", &["--schedule", bad]));
+        assert!(
+            refused.says("no schedule") || refused.says("no cron"),
+            "{bad}: {refused}"
+        );
+    }
+    for policy in ["source_wins", "target_wins", "manual"] {
+        let more = [&DAILY[..], &["--conflict-resolution", policy]].concat();
+        let job = program.json(0, &create(policy, &more));
+        assert_eq!(job["conflictResolution"], policy);
+    }
+    let bounds = [
+        ("25000", 0),
+        ("1000", 0),
+        ("100000", 0),
+        ("0", 2),
+        ("500", 2),
+        ("150000", 2),
+    ];
+    for (rows, code) in bounds {
+        let more = [&DAILY[..], &["--max-records", rows]].concat();
+        program.expect(code, &create(&format!("of {rows}"), &more));
+    }
+    program.expect(
+        2,
+        &create(
+            "c",
+            &[&DAILY[..], &["--conflict-resolution", "mine"]].concat(),
+        ),
+    );
+    program.expect(
+        2,
+        &create(
+            "c",
+            &[&DAILY[..], &["--timezone", "Europe/Atlantis"]].concat(),
+        ),
+    );
+    let nobody = [
+        "sync",
+        "create-job",
+        "--name",
+        "d",
+        "--entities",
+        "castles",
+        "--schedule",
+        "1d",
+    ];
+    let nobody = program.expect(2, &nobody);
+    assert!(nobody.says("castles"), "{nobody}");
+    // Statement 22: the row as it is stored.
+    let stored = rehearsal.modern_rows(
+        "select job_type, entities_to_sync, conflict_resolution, max_records_per_batch
+         from regraft.synchronization_jobs where job_name = 'source_wins'",
+    );
+    assert_eq!(
+        stored,
+        [["scheduled_sync", "[\"all\"]", "source_wins", "50000"]]
+    );
+}
+
+/// The brief's first scenario, and statements 21 and 23 to 26.
+#[test]
+fn a_job_from_its_creation_to_its_end() {
+    let town = town(DATA, &[], None);
+    let rehearsal = in_step(&town);
+    let program = program(&rehearsal);
+    let more = [
+        "--schedule",
+        "daily",
+        "--conflict-resolution",
+        "source_wins",
+    ];
+    let id = program.json(0, &create("daily-sync", &more))["jobId"].clone();
+    let id = id.as_str().expect("an id").to_owned();
+    rehearsal
+        .legacy("update house set rent = rent + 1 where id <= 10; delete from room where id = 3");
+    rehearsal.modern("update houses set rent = 5 where legacy_id = 1");
+    let run = ["sync", "run-job", "--name", "daily-sync", "--manual"];
+    let run = program.json(0, &run);
+    assert_eq!(run["status"], "completed");
+    assert_eq!(run["runType"], "manual");
+    assert_eq!(run["recordsSynced"], 11);
+    assert!(
+        run["runId"].is_string() && run["startedAt"].is_string(),
+        "{run}"
+    );
+    validates(&rehearsal, "after the run");
+    let status = program.json(0, &["sync", "job-status", "--name", "daily-sync"]);
+    assert_eq!(
+        status["status"], "scheduled",
+        "a job is always scheduled again"
+    );
+    assert_eq!(status["totalRecordsSynced"], 11);
+    assert_eq!(status["successRate"], 100.0);
+    assert!(
+        status["averageDuration"]
+            .as_f64()
+            .is_some_and(|time| time > 0.0)
+    );
+    assert_eq!(status["recentRuns"][0]["runId"], run["runId"]);
+    assert!(status["nextRunAt"].is_string() && status["lastRunAt"].is_string());
+    // The run is one of the ledger's.
+    let operation = run["operationId"].as_str().expect("a run of the ledger");
+    program.expect(0, &["receipt", operation]);
+    assert_eq!(program.json(0, &["sync", "runs"])[0]["runId"], run["runId"]);
+    let listed = |status: &str| program.json(0, &["sync", "list-jobs", "--status", status]);
+    assert_eq!(listed("scheduled").as_array().map(Vec::len), Some(1));
+    let by_id = |verb: &str, code| program.json(code, &["sync", verb, "--job-id", &id]);
+    assert_eq!(by_id("pause-job", 0)["status"], "paused");
+    assert_eq!(listed("paused").as_array().map(Vec::len), Some(1));
+    let paused = program.expect(2, &["sync", "run-job", "--job-id", &id]);
+    assert!(paused.says("is paused"), "{paused}");
+    let forced = program.json(0, &["sync", "run-job", "--job-id", &id, "--force"]);
+    assert_eq!(forced["recordsSynced"], 0);
+    assert_eq!(
+        by_id("job-status", 0)["status"],
+        "paused",
+        "forced once, paused still"
+    );
+    assert_eq!(by_id("resume-job", 0)["status"], "scheduled");
+    program.expect(2, &["sync", "resume-job", "--job-id", &id]);
+    assert_eq!(by_id("cancel-job", 0)["status"], "cancelled");
+    assert_eq!(by_id("resume-job", 0)["status"], "scheduled");
+    // Statement 24.
+    let unknown = "00000000-0000-4000-8000-000000000000";
+    for verb in [
+        "job-status",
+        "run-job",
+        "cancel-job",
+        "pause-job",
+        "resume-job",
+    ] {
+        program.expect(2, &["sync", verb]);
+        program.expect(2, &["sync", verb, "--job-id", "no-uuid"]);
+        program.expect(2, &["sync", verb, "--job-id", unknown]);
+        program.expect(2, &["sync", verb, "--name", "nobody"]);
+    }
+    let asked = program.expect(2, &["sync", "delete-job", "--name", "daily-sync"]);
+    assert!(asked.says("the job was kept"), "{asked}");
+    program.expect(
+        0,
+        &["sync", "delete-job", "--name", "daily-sync", "--force"],
+    );
+    assert_eq!(program.json(0, &["sync", "list-jobs"]), json!([]));
+    assert_eq!(
+        rehearsal.modern_number("select count(*) from regraft.sync_run_history"),
+        0
+    );
+}
+
+/// A run that fails says why, and the job is scheduled again.
+#[test]
+fn a_run_that_fails() {
+    let town = town(DATA, &[], None);
+    let rehearsal = in_step(&town);
+    let program = program(&rehearsal);
+    program.expect(0, &create("a", &DAILY));
+    rehearsal.legacy("alter table house rename to castle");
+    program.expect(2, &["sync", "run-job", "--name", "a"]);
+    let status = program.json(0, &["sync", "job-status", "--name", "a"]);
+    assert_eq!(status["status"], "scheduled");
+    assert_eq!(status["successRate"], 0.0);
+    let run = &status["recentRuns"][0];
+    assert_eq!(run["status"], "failed");
+    assert!(run["error"].is_string(), "{run}");
+    rehearsal.legacy("alter table castle rename to house");
+    program.expect(0, &["sync", "run-job", "--name", "a"]);
+    let status = program.json(0, &["sync", "job-status", "--name", "a"]);
+    assert_eq!(status["successRate"], 50.0);
+}
+
+/// Waits until a query gives something else than zero.
+fn wait_for(rehearsal: &Rehearsal<'_>, running: &mut Running, query: &str) {
+    let began = Instant::now();
+    while rehearsal.modern_number(query) == 0 {
+        assert!(running.is_running(), "it has ended: {}", running.said());
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "{query}: {}",
+            running.said()
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn due_now(rehearsal: &Rehearsal<'_>) {
+    rehearsal.modern(
+        "update regraft.synchronization_jobs set next_run_at = clock_timestamp() where status = 'scheduled'",
+    );
+}
+
+fn service(program: &Program) -> Running {
+    program.start(&["service", "start", "--poll", "1", "--lease", "2"])
+}
+
+const COMPLETED: &str = "select count(*) from regraft.sync_run_history where status = 'completed'";
+const SIGTERM: i32 = 15;
+
+/// It runs what is due, again and again, and ends in good order.
+#[test]
+fn the_service_runs_what_is_due() {
+    let town = town(DATA, &[], None);
+    let rehearsal = in_step(&town);
+    let program = program(&rehearsal);
+    program.expect(
+        0,
+        &create(
+            "a",
+            &[&DAILY[..], &["--conflict-resolution", "source_wins"]].concat(),
+        ),
+    );
+    let mut running = service(&program);
+    for round in 1..=3 {
+        rehearsal.legacy("update house set rent = rent + 1 where id <= 10");
+        due_now(&rehearsal);
+        wait_for(
+            &rehearsal,
+            &mut running,
+            &format!("select ({COMPLETED}) / {round}"),
+        );
+    }
+    running.signal(SIGTERM);
+    let ended = running.wait();
+    assert_eq!(ended.code, Some(0), "{ended}");
+    validates(&rehearsal, "after three runs");
+    let status = program.json(0, &["sync", "job-status", "--name", "a"]);
+    assert_eq!(status["totalRecordsSynced"], 30);
+    assert_eq!(status["recentRuns"][0]["runType"], "scheduled");
+}
+
+/// A run that another process holds up: it waits, can't be doubled, is kept from being deleted, and
+/// stops when it is cancelled or takes too long.
+#[test]
+fn a_run_at_work() {
+    let town = town(DATA, &[], None);
+    let rehearsal = in_step(&town);
+    let program = program(&rehearsal);
+    program.expect(
+        0,
+        &create("slow", &[&DAILY[..], &["--timeout", "3s"]].concat()),
+    );
+    // Every row of houses takes its time.
+    rehearsal.modern(
+        "create function slow() returns trigger language plpgsql as
+           $$ begin perform pg_sleep(0.5); return new; end $$;
+         create trigger slow before update on houses for each row execute function slow()",
+    );
+    rehearsal.legacy("update house set rent = rent + 1");
+    let mut running = program.start(&["sync", "run-job", "--name", "slow"]);
+    let at_work = "select count(*) from regraft.synchronization_jobs where status = 'running'";
+    wait_for(&rehearsal, &mut running, at_work);
+    let double = program.expect(6, &["sync", "run-job", "--name", "slow", "--force"]);
+    assert!(double.says("at work already"), "{double}");
+    program.expect(2, &["sync", "delete-job", "--name", "slow", "--yes"]);
+    let stopped = running.wait();
+    assert_ne!(stopped.code, Some(0));
+    let run = &program.json(0, &["sync", "runs", "--name", "slow"])[0];
+    assert_eq!(run["status"], "failed");
+    assert!(
+        run["error"]
+            .as_str()
+            .is_some_and(|error| error.starts_with("time-out")),
+        "{run}"
+    );
+    // Cancelled, it stops too, and is not due any more.
+    let mut running = program.start(&["sync", "run-job", "--name", "slow"]);
+    wait_for(&rehearsal, &mut running, at_work);
+    program.expect(0, &["sync", "cancel-job", "--name", "slow"]);
+    assert_ne!(running.wait().code, Some(0));
+    let status = program.json(0, &["sync", "job-status", "--name", "slow"]);
+    assert_eq!(status["status"], "cancelled");
+    let ended = status["recentRuns"][0]["status"].as_str();
+    assert!(matches!(ended, Some("cancelled" | "failed")), "{status}");
+    // Nothing of it works on in the database.
+    let busy = "select count(*) from pg_stat_activity where datname = current_database()
+                and state = 'active' and pid <> pg_backend_pid() and application_name like 'regraft%'";
+    let began = Instant::now();
+    while rehearsal.modern_number(busy) > 0 {
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "its statements go on"
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+    rehearsal.modern(
+        "create or replace function slow() returns trigger language plpgsql as
+           $$ begin return new; end $$",
+    );
+    program.expect(0, &["sync", "resume-job", "--name", "slow"]);
+    program.expect(0, &["sync", "run-job", "--name", "slow"]);
+    validates(&rehearsal, "once nothing is slow any more");
+}
+
+fn kills() -> u64 {
+    let given = std::env::var("REGRAFT_TEST_KILLS").ok();
+    given.map_or(20, |n| n.parse().expect("REGRAFT_TEST_KILLS is a number"))
+}
+
+/// Killed at random, one after the other and two at a time: no job is lost or stuck, none runs twice
+/// at a time, and the target comes to what it would have come to.
+#[test]
+fn services_that_are_killed() {
+    let town = town(DATA, &[], None);
+    let rehearsal = in_step(&town);
+    let twin = rehearsal.copied();
+    let mut dice = Dice::seeded(8_128);
+    eprintln!("REGRAFT_TEST_SEED={}", dice.seed());
+    for name in ["a", "b", "c"] {
+        let more = ["--schedule", "30m", "--conflict-resolution", "source_wins"];
+        program(&rehearsal).expect(0, &create(name, &more));
+    }
+    for round in 0..kills() {
+        let change = format!(
+            "update house set rent = rent + 1 where id % 7 = {0}; delete from room where id = {0} * 20 + 1",
+            round % 7
+        );
+        rehearsal.legacy(&change);
+        due_now(&rehearsal);
+        let first = service(&program(&rehearsal));
+        let second = (dice.below(2) == 0).then(|| service(&program(&rehearsal)));
+        thread::sleep(Duration::from_millis(dice.below(1_500)));
+        drop(first.kill());
+        drop(second.map(Running::kill));
+    }
+    due_now(&rehearsal);
+    let mut last = service(&program(&rehearsal));
+    let unfinished =
+        "select count(*) from regraft.synchronization_jobs j where status <> 'scheduled'
+        or next_run_at <= clock_timestamp()";
+    let began = Instant::now();
+    while rehearsal.modern_number(unfinished) > 0 {
+        assert!(last.is_running(), "{}", last.said());
+        assert!(
+            began.elapsed() < Duration::from_secs(90),
+            "a job is stuck: {}",
+            last.said()
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+    last.signal(SIGTERM);
+    assert_eq!(last.wait().code, Some(0));
+    let overlapping =
+        "select count(*) from regraft.sync_run_history a join regraft.sync_run_history b
+        on a.job_id = b.job_id and a.sync_run_id < b.sync_run_id
+       and tstzrange(a.started_at, a.completed_at) && tstzrange(b.started_at, b.completed_at)";
+    assert_eq!(
+        rehearsal.modern_number(overlapping),
+        0,
+        "two runs of a job at a time"
+    );
+    let twice =
+        "select count(*) from (select from regraft.sync_run_history where run_type = 'scheduled'
+        group by job_id, due_at having count(*) > 1) d";
+    assert_eq!(rehearsal.modern_number(twice), 0);
+    validates(&rehearsal, "after all kills");
+    let way = [
+        "differential",
+        "migrate",
+        "--entities",
+        "all",
+        "--conflict-resolution",
+        "source_wins",
+    ];
+    let twin_of: Value = program(&twin).json(0, &way);
+    assert!(twin_of["receipt"]["run_id"].is_string());
+    let undisturbed = Dump::of_tables(&twin.modern_url());
+    Dump::of_tables(&rehearsal.modern_url()).assert_same(&undisturbed, "killed services");
+}

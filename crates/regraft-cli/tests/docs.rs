@@ -7,8 +7,12 @@ mod kept;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use kept::Demo;
+
+const SIGTERM: i32 = 15;
 
 /// A command line of a document.
 #[derive(Debug)]
@@ -34,7 +38,16 @@ fn the_commands_in_the_documents_work() {
 /// Runs a line; what was wrong with it.
 fn run(demo: &Demo, line: &Shown) -> Option<String> {
     let arguments: Vec<&str> = line.arguments.iter().map(String::as_str).collect();
-    let finished = demo.program.run(&arguments);
+    let finished = match arguments[..] {
+        // It ends when it is told to.
+        ["service", ..] => {
+            let running = demo.program.start(&arguments);
+            thread::sleep(Duration::from_secs(3));
+            running.signal(SIGTERM);
+            running.wait()
+        }
+        _ => demo.program.run(&arguments),
+    };
     (finished.code != Some(line.code)).then(|| {
         format!(
             "{}: regraft {}\n{finished}",

@@ -37,6 +37,7 @@ use crate::arguments::{
 use crate::exit::ExitStatus;
 use crate::interrupts::{self, Stop};
 use crate::invocation::Invocation;
+use crate::log::Log;
 use crate::printer::Printer;
 use crate::{diagnostics, reference};
 
@@ -69,16 +70,20 @@ pub(crate) fn run() -> ExitStatus {
 async fn execute(printer: Arc<Printer>, arguments: Arguments) -> ExitStatus {
     let invocation = Invocation {
         printer: printer.clone(),
+        log: Arc::new(Log::new(printer.clone())),
         cancel: CancellationToken::new(),
         project: arguments.global.project,
     };
     let command = arguments.command;
     let stop = stop_of(&command);
     let work = dispatch(&invocation, command);
-    match interrupts::guard(&printer, &invocation.cancel, stop, work).await {
-        Ok(status) => status,
-        Err(error) => diagnostics::print(&printer, &error),
-    }
+    let done = interrupts::guard(&printer, &invocation.cancel, stop, work).await;
+    let status = match &done {
+        Ok(status) => *status,
+        Err(error) => diagnostics::print(&printer, error),
+    };
+    invocation.log.end(done.err().as_ref(), status);
+    status
 }
 
 async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitStatus> {

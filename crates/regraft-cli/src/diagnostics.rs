@@ -63,6 +63,12 @@ impl<'a> Record<'a> {
     }
 }
 
+/// An error as a document, as the log has it.
+pub(crate) fn record(error: &Error) -> serde_json::Value {
+    let record = Record::new(error, ExitStatus::from(error.kind()));
+    serde_json::to_value(record).unwrap_or_default()
+}
+
 fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Usage => "usage",

@@ -127,6 +127,14 @@ pub(crate) const VARIABLES: &[Variable] = &[
         "REGRAFT_PROJECT",
         "The project's folder, when `--project` is not given.",
     ),
+    program(
+        "REGRAFT_LOG_DIR",
+        "A folder for the log: one JSON document a line, a file a day (by the date in UTC), never a value of a row. No log if not set.",
+    ),
+    program(
+        "REGRAFT_LOG_DAYS",
+        "How many days' files of the log are kept; 14 if not set.",
+    ),
     program("NO_COLOR", "No colours, if set to anything."),
     program(
         "COLUMNS",

@@ -11,6 +11,7 @@ use regraft_project::{Project, Selection};
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::EntityNames;
+use crate::log::Log;
 use crate::printer::Printer;
 use crate::progress::{Doing, Progress};
 use crate::{bundled, diagnostics, environment};
@@ -19,6 +20,8 @@ use crate::{bundled, diagnostics, environment};
 pub(crate) struct Invocation {
     /// Where output goes.
     pub(crate) printer: Arc<Printer>,
+    /// What is written of it.
+    pub(crate) log: Arc<Log>,
     /// Cancelled to stop at the next checkpoint.
     pub(crate) cancel: CancellationToken,
     /// What `--project` says.
@@ -83,6 +86,7 @@ impl Invocation {
     /// The context of an opened project, with the databases that its environment names.
     pub(crate) fn context(&self, opened: &Opened, needs: Needs) -> Result<Context> {
         let environment = &opened.environment;
+        self.log.open(environment);
         let source = Endpoint::from_environment(Side::Source, environment);
         let target = Endpoint::from_environment(Side::Target, environment);
         let (source, target) = match (source, target) {
@@ -110,7 +114,14 @@ impl Invocation {
 
     /// A sink that shows events as progress.
     pub(crate) fn events(&self, doing: Doing) -> Events {
-        Progress::start(self.printer.clone(), doing)
+        let (log, shown) = (
+            self.log.clone(),
+            Progress::start(self.printer.clone(), doing),
+        );
+        Events::new(move |event| {
+            log.event(&event);
+            shown.send(event);
+        })
     }
 
     fn place(&self) -> Result<Place> {

@@ -11,6 +11,7 @@ mod figures;
 mod files;
 mod interrupts;
 mod invocation;
+mod log;
 mod printer;
 mod progress;
 mod reference;

@@ -69,6 +69,7 @@ impl Progress {
                 run_id,
                 resumed,
                 entities,
+                ..
             } => {
                 lanes.width = entities
                     .iter()
@@ -85,7 +86,7 @@ impl Progress {
             } => {
                 self.entity_started(&mut lanes, entity, rows, batches, mode);
             }
-            Event::RowsDone { entity, rows } => {
+            Event::RowsDone { entity, rows, .. } => {
                 if let Some(lane) = lanes.lanes.get_mut(&entity) {
                     self.rows_done(&entity, lane, rows);
                 }

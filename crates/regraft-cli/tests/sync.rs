@@ -259,6 +259,8 @@ fn service(program: &Program) -> Running {
 
 const COMPLETED: &str = "select count(*) from regraft.sync_run_history where status = 'completed'";
 const SIGTERM: i32 = 15;
+const SIGSTOP: i32 = 19;
+const SIGCONT: i32 = 18;
 
 /// It runs what is due, again and again, and ends in good order.
 #[test]
@@ -304,13 +306,7 @@ fn a_run_at_work() {
         &create("slow", &[&DAILY[..], &["--timeout", "3s"]].concat()),
     );
     // Every row of houses takes its time.
-    rehearsal.modern(
-        "create table pace (seconds float8);
-         insert into pace values (0.5);
-         create function slow() returns trigger language plpgsql as
-           $$ begin perform pg_sleep(seconds) from pace; return new; end $$;
-         create trigger slow before update on houses for each row execute function slow()",
-    );
+    rehearsal.modern(SLOW);
     rehearsal.legacy("update house set rent = rent + 1");
     let mut running = program.start(&["sync", "run-job", "--name", "slow"]);
     let at_work = "select count(*) from regraft.synchronization_jobs where status = 'running'";
@@ -352,6 +348,86 @@ fn a_run_at_work() {
     program.expect(0, &["sync", "resume-job", "--name", "slow"]);
     program.expect(0, &["sync", "run-job", "--name", "slow"]);
     validates(&rehearsal, "once nothing is slow any more");
+}
+
+const SLOW: &str = "
+create table pace (seconds float8);
+insert into pace values (0.5);
+create function slow() returns trigger language plpgsql as
+  $$ begin perform pg_sleep(seconds) from pace; return new; end $$;
+create trigger slow before update on houses for each row execute function slow();
+";
+
+/// Frozen in the middle of a run, its job goes to another; when it wakes, it writes nothing.
+#[test]
+fn a_service_that_is_frozen() {
+    let town = town(DATA, &[], None);
+    let rehearsal = in_step(&town);
+    let program = program(&rehearsal);
+    program.expect(0, &create("a", &DAILY));
+    rehearsal.modern(SLOW);
+    rehearsal.legacy("update house set rent = rent + 1");
+    due_now(&rehearsal);
+    let mut frozen = service(&program);
+    let noted = "select count(*) from regraft.sync_run_history where backend_pid is not null";
+    wait_for(&rehearsal, &mut frozen, noted);
+    frozen.signal(SIGSTOP);
+    let mut other = service(&program);
+    let retried = "select count(*) from regraft.sync_run_history where run_type = 'retry'";
+    wait_for(&rehearsal, &mut other, retried);
+    rehearsal.modern("update pace set seconds = 0");
+    wait_for(&rehearsal, &mut other, COMPLETED);
+    let runs = program.json(0, &["sync", "runs"]);
+    frozen.signal(SIGCONT);
+    thread::sleep(Duration::from_secs(4));
+    for running in [frozen, other] {
+        running.signal(SIGTERM);
+        assert_eq!(running.wait().code, Some(0));
+    }
+    let told: Vec<_> = runs.as_array().expect("runs").iter().collect();
+    assert_eq!(told.len(), 2, "{runs}");
+    assert_eq!(
+        (&told[0]["status"], &told[1]["status"]),
+        (&json!("completed"), &json!("failed"))
+    );
+    // All rows are in one account, the frozen one's too.
+    assert_eq!(told[0]["recordsSynced"], 588);
+    assert_eq!(
+        program.json(0, &["sync", "runs"]),
+        runs,
+        "it has written nothing late"
+    );
+    validates(&rehearsal, "after it woke");
+}
+
+/// A job that can't be run any more keeps no other one from its turn.
+#[test]
+fn a_job_that_cannot_be_run() {
+    let town = town(DATA, &[], None);
+    let rehearsal = in_step(&town);
+    let program = program(&rehearsal);
+    program.expect(0, &create("bad", &DAILY));
+    program.expect(0, &create("good", &DAILY));
+    rehearsal.modern(
+        "update regraft.synchronization_jobs set schedule = 'at times' where job_name = 'bad'",
+    );
+    due_now(&rehearsal);
+    let mut running = service(&program);
+    wait_for(&rehearsal, &mut running, COMPLETED);
+    running.signal(SIGTERM);
+    assert_eq!(running.wait().code, Some(0));
+    let bad = program.json(0, &["sync", "job-status", "--name", "bad"]);
+    assert_eq!(
+        (&bad["status"], &bad["recentRuns"][0]["status"]),
+        (&json!("paused"), &json!("failed"))
+    );
+    assert!(
+        bad["recentRuns"][0]["error"]
+            .as_str()
+            .is_some_and(|why| why.contains("at times"))
+    );
+    program.expect(0, &["sync", "list-jobs"]);
+    program.expect(0, &["sync", "delete-job", "--name", "bad", "--force"]);
 }
 
 fn kills() -> u64 {

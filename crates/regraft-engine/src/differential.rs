@@ -60,6 +60,8 @@ pub struct DifferentialOptions {
     pub dry_run: bool,
     /// Read every row of the source, whatever its sums and cursors say.
     pub every_row: bool,
+    /// Only go on with this run, which was left unfinished; refuse when it is none any more.
+    pub only_resume: Option<String>,
 }
 
 /// What a differential migration came to.
@@ -99,6 +101,7 @@ pub async fn migrate_differential(
         dry_run: options.dry_run,
         mode: ModeChoice::InPlace,
         plan_hash: None,
+        only_resume: options.only_resume.clone(),
     };
     let work = async |engine: &crate::migrate::Engine<'_>, selection: &Selection| {
         let ways = ways(context, engine.model, selection, options)?;

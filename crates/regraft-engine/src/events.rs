@@ -13,6 +13,8 @@ pub enum Event {
         resumed: bool,
         /// Entities in order.
         entities: Vec<String>,
+        /// The server process of the target connection that holds the run's lock.
+        backend: i32,
     },
     /// An entity began.
     EntityStarted {
@@ -29,6 +31,8 @@ pub enum Event {
     RowsDone {
         /// The entity.
         entity: String,
+        /// Their batch, where they are of one.
+        batch: Option<i32>,
         /// How many.
         rows: u64,
     },

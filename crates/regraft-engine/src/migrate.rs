@@ -224,6 +224,7 @@ impl<'a> Engine<'a> {
                 .iter()
                 .map(|s| s.entity.clone())
                 .collect(),
+            backend: self.target.backend_pid(),
         });
         let done = work(self, selection).await?;
         if self.may_change_catalog().await? {

@@ -298,7 +298,11 @@ pub async fn begin_sync_run(
                where job_id = $1 returning job_id, lease_epoch)
              insert into regraft.sync_run_history
                (job_id, run_type, due_at, started_at, worker, lease_epoch)
-             select job_id, $6, $7, $3, $4, lease_epoch from leased
+             select job_id, $6,
+                    (select $7::timestamptz where not exists (select from regraft.sync_run_history h
+                       where h.job_id = $1 and h.due_at = $7 and h.run_type = 'scheduled')),
+                    $3, $4, lease_epoch
+             from leased
              returning sync_run_id, lease_epoch",
             &[
                 &job_id,
@@ -331,6 +335,47 @@ pub async fn prolong_sync_lease(
     Ok(row.map(|row| row.get(0)))
 }
 
+/// Notes which run of the ledger a job's run is, and the server process that holds its lock.
+pub async fn note_sync_run(
+    client: &impl GenericClient,
+    (job_id, epoch): (Uuid, i64),
+    run_id: &str,
+    backend: i32,
+) -> Result<()> {
+    client
+        .execute(
+            "update regraft.sync_run_history
+             set run_id = $3, backend_pid = $4,
+                 backend_start = (select backend_start from pg_stat_activity where pid = $4)
+             where job_id = $1 and lease_epoch = $2 and status = 'running'",
+            &[&job_id, &epoch, &run_id, &backend],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Gives a job up that can't be run: it is paused, with a failed run that says why.
+pub async fn give_up_sync_job(
+    client: &impl GenericClient,
+    job_id: Uuid,
+    worker: &str,
+    now: Timestamp,
+    reason: &str,
+) -> Result<()> {
+    client
+        .execute(
+            "with paused as (
+               update regraft.synchronization_jobs set status = 'paused', next_run_at = null
+               where job_id = $1 returning job_id, lease_epoch)
+             insert into regraft.sync_run_history
+               (job_id, run_type, started_at, completed_at, status, error_summary, worker, lease_epoch)
+             select job_id, 'scheduled', $3, $3, 'failed', $4, $2, lease_epoch from paused",
+            &[&job_id, &worker, &now, &reason],
+        )
+        .await?;
+    Ok(())
+}
+
 /// Ends a run under its lease and gives the job back: with `again` it is due at that time once more,
 /// because it was cut off. Whether the lease still held; if not, nothing was recorded.
 pub async fn end_sync_run(
@@ -349,7 +394,7 @@ pub async fn end_sync_run(
                    is_retry = $11::timestamptz is not null
                where job_id = $1 and lease_epoch = $2 and status = 'running' returning job_id)
              update regraft.sync_run_history r
-             set status = $3, completed_at = greatest($4, r.started_at), run_id = $5, records_synced = $6,
+             set status = $3, completed_at = greatest($4, r.started_at), run_id = coalesce($5, r.run_id), records_synced = $6,
                  records_failed = $7, conflicts = $8, error_summary = $9, entities_processed = $10,
                  performance_metrics = $12
              from given_back where r.job_id = given_back.job_id and r.lease_epoch = $2 and r.status = 'running'",
@@ -373,7 +418,8 @@ pub async fn end_sync_run(
 }
 
 /// Takes jobs from processes that have not been heard of for longer than their lease holds: their
-/// runs have failed, for the reason given, and the jobs are due again. Their names.
+/// runs have failed, for the reason given, and the jobs are due again. A process that is frozen may
+/// hold the lock of its run still: the server process that has it is ended. The jobs' names.
 pub async fn recover_sync_jobs(
     client: &impl GenericClient,
     now: Timestamp,
@@ -393,8 +439,13 @@ pub async fn recover_sync_jobs(
              failed as (
                update regraft.sync_run_history r
                set status = 'failed', completed_at = greatest($1, r.started_at), error_summary = $2
-               from given_back where r.job_id = given_back.job_id and r.status = 'running')
-             select job_name from given_back order by 1",
+               from given_back where r.job_id = given_back.job_id and r.status = 'running'
+               returning r.job_id, r.backend_pid, r.backend_start)
+             select job_name, pg_terminate_backend(a.pid)
+             from given_back join failed using (job_id)
+             left join pg_stat_activity a
+               on a.pid = failed.backend_pid and a.backend_start = failed.backend_start
+             order by 1",
             &[&now, &reason],
         )
         .await?;

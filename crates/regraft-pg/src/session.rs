@@ -51,15 +51,38 @@ impl SessionOptions {
 ///
 /// It derefs to [`tokio_postgres::Client`]. Errors of the client's own methods don't know the
 /// side; [`Session::error`] adds it. Dropping the session closes the connection in the
-/// background; [`Session::close`] waits for it.
+/// background, within a second also when a statement is at work, which the server then cancels;
+/// [`Session::close`] waits for it.
 pub struct Session {
     client: Client,
     side: Side,
     server_version_num: u32,
     backend_pid: i32,
     transport: Transport,
-    driver: JoinHandle<()>,
+    driver: Driver,
     end: Arc<OnceLock<Error>>,
+}
+
+/// The task that keeps a connection going. It ends with the client once all answers are there; when
+/// it is dropped, the answers that are still missing are waited for no longer than a moment.
+struct Driver(Option<JoinHandle<()>>);
+
+/// How long a connection that is dropped may wait for answers.
+const MOMENT: Duration = Duration::from_secs(1);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let (Some(driver), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current())
+        else {
+            return;
+        };
+        let abort = driver.abort_handle();
+        runtime.spawn(async move {
+            if tokio::time::timeout(MOMENT, driver).await.is_err() {
+                abort.abort();
+            }
+        });
+    }
 }
 
 impl Session {
@@ -128,8 +151,13 @@ impl Session {
 
     /// Says good-bye to the server and waits until the connection is gone, 5 seconds at most.
     pub async fn close(self) {
-        let Self { client, driver, .. } = self;
+        let Self {
+            client, mut driver, ..
+        } = self;
         drop(client);
+        let Some(driver) = driver.0.take() else {
+            return;
+        };
         let abort = driver.abort_handle();
         if tokio::time::timeout(Duration::from_secs(5), driver)
             .await
@@ -399,7 +427,7 @@ async fn set_up(endpoint: &Endpoint, options: &SessionOptions, opened: Opened) -
         server_version_num,
         backend_pid,
         transport,
-        driver,
+        driver: Driver(Some(driver)),
         end,
     })
 }
@@ -435,7 +463,11 @@ fn set_up_statement(endpoint: &Endpoint, options: &SessionOptions) -> String {
              ('statement_timeout', '0'),
              ('transaction_timeout', '0'),
              ('idle_in_transaction_session_timeout', '0'),
-             ('idle_session_timeout', '0')
+             ('idle_session_timeout', '0'),
+             ('tcp_keepalives_idle', '30'),
+             ('tcp_keepalives_interval', '10'),
+             ('tcp_keepalives_count', '3'),
+             ('tcp_user_timeout', '60000')
            ) as wanted (name, value)
            join pg_catalog.pg_settings as known on known.name = wanted.name;
          select pg_catalog.pg_backend_pid(), pg_catalog.current_setting('server_version_num')"

@@ -81,6 +81,10 @@ pub(crate) async fn ledger(context: &Context) -> Result<Session> {
     };
     target.batch_execute(end).await?;
     installed?;
+    // A process that is frozen while it takes a job must not keep it from others.
+    target
+        .batch_execute("set idle_in_transaction_session_timeout = '10s'")
+        .await?;
     Ok(target)
 }
 
@@ -104,25 +108,30 @@ pub(crate) fn schedule_of(job: &SyncJob) -> Result<Schedule> {
     })
 }
 
-fn view(job: SyncJob) -> Result<JobView> {
-    let schedule = schedule_of(&job)?;
-    let upcoming = match job.next_run_at {
-        Some(next) => {
-            let mut times = vec![next.to_zoned(schedule.time_zone())];
-            let more = schedule.upcoming(job.created_at, next, UPCOMING - 1);
-            times.extend(more.map_err(unusable)?);
-            times
-        }
-        None => Vec::new(),
+/// A job that this program can't run is told of all the same, with what is wrong with it.
+fn view(job: SyncJob) -> JobView {
+    let (words, upcoming) = match schedule_of(&job) {
+        Ok(schedule) => (schedule.in_words(), upcoming(&job, &schedule)),
+        Err(error) => (error.message().to_owned(), Vec::new()),
     };
-    Ok(JobView {
-        schedule_in_words: schedule.in_words(),
-        upcoming: upcoming
-            .iter()
-            .map(|time| time.strftime("%a %Y-%m-%d %H:%M %Z").to_string())
-            .collect(),
+    JobView {
+        schedule_in_words: words,
+        upcoming,
         job,
-    })
+    }
+}
+
+fn upcoming(job: &SyncJob, schedule: &Schedule) -> Vec<String> {
+    let Some(next) = job.next_run_at else {
+        return Vec::new();
+    };
+    let mut times = vec![next.to_zoned(schedule.time_zone())];
+    let more = schedule.upcoming(job.created_at, next, UPCOMING - 1);
+    times.extend(more.unwrap_or_default());
+    times
+        .iter()
+        .map(|time| time.strftime("%a %Y-%m-%d %H:%M %Z").to_string())
+        .collect()
 }
 
 fn unusable(error: crate::schedule::ScheduleError) -> Error {
@@ -167,7 +176,7 @@ pub async fn create(context: &Context, request: &JobRequest) -> Result<JobView> 
         time_limit: i64::try_from(request.time_limit.as_secs()).unwrap_or(i64::MAX),
     };
     match regraft_ledger::create_sync_job(&*target, &new, now, next).await? {
-        Some(job) => view(job),
+        Some(job) => Ok(view(job)),
         None => Err(Error::new(
             Kind::Usage,
             format!("there is a job named {:?} already", request.name),
@@ -183,7 +192,7 @@ pub async fn create(context: &Context, request: &JobRequest) -> Result<JobView> 
 pub async fn list(context: &Context, status: Option<&str>) -> Result<Vec<JobView>> {
     let target = ledger(context).await?;
     let jobs = regraft_ledger::sync_jobs(&*target, status).await?;
-    jobs.into_iter().map(view).collect()
+    Ok(jobs.into_iter().map(view).collect())
 }
 
 /// How a job stands, with its latest runs.
@@ -196,7 +205,7 @@ pub async fn status(context: &Context, key: JobKey<'_>) -> Result<JobStatus> {
     let summary = regraft_ledger::sync_summary(&*target, job.job_id).await?;
     let recent_runs = regraft_ledger::sync_runs(&*target, Some(job.job_id), 10).await?;
     Ok(JobStatus {
-        view: view(job)?,
+        view: view(job),
         summary,
         recent_runs,
     })
@@ -264,8 +273,8 @@ pub async fn decide(context: &Context, key: JobKey<'_>, decision: Decision) -> R
     target.batch_execute(end).await?;
     let before = decided?;
     match decision {
-        Decision::Delete { .. } => view(before),
-        _ => view(find(&target, JobKey::Id(before.job_id)).await?),
+        Decision::Delete { .. } => Ok(view(before)),
+        _ => Ok(view(find(&target, JobKey::Id(before.job_id)).await?)),
     }
 }
 

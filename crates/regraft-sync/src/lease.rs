@@ -6,10 +6,12 @@ use jiff::{SignedDuration, Timestamp};
 use regraft_engine::{Context, Error, Kind, Result};
 use regraft_ledger::{SyncJob, SyncLease};
 use regraft_pg::Session;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::jobs::{JobKey, clock, find, ledger, schedule_of};
+use crate::jobs::{JobKey, clock, find, schedule_of};
 
 /// A job that is this process's to run.
 #[derive(Debug, Clone)]
@@ -44,6 +46,12 @@ pub async fn take_due(
         let Some(job) = regraft_ledger::lock_due_sync_job(&**target, now).await? else {
             return Ok(None);
         };
+        if let Err(error) = next_of(&job, now) {
+            // It would be the first that is due for ever, and no other job would have its turn.
+            let (id, why) = (job.job_id, error.message());
+            regraft_ledger::give_up_sync_job(&**target, id, worker, now, why).await?;
+            return Ok(None);
+        }
         let run_type = if job.is_retry { "retry" } else { "scheduled" };
         let taken = take(target, job, (now, lease), worker, run_type).await?;
         Ok(Some(taken))
@@ -98,9 +106,7 @@ async fn take(
     worker: &str,
     run_type: &str,
 ) -> Result<Taken> {
-    let next = schedule_of(&job)?
-        .next_after(job.created_at, now)
-        .map_err(|error| Error::new(Kind::Usage, error.to_string()))?;
+    let next = next_of(&job, now)?;
     let lease = SyncLease {
         run_type,
         due_at: (run_type == "scheduled")
@@ -120,6 +126,13 @@ async fn take(
     })
 }
 
+/// When a job is due after now.
+fn next_of(job: &SyncJob, now: Timestamp) -> Result<Timestamp> {
+    schedule_of(job)?
+        .next_after(job.created_at, now)
+        .map_err(|error| Error::new(Kind::Usage, error.to_string()))
+}
+
 fn after(now: Timestamp, time: Duration) -> Timestamp {
     SignedDuration::try_from(time)
         .ok()
@@ -137,41 +150,37 @@ async fn in_transaction<T>(target: &Session, work: impl AsyncFnOnce() -> Result<
     done
 }
 
-/// Why a run was told to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stopped {
-    /// Somebody has cancelled the job.
-    Asked,
-    /// The lease is another's, or can't be prolonged.
-    Lost,
-}
+/// A run of the ledger that has begun: its id, and the server process that holds its lock.
+pub(crate) type Begun = (String, i32);
 
-/// Prolongs a lease until it is dropped; stops the run when it is asked to, or the lease is lost.
+/// Prolongs a lease for as long as it is polled; ends when the lease is lost: it is another's by now,
+/// the job is gone, or the ledger could not be reached for half of its time. `asked` is cancelled when
+/// somebody wants the run to stop. What comes through `begun` is noted.
 pub(crate) async fn hold(
     context: &Context,
     lease: (Uuid, i64),
     time: Duration,
-    stop: &CancellationToken,
-) -> Stopped {
+    asked: &CancellationToken,
+    mut begun: UnboundedReceiver<Begun>,
+) {
     let mut session: Option<Session> = None;
-    let mut prolonged = tokio::time::Instant::now();
+    let mut noted: Option<Begun> = None;
+    let mut prolonged = Instant::now();
     loop {
-        tokio::time::sleep(time / 4).await;
-        match prolong(context, &mut session, lease, time).await {
-            Ok(Some(false)) => prolonged = tokio::time::Instant::now(),
-            Ok(Some(true)) => {
-                stop.cancel();
-                return Stopped::Asked;
+        tokio::select! {
+            () = sleep(time / 4) => {}
+            Some(run) = begun.recv() => noted = Some(run),
+        }
+        match prolong(context, &mut session, lease, time, &mut noted).await {
+            Ok(Some(is_asked)) => {
+                prolonged = Instant::now();
+                if is_asked {
+                    asked.cancel();
+                }
             }
-            Ok(None) => {
-                stop.cancel();
-                return Stopped::Lost;
-            }
+            Ok(None) => return,
             // Others take the job for abandoned when the lease has run out: be gone by then.
-            Err(_) if prolonged.elapsed() * 4 >= time * 3 => {
-                stop.cancel();
-                return Stopped::Lost;
-            }
+            Err(_) if prolonged.elapsed() * 2 >= time => return,
             Err(_) => session = None,
         }
     }
@@ -182,19 +191,27 @@ async fn prolong(
     session: &mut Option<Session>,
     lease: (Uuid, i64),
     time: Duration,
+    noted: &mut Option<Begun>,
 ) -> Result<Option<bool>> {
     let work = async {
         let target = match session.take() {
             Some(target) if !target.is_closed() => target,
-            _ => ledger(context).await?,
+            _ => context.connect_target().await?,
         };
         let until = after(clock(&target).await?, time);
         let asked = regraft_ledger::prolong_sync_lease(&*target, lease, until).await?;
+        if let Some((run_id, backend)) = noted.as_ref() {
+            regraft_ledger::note_sync_run(&*target, lease, run_id, *backend).await?;
+        }
         *session = Some(target);
         Ok(asked)
     };
-    match tokio::time::timeout(time / 4, work).await {
+    let done = match timeout(time / 4, work).await {
         Ok(done) => done,
         Err(_) => Err(Error::new(Kind::Unreachable, "the ledger doesn't answer")),
+    };
+    if done.is_ok() {
+        *noted = None;
     }
+    done
 }

@@ -81,7 +81,7 @@ async fn until_due(target: &Session, now: Timestamp, poll: Duration) -> Result<D
 async fn carry_out(context: &Context, taken: &Taken, options: &ServiceOptions) -> Result<()> {
     let name = &taken.job.name;
     note(context, format!("{name}: begins"));
-    match run(context, taken, &options.run).await? {
+    match run(context, taken, &options.run, true).await? {
         Ok(outcome) => {
             let total = &outcome.receipt.total;
             let written = total.inserted + total.updated + total.detail.deleted;

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use regraft_engine::{
-    Context, DifferentialOptions, DifferentialOutcome, Error, Event, Kind, Result,
+    Context, DifferentialOptions, DifferentialOutcome, Error, Event, Events, Kind, Result,
     migrate_differential, unfinished_differential,
 };
 use regraft_ledger::{SyncJob, SyncRun, SyncRunEnd};
-use regraft_project::Selection;
 use serde_json::json;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::jobs::{JobKey, clock, ledger};
-use crate::lease::{Stopped, Taken, hold, take_now};
+use crate::lease::{Begun, Taken, hold, take_now};
 
 /// How long a run that was told to stop may go on to its next checkpoint before its connections are
 /// cut, which the servers notice within a second.
@@ -46,7 +46,7 @@ pub async fn run_now(
     let now = clock(&target).await?;
     regraft_ledger::recover_sync_jobs(&*target, now, GONE).await?;
     let taken = take_now(&target, key, &options.worker, options.lease, force).await?;
-    let done = run(context, &taken, options).await?;
+    let done = run(context, &taken, options, false).await?;
     let runs = regraft_ledger::sync_runs(&*target, Some(taken.job.job_id), 100).await?;
     let run = runs
         .into_iter()
@@ -68,71 +68,113 @@ enum CutOff {
     Asked,
     LeaseLost,
     /// The process itself is to stop.
-    Service,
+    Interrupted,
 }
 
-/// Runs a job that was taken, and records what came of it. The outer error is one of recording it.
+/// Runs a job that was taken, and records what came of it. With `stays_due` its job is due again when
+/// this process is stopped. The outer error is one of recording it.
 pub(crate) async fn run(
     context: &Context,
     taken: &Taken,
     options: &RunOptions,
+    stays_due: bool,
 ) -> Result<Result<DifferentialOutcome>> {
     let started = Instant::now();
     let (result, cut_off) = guarded(context, taken, options).await;
     let seconds = started.elapsed().as_secs_f64();
     if cut_off == Some(CutOff::LeaseLost) {
         // Whoever has the job now has recorded what it knows of this run.
-        return Ok(result);
+        return Ok(result.map(|done| done.outcome));
     }
     let end = end_of(&taken.job, &result, cut_off, seconds);
     let target = ledger(context).await?;
     let now = clock(&target).await?;
-    // A service that is to stop leaves the job due, for the next one to go on with.
-    let again = (cut_off == Some(CutOff::Service)).then_some(now);
+    let is_cut = cut_off == Some(CutOff::Interrupted) && result.is_err();
+    let again = (stays_due && is_cut).then_some(now);
     regraft_ledger::end_sync_run(&*target, taken.lease(), &end, now, again).await?;
-    Ok(result)
+    Ok(result.map(|done| done.outcome))
 }
 
 async fn guarded(
     context: &Context,
     taken: &Taken,
     options: &RunOptions,
-) -> (Result<DifferentialOutcome>, Option<CutOff>) {
-    let stop = CancellationToken::new();
+) -> (Result<Done>, Option<CutOff>) {
+    let (stop, asked) = (CancellationToken::new(), CancellationToken::new());
+    let (begun, begins) = unbounded_channel();
     let mut own = context.clone();
     own.cancel = stop.clone();
     own.settings.batch_size =
         u32::try_from(taken.job.max_records).unwrap_or(own.settings.batch_size);
+    own.events = telling(context, begun);
     let work = carry_over(&own, &taken.job);
-    let held = hold(context, taken.lease(), options.lease, &stop);
+    let held = hold(context, taken.lease(), options.lease, &asked, begins);
     let limit = Duration::from_secs(taken.job.time_limit.unsigned_abs());
     tokio::pin!(work, held);
     let cut_off = tokio::select! {
         result = &mut work => return (result, None),
-        stopped = &mut held => match stopped {
-            Stopped::Asked => CutOff::Asked,
-            Stopped::Lost => CutOff::LeaseLost,
-        },
+        () = &mut held => CutOff::LeaseLost,
+        () = asked.cancelled() => CutOff::Asked,
         () = sleep(limit) => CutOff::TimeLimit,
-        () = context.cancel.cancelled() => CutOff::Service,
+        () = context.cancel.cancelled() => CutOff::Interrupted,
     };
     stop.cancel();
-    // The lease was prolonged a quarter of it ago at most, and is not prolonged any more.
-    let grace = GRACE.min(options.lease / 2);
-    let result = tokio::select! {
-        result = &mut work => Some(result),
-        () = sleep(grace) => None,
+    let lost = cut_off == CutOff::LeaseLost;
+    // A lease that can't be prolonged any more still has half of its time.
+    let grace = if lost {
+        GRACE.min(options.lease / 4)
+    } else {
+        GRACE
     };
-    let result = result.unwrap_or_else(|| {
-        Err(Error::new(
-            Kind::Interrupted,
-            "stopped at once; what was not committed is rolled back",
-        ))
-    });
+    let (result, cut_off) = tokio::select! {
+        result = &mut work => (result, cut_off),
+        () = sleep(grace) => (Err(stopped()), cut_off),
+        () = &mut held, if !lost => (Err(stopped()), CutOff::LeaseLost),
+    };
     (result, Some(cut_off))
 }
 
-async fn carry_over(context: &Context, job: &SyncJob) -> Result<DifferentialOutcome> {
+fn stopped() -> Error {
+    Error::new(
+        Kind::Interrupted,
+        "stopped at once; what was not committed is rolled back",
+    )
+}
+
+/// Events as they are told anyway, and the runs that begin to whom it concerns.
+fn telling(context: &Context, begun: UnboundedSender<Begun>) -> Events {
+    let told = context.events.clone();
+    Events::new(move |event| {
+        if let Event::RunStarted {
+            run_id, backend, ..
+        } = &event
+        {
+            let _ = begun.send((run_id.clone(), *backend));
+        }
+        told.send(event);
+    })
+}
+
+/// What a run of a job came to.
+struct Done {
+    outcome: DifferentialOutcome,
+    /// Rows written, left behind, and gone through by a run that had to be finished first.
+    before: [i64; 3],
+}
+
+fn rows_of(outcome: &DifferentialOutcome) -> [i64; 3] {
+    let total = &outcome.receipt.total;
+    [
+        total.inserted + total.updated + total.detail.deleted,
+        total.quarantined + total.blocked,
+        total.source_rows,
+    ]
+}
+
+/// Carries over what the job is about. There is one process at a time on a target: while another one
+/// is at work this waits. A differential migration that was left unfinished is gone on with: as part
+/// of this one where it was begun in the same way, and before it where it was begun in another.
+async fn carry_over(context: &Context, job: &SyncJob) -> Result<Done> {
     let selection = context
         .project
         .select(&job.entities, false)
@@ -143,48 +185,70 @@ async fn carry_over(context: &Context, job: &SyncJob) -> Result<DifferentialOutc
         deletes: job.deletes.as_deref().and_then(|mode| mode.parse().ok()),
         ..DifferentialOptions::default()
     };
-    finish_unfinished(context).await?;
-    patiently(context, &selection, &options).await
+    let mut before = [0; 3];
+    loop {
+        let error = match migrate_differential(context, &selection, &options).await {
+            Ok(outcome) => return Ok(Done { outcome, before }),
+            Err(error) => error,
+        };
+        match error.kind() {
+            Kind::Busy => {}
+            // Told under the lock of the run: nobody is at work.
+            Kind::Usage => match finish_other(context, &options).await? {
+                Some(rows) => {
+                    before = std::array::from_fn(|i| before[i] + rows[i]);
+                    continue;
+                }
+                None => return Err(error),
+            },
+            _ => return Err(error),
+        }
+        tokio::select! {
+            () = context.cancel.cancelled() => return Err(error),
+            () = sleep(AGAIN) => {}
+        }
+    }
 }
 
-/// A differential migration that was cut off is finished first, in the way that it was begun.
-async fn finish_unfinished(context: &Context) -> Result<()> {
-    // Where there is none, or something else is unfinished, the run itself says so.
-    let Ok((run, options)) = unfinished_differential(context, None, None).await else {
-        return Ok(());
+/// Finishes a differential migration that was begun in another way than `options`. The rows of its
+/// account; `None` where there is none such.
+async fn finish_other(
+    context: &Context,
+    options: &DifferentialOptions,
+) -> Result<Option<[i64; 3]>> {
+    let Ok((run, mut its)) = unfinished_differential(context, None, None).await else {
+        return Ok(None);
     };
+    if (its.policy, its.deletes) == (options.policy, options.deletes) {
+        return Ok(None);
+    }
     let names = run.detail.get("entities").cloned().unwrap_or_default();
     let names: Vec<String> = serde_json::from_value(names).unwrap_or_default();
     let Ok(selection) = context.project.select(&names, false) else {
-        return Ok(());
+        return Ok(None);
     };
     context.events.send(Event::Note(format!(
         "{} was left unfinished: it is finished first",
         run.run_id
     )));
-    patiently(context, &selection, &options).await.map(drop)
-}
-
-/// Waits while another process is at work on the target: there is one at a time.
-async fn patiently(
-    context: &Context,
-    selection: &Selection,
-    options: &DifferentialOptions,
-) -> Result<DifferentialOutcome> {
-    loop {
-        match migrate_differential(context, selection, options).await {
-            Err(error) if error.kind() == Kind::Busy => tokio::select! {
-                () = context.cancel.cancelled() => return Err(error),
-                () = sleep(AGAIN) => {}
-            },
-            done => return done,
-        }
+    its.only_resume = Some(run.run_id.clone());
+    let error = match migrate_differential(context, &selection, &its).await {
+        Ok(outcome) => return Ok(Some(rows_of(&outcome))),
+        Err(error) => error,
+    };
+    // Somebody else may be at it, or have done it, meanwhile.
+    let left = unfinished_differential(context, None, None).await;
+    let is_left = left.is_ok_and(|(left, _)| left.run_id == run.run_id);
+    match error.kind() {
+        Kind::Busy => Ok(Some([0; 3])),
+        Kind::Usage if !is_left => Ok(Some([0; 3])),
+        _ => Err(error),
     }
 }
 
 fn end_of(
     job: &SyncJob,
-    result: &Result<DifferentialOutcome>,
+    result: &Result<Done>,
     cut_off: Option<CutOff>,
     seconds: f64,
 ) -> SyncRunEnd {
@@ -194,17 +258,17 @@ fn end_of(
         ..SyncRunEnd::default()
     };
     match (result, cut_off) {
-        (Ok(outcome), _) => {
-            let total = &outcome.receipt.total;
-            let synced = total.inserted + total.updated + total.detail.deleted;
+        (Ok(done), _) => {
+            let rows = rows_of(&done.outcome);
+            let [synced, failed, read] = std::array::from_fn(|i| rows[i] + done.before[i]);
             end.status = "completed";
-            end.run_id = Some(outcome.receipt.run_id.clone());
+            end.run_id = Some(done.outcome.receipt.run_id.clone());
             end.records_synced = synced;
-            end.records_failed = total.quarantined + total.blocked;
-            end.conflicts = outcome.open;
+            end.records_failed = failed;
+            end.conflicts = done.outcome.open;
             #[expect(clippy::cast_precision_loss, reason = "a rate needs no exactness")]
-            let rate = total.source_rows as f64 / seconds.max(1e-3);
-            end.metrics["source_rows"] = json!(total.source_rows);
+            let rate = read as f64 / seconds.max(1e-3);
+            end.metrics["source_rows"] = json!(read);
             end.metrics["rows_per_second"] = json!(rate.round());
         }
         (Err(_), Some(CutOff::TimeLimit)) => {
@@ -218,7 +282,7 @@ fn end_of(
             end.status = "cancelled";
             end.error_summary = Some("cancelled: stopped at a checkpoint".to_owned());
         }
-        (Err(_), Some(CutOff::Service)) => {
+        (Err(_), Some(CutOff::Interrupted)) => {
             end.status = "cancelled";
             end.error_summary = Some(
                 "the service was stopped: the next one goes on from the checkpoint".to_owned(),

@@ -83,6 +83,7 @@ pub(super) async fn migrate(
         deletes: arguments.deletes,
         dry_run: arguments.dry_run,
         every_row: arguments.looking.full,
+        only_resume: None,
     };
     let settings = |settings: &mut Settings| {
         settings.max_source_load = arguments.looking.max_source_load;

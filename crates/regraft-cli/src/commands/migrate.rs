@@ -38,6 +38,7 @@ pub(super) async fn run(
         dry_run: arguments.dry_run,
         mode: mode(arguments.mode),
         plan_hash: arguments.plan.clone(),
+        only_resume: None,
     };
     let outcome = migrate(&context, &selection, &options).await?;
     let limits = context.project.manifest().limits.clone();

@@ -90,6 +90,7 @@ pub async fn backfill(
         dry_run: options.dry_run,
         mode: ModeChoice::InPlace,
         plan_hash: None,
+        only_resume: None,
     };
     let work = async |engine: &Engine<'_>, selection: &Selection| {
         create_partitions(engine, selection).await?;
@@ -196,6 +197,7 @@ async fn fill(engine: &Engine<'_>, entity: &str, way: &EntityWay) -> Result<Fill
         examples.truncate(EXAMPLES);
         engine.context.events.send(Event::RowsDone {
             entity: entity.to_owned(),
+            batch: None,
             rows: range.rows.unsigned_abs(),
         });
     }

@@ -512,6 +512,7 @@ async fn update(
     work.tally.found.refused = Count::of(&refused);
     engine.context.events.send(Event::RowsDone {
         entity: model.name.clone(),
+        batch: None,
         rows: work.touched.len() as u64,
     });
     Ok(())

@@ -11,6 +11,8 @@ pub struct MigrateOptions {
     pub mode: ModeChoice,
     /// Refuse unless the plan has this hash.
     pub plan_hash: Option<String>,
+    /// Only go on with this run, which was left unfinished; refuse when it is none any more.
+    pub only_resume: Option<String>,
 }
 
 /// Which mode an entity is loaded in.

@@ -143,6 +143,13 @@ pub(crate) async fn open_run(
     }
     unfinished::refuse_others(target, &context.project, task.command()).await?;
     let unfinished = regraft_ledger::unfinished_run(&**target, task.command()).await?;
+    let found = unfinished.as_ref().map(|run| run.run_id.as_str());
+    if options.only_resume.is_some() && options.only_resume.as_deref() != found {
+        return Err(Error::new(
+            Kind::Usage,
+            "the run to resume has been finished meanwhile",
+        ));
+    }
     let Some(run) = unfinished else {
         let run = transaction::run(target, options.dry_run, async || {
             Ok(regraft_ledger::begin_run(

@@ -204,6 +204,7 @@ async fn take_batches(
         pool.put(worker);
         context.events.send(Event::RowsDone {
             entity: load.model.name.clone(),
+            batch: Some(record.batch),
             rows: record.account.source_rows.unsigned_abs(),
         });
     }

@@ -51,6 +51,8 @@ create table regraft.sync_run_history (
   entities_processed  jsonb       not null default '[]',
   performance_metrics jsonb       not null default '{}',
   worker              text        not null,
+  backend_pid         integer,
+  backend_start       timestamptz,
   lease_epoch         bigint      not null,
   check ((status = 'running') = (completed_at is null)),
   check (status <> 'failed' or error_summary is not null)
@@ -62,6 +64,7 @@ comment on column regraft.sync_run_history.records_synced is 'Rows of the target
 comment on column regraft.sync_run_history.records_failed is 'Rows that could not be moved';
 comment on column regraft.sync_run_history.conflicts is 'Rows that somebody has to decide on';
 comment on column regraft.sync_run_history.worker is 'The process that ran it';
+comment on column regraft.sync_run_history.backend_pid is 'The server process that holds the lock of its run: ended when the process that ran it is taken for gone';
 create unique index sync_run_history_due on regraft.sync_run_history (job_id, due_at) where run_type = 'scheduled';
 create unique index sync_run_history_at_work on regraft.sync_run_history (job_id) where status = 'running';
 create index sync_run_history_by_job on regraft.sync_run_history (job_id, started_at);

@@ -166,6 +166,12 @@ pub(crate) enum Command {
     /// Look at the ledger's mappings, and bring them back in step with the target
     #[command(subcommand)]
     Mappings(MappingsCommand),
+    /// Tell what a code of a result, an error or the log means, and what to do
+    Explain {
+        /// The code, such as missing_parent or unreachable
+        #[arg(value_name = "CODE")]
+        code: String,
+    },
     /// Print the reference of the command line in Markdown
     #[command(name = "__reference", hide = true)]
     Reference,

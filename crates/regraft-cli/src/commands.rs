@@ -7,6 +7,7 @@ mod check_record;
 mod conflicts;
 mod demo;
 mod differential;
+mod explain;
 mod mappings;
 mod migrate;
 mod plan;
@@ -148,6 +149,7 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitStatu
         Command::Conflicts(ConflictsCommand::Resolve(arguments)) => {
             conflicts::resolve(invocation, &arguments).await
         }
+        Command::Explain { code } => explain::run(invocation, &code),
         Command::Sync(command) => sync::run(invocation, &command).await,
         Command::Service(ServiceCommand::Start(arguments)) => {
             service::start(invocation, &arguments).await

@@ -69,16 +69,20 @@ pub(crate) fn record(error: &Error) -> serde_json::Value {
     serde_json::to_value(record).unwrap_or_default()
 }
 
+/// The kinds of errors, as results and the log name them.
+pub(crate) const KINDS: [(Kind, &str); 7] = [
+    (Kind::Usage, "usage"),
+    (Kind::Unreachable, "unreachable"),
+    (Kind::Data, "data"),
+    (Kind::Permission, "permission"),
+    (Kind::Interrupted, "interrupted"),
+    (Kind::Busy, "busy"),
+    (Kind::Internal, "internal"),
+];
+
 fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Usage => "usage",
-        Kind::Unreachable => "unreachable",
-        Kind::Data => "data",
-        Kind::Permission => "permission",
-        Kind::Interrupted => "interrupted",
-        Kind::Busy => "busy",
-        Kind::Internal => "internal",
-    }
+    let found = KINDS.iter().find(|(known, _)| *known == kind);
+    found.map_or("internal", |(_, name)| name)
 }
 
 fn human(printer: &Printer, error: &Error) -> String {

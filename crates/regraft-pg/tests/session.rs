@@ -123,6 +123,32 @@ async fn a_statement_can_be_cancelled() {
 }
 
 #[tokio::test]
+async fn a_session_that_is_dropped_ends_its_statement() {
+    let session = cluster::session().await;
+    let pid = session.backend_pid();
+    let work = session.batch_execute("select pg_sleep(60)");
+    assert!(
+        tokio::time::timeout(Duration::from_millis(200), work)
+            .await
+            .is_err()
+    );
+    drop(session);
+    let other = cluster::session().await;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let there = "select count(*) from pg_stat_activity where pid = $1";
+    while other
+        .query_one(there, &[&pid])
+        .await
+        .unwrap()
+        .get::<_, i64>(0)
+        > 0
+    {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_terminated_session_knows_why_it_ended() {
     let session = cluster::session().await;
     let other = cluster::session().await;

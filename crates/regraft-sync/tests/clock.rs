@@ -178,7 +178,7 @@ fn two_services_and_one_that_dies() {
         // The first is not heard of any more.
         let later = due + SignedDuration::from_secs(61);
         let gone = regraft_ledger::recover_sync_jobs(&*two, later, "gone").await;
-        assert_eq!(gone.expect("a look"), [first.job.name.clone()]);
+        assert_eq!(gone.expect("a look"), std::slice::from_ref(&first.job.name));
         let again = take_due(&two, later, "two", LEASE).await.expect("a look");
         let again = again.expect("it is due again");
         assert!(again.job.is_retry && again.job.name == first.job.name);

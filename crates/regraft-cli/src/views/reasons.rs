@@ -80,6 +80,29 @@ pub(crate) fn phrase(code: &str, place: Option<&str>, parent: Option<&str>) -> S
     }
 }
 
+/// The codes of reasons.
+#[cfg(test)]
+pub(crate) const CODES: [&str; 18] = [
+    "not_null",
+    "value_too_long",
+    "numeric_out_of_range",
+    "numeric_scale",
+    "time_precision",
+    "unmapped_value",
+    "missing_parent",
+    "blocked_parent",
+    "invalid_json",
+    "invalid_uuid",
+    "duplicate_key",
+    "check_violation",
+    "unique_violation",
+    "foreign_key_violation",
+    "exclusion_violation",
+    "target_refused",
+    "source_error",
+    "dropped",
+];
+
 /// What a reason's code means.
 pub(crate) fn words(code: &str) -> &str {
     match code {

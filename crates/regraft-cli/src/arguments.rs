@@ -1,5 +1,6 @@
 //! The command line as clap reads it: types and help, nothing else.
 
+pub(crate) mod analyzer;
 mod values;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use regraft_project::{Deletes, Policy};
 
 use crate::style;
+use analyzer::AnalyzerCommand;
 use values::{
     dirt, examples, limit, records, rows, sampling_rate, scale, time_limit, uuid, workers,
 };
@@ -155,6 +157,9 @@ pub(crate) enum Command {
     /// Look at the ledger's mappings, and bring them back in step with the target
     #[command(subcommand)]
     Mappings(MappingsCommand),
+    /// Look at what one would look up by hand: checkpoints, one entity, past runs, the servers
+    #[command(subcommand)]
+    Analyzer(AnalyzerCommand),
     /// Print the reference of the command line in Markdown
     #[command(name = "__reference", hide = true)]
     Reference,

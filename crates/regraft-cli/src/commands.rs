@@ -1,5 +1,6 @@
 //! From the command line to the work and back to an exit code.
 
+mod analyzer;
 mod backfill;
 mod certify;
 mod check;
@@ -141,6 +142,7 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitStatu
         Command::Conflicts(ConflictsCommand::Resolve(arguments)) => {
             conflicts::resolve(invocation, &arguments).await
         }
+        Command::Analyzer(command) => analyzer::run(invocation, command).await,
         Command::Reference => {
             invocation.printer.data(&reference::markdown());
             Ok(ExitStatus::Done)

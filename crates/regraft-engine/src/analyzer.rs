@@ -9,6 +9,10 @@ mod health;
 mod performance;
 mod tables;
 
+use regraft_pg::Session;
+
+use crate::error::Result;
+
 pub use checkpoints::{
     CheckpointOverview, CheckpointProgress, CheckpointState, ResetDone, checkpoint_status,
     checkpoint_to_reset, reset_checkpoint,
@@ -19,3 +23,9 @@ pub use debug::{
 };
 pub use health::{Health, HealthCheck, Verdict, system_health};
 pub use performance::{EntityPerformance, RunPerformance, Trend, entity_performance};
+
+/// Lets a session give up soon where a table is locked: what is wrong is told, not waited for.
+async fn dont_wait(session: &Session) -> Result<()> {
+    session.batch_execute("set lock_timeout = '2s'").await?;
+    Ok(())
+}

@@ -9,6 +9,7 @@ use regraft_pg::Session;
 use serde::Serialize;
 
 use super::checkpoints::{CheckpointState, states};
+use super::dont_wait;
 use crate::context::Context;
 use crate::error::Result;
 use crate::receipt::{UnfinishedRun, table_of, unfinished};
@@ -101,6 +102,7 @@ pub struct FailedCheck {
 /// [`EntityDebug::not_looked_at`].
 pub async fn debug_entity(context: &Context, entity: &str, with_plan: bool) -> Result<EntityDebug> {
     let target = context.connect_target().await?;
+    dont_wait(&target).await?;
     let mut found = EntityDebug {
         entity: entity.to_owned(),
         target_table: table_of(&context.project, entity),

@@ -10,8 +10,12 @@ use std::time::Duration;
 use regraft_pg::{Session, Side};
 use serde::Serialize;
 
+use super::dont_wait;
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
+
+/// Things of one kind that are named.
+const NAMED: usize = 5;
 
 /// What came of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -150,7 +154,9 @@ async fn connect(context: &Context, side: Side) -> Result<(Session, Duration)> {
         Side::Source => context.connect_source().await?,
         Side::Target => context.connect_target().await?,
     };
-    Ok((session, begun.elapsed()))
+    let time = begun.elapsed();
+    dont_wait(&session).await?;
+    Ok((session, time))
 }
 
 /// Adds what was found, or that it could not be looked at. Whether the server was there.
@@ -186,4 +192,14 @@ fn failed(area: &'static str, check: &'static str, error: &Error) -> Result<Heal
             _ => "look into the server's log",
         });
     Ok(HealthCheck::failure(area, check, error.to_string(), to_do))
+}
+
+/// The first few of a list, and how many more there are.
+fn some(list: &[String]) -> String {
+    let shown = list.iter().take(NAMED).map(String::as_str);
+    let shown: Vec<&str> = shown.collect();
+    match list.len().saturating_sub(NAMED) {
+        0 => shown.join("; "),
+        more => format!("{} and {more} more", shown.join("; ")),
+    }
 }

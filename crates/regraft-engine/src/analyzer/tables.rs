@@ -41,7 +41,7 @@ pub(super) async fn bloated(target: &Session, tables: &[String]) -> Result<Vec<(
         .query(
             "select t.name, s.n_dead_tup::int8
              from unnest($1::text[]) t (name) join pg_stat_all_tables s on s.relid = to_regclass(t.name)
-             where s.n_dead_tup >= $2 and s.n_dead_tup >= $3 * (s.n_live_tup + s.n_dead_tup)
+             where s.n_dead_tup >= $2 and s.n_dead_tup >= $3::float8 * (s.n_live_tup + s.n_dead_tup)
              order by 2 desc",
             &[&tables, &least, &part],
         )

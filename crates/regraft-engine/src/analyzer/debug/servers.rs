@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::EntityDebug;
+use crate::analyzer::dont_wait;
 use crate::analyzer::tables::index_faults;
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
@@ -63,6 +64,7 @@ pub(super) async fn look(
     with_plan: bool,
 ) -> Result<()> {
     let source = context.connect_source().await?;
+    dont_wait(&source).await?;
     let resolution = resolve(&context.project, &source, target).await?;
     let errors = resolution.problems.iter();
     found.problems = errors

@@ -102,10 +102,10 @@ async fn slots(session: &Session) -> Result<HealthCheck> {
         .map(|row| row.get(0))
         .collect();
     if idle.is_empty() {
-        let found = format!(
-            "{} replication slots, none of which keeps WAL needlessly",
-            rows.len()
-        );
+        let found = match rows.len() {
+            0 => "there are none".to_owned(),
+            slots => format!("{slots}, all of them in use"),
+        };
         return Ok(HealthCheck::ok(area, "replication slots", found));
     }
     Ok(HealthCheck::warning(

@@ -4,7 +4,7 @@ use regraft_ledger::{DifferingFilter, VERSION};
 use regraft_pg::Session;
 use regraft_project::Budget;
 
-use super::HealthCheck;
+use super::{HealthCheck, some};
 use crate::context::Context;
 use crate::error::Result;
 use crate::receipt::unfinished;
@@ -143,7 +143,7 @@ async fn quarantine(context: &Context, target: &Session) -> Result<HealthCheck> 
         "quarantine",
         format!(
             "more rows are left behind than the project allows: {}",
-            over.join(", ")
+            some(&over)
         ),
         "`regraft quarantine list` says why; repair them and `regraft quarantine retry --all`",
     ))

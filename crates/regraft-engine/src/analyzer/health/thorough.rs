@@ -3,14 +3,11 @@
 use regraft_pg::Session;
 use regraft_project::Severity;
 
-use super::HealthCheck;
+use super::{HealthCheck, some};
 use crate::analyzer::tables::{bloated, index_faults};
 use crate::context::Context;
 use crate::error::Result;
 use crate::model::{Model, resolve};
-
-/// Things of one kind that are named.
-const NAMED: usize = 5;
 
 /// The checks of catalogs and tables.
 ///
@@ -127,14 +124,4 @@ async fn left_by_last_run(target: &Session, model: &Model) -> Result<Option<Heal
     } else {
         HealthCheck::ok("target", "schema", "an unfinished run may have changed it")
     }))
-}
-
-/// The first few of a list, and how many more there are.
-fn some(list: &[String]) -> String {
-    let shown = list.iter().take(NAMED).map(String::as_str);
-    let shown: Vec<&str> = shown.collect();
-    match list.len().saturating_sub(NAMED) {
-        0 => shown.join("; "),
-        more => format!("{} and {more} more", shown.join("; ")),
-    }
 }

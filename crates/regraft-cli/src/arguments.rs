@@ -157,7 +157,7 @@ pub(crate) enum Command {
     /// Look at the ledger's mappings, and bring them back in step with the target
     #[command(subcommand)]
     Mappings(MappingsCommand),
-    /// Look at what one would look up by hand: checkpoints, one entity, past runs, the servers
+    /// Look at checkpoints, all that is known of an entity, past runs, and the servers
     #[command(subcommand)]
     Analyzer(AnalyzerCommand),
     /// Print the reference of the command line in Markdown

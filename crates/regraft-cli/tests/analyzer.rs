@@ -1,5 +1,9 @@
 //! `analyzer`: checkpoints, one entity, past runs and the servers, each as people and programs read
 //! them.
+//!
+//! Of the contract of the old programs: statement 34 in
+//! `a_run_that_was_killed_is_shown_reset_and_resumed_to_the_same_end`, 35 in
+//! `debug_says_that_nothing_needs_doing`.
 
 mod town;
 mod village;
@@ -293,6 +297,43 @@ fn a_reset_is_refused_while_another_process_works() {
     assert!(killed.signal.is_some(), "{killed}");
     program(&rehearsal).expect(0, &reset(&id, &["--yes"]));
     program(&rehearsal).expect(0, &["migrate"]);
+}
+
+#[test]
+fn who_holds_a_checkpoint_is_fenced_off_by_a_reset() {
+    let village = village();
+    let rehearsal = Rehearsal::new(Servers::shared(), village.path(), LEGACY);
+    let calm = rehearsal.again();
+    program(&calm).expect(0, &["migrate", "people", "houses"]);
+    program(&calm).expect(0, &["migrate", "pets", "--mode", "in-place"]);
+
+    program(&rehearsal).expect(0, &["migrate", "people", "houses"]);
+    let batches = "select sum(batches_done) from regraft.migration_checkpoints";
+    let before = rehearsal.modern_number(batches);
+    let mut at_work = program(&rehearsal)
+        .with("FAILPOINTS", "before-commit=sleep(300)")
+        .start(&["migrate", "pets", "--mode", "in-place"]);
+    rehearsal.wait_for_batches(&mut at_work, before + 2);
+    // It hangs, and the connection that holds the lock is gone.
+    at_work.signal(libc::SIGSTOP);
+    let status = program(&rehearsal).json(0, &ALL);
+    let holder = status["at_work"]["pid"].as_i64().expect("a process");
+    rehearsal.modern(&format!("select pg_terminate_backend({holder})"));
+    let id = "select id from regraft.migration_checkpoints where entity = 'pets'";
+    let id = rehearsal.modern_rows(id)[0][0].clone();
+    let held = program(&rehearsal).expect(6, &reset(&id, &["--yes"]));
+    assert!(held.says("in an open transaction"), "{held}");
+    // It wakes up, and is told at its next commit that it is too late.
+    at_work.signal(libc::SIGCONT);
+    program(&rehearsal).expect(0, &reset(&id, &["--yes"]));
+    let committed = rehearsal.modern_number(batches);
+    let fenced = at_work.wait();
+    assert!(!matches!(fenced.code, Some(0) | None), "{fenced}");
+    assert_eq!(rehearsal.modern_number(batches), committed, "{fenced}");
+    program(&rehearsal).expect(0, &["migrate"]);
+    Dump::of(&rehearsal.modern_url())
+        .without_runs()
+        .assert_same(&Dump::of(&calm.modern_url()).without_runs(), "resumed");
 }
 
 #[test]

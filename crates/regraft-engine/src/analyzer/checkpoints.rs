@@ -211,13 +211,18 @@ pub async fn reset_checkpoint(context: &Context, id: Uuid) -> Result<ResetDone> 
     require_ledger(&target).await?;
     lock(context, &target).await?;
     let before = resettable(context, &target, id).await?;
+    // Somebody who lost the lock and hangs may have the checkpoint in an open transaction.
+    target.batch_execute("set lock_timeout = '5s'").await?;
     let reset = transaction::run(&target, false, async || {
         let Some(found) = regraft_ledger::find_checkpoint(&*target, id).await? else {
             return Err(unknown(id));
         };
         Ok(regraft_ledger::reset_checkpoint(&*target, &found.checkpoint).await?)
-    })
-    .await?;
+    });
+    let reset = reset.await.map_err(|error| match error.kind() {
+        Kind::Busy => held(&before),
+        _ => error,
+    })?;
     Ok(ResetDone {
         checkpoint: resettable(context, &target, id).await?,
         epoch_before: before.epoch,
@@ -247,6 +252,18 @@ async fn resettable(context: &Context, target: &Session, id: Uuid) -> Result<Che
         "`regraft rollback --run {run}` undoes it; `regraft differential migrate {}` carries over what has changed since",
         checkpoint.entity
     )))
+}
+
+fn held(checkpoint: &CheckpointState) -> Error {
+    let entity = &checkpoint.entity;
+    Error::new(
+        Kind::Busy,
+        "a process that is no longer in charge has this checkpoint in an open transaction",
+    )
+    .in_entity(entity)
+    .hint(format!(
+        "try again when it has gone on or died; `regraft analyzer debug --entity {entity}` names its server process"
+    ))
 }
 
 fn unknown(id: Uuid) -> Error {

@@ -103,14 +103,19 @@ pub struct FailedCheck {
 pub async fn debug_entity(context: &Context, entity: &str, with_plan: bool) -> Result<EntityDebug> {
     let target = context.connect_target().await?;
     dont_wait(&target).await?;
+    let version = regraft_ledger::installed_version(&*target).await?;
     let mut found = EntityDebug {
         entity: entity.to_owned(),
         target_table: table_of(&context.project, entity),
-        ledger_installed: regraft_ledger::installed_version(&*target).await?.is_some(),
+        ledger_installed: version.is_some(),
         ..EntityDebug::default()
     };
     if found.ledger_installed {
         of_ledger(context, &target, &mut found).await?;
+    }
+    // Ledgers of version 1 have none, until a command that writes upgrades them.
+    if version >= Some(2) {
+        found.differences = differences(&target, entity).await?;
     }
     found.locks = locks::on_table(context, &target, entity).await?;
     if let Err(error) = servers::look(context, &target, &mut found, with_plan).await {
@@ -135,17 +140,20 @@ async fn of_ledger(context: &Context, target: &Session, found: &mut EntityDebug)
     found.checkpoint = checkpoints.into_iter().next();
     found.quarantine = regraft_ledger::quarantine_summary(&**target).await?;
     found.quarantine.retain(|reason| reason.entity == entity);
+    found.validation = last_validation(target, &entity).await?;
+    Ok(())
+}
+
+async fn differences(target: &Session, entity: &str) -> Result<Vec<OpenDifference>> {
     let filter = DifferingFilter {
-        entities: vec![entity.clone()],
+        entities: vec![entity.to_owned()],
         ..DifferingFilter::default()
     };
     let open = regraft_ledger::count_differing(&**target, &filter).await?;
-    let open = open
-        .into_iter()
-        .map(|(_, kind, rows)| OpenDifference { kind, rows });
-    found.differences = open.collect();
-    found.validation = last_validation(target, &entity).await?;
-    Ok(())
+    let open = open.into_iter();
+    Ok(open
+        .map(|(_, kind, rows)| OpenDifference { kind, rows })
+        .collect())
 }
 
 async fn last_validation(target: &Session, entity: &str) -> Result<Option<LastValidation>> {

@@ -189,6 +189,7 @@ fn failed(area: &'static str, check: &'static str, error: &Error) -> Result<Heal
         .or(of_database)
         .unwrap_or(match error.kind() {
             Kind::Permission => "give the user the right to see it, or use another one",
+            Kind::Busy => "another session holds a lock: `regraft analyzer debug` names who holds one on an entity's table",
             _ => "look into the server's log",
         });
     Ok(HealthCheck::failure(area, check, error.to_string(), to_do))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use regraft_pg::{ErrorKind, Session, Side, quote};
 
-use super::HealthCheck;
+use super::{HealthCheck, some};
 use crate::context::Context;
 use crate::error::{Error, Result};
 
@@ -235,8 +235,9 @@ async fn may_read(context: &Context, session: &Session) -> Result<HealthCheck> {
         };
         let error = session.error(error);
         match error.kind() {
-            ErrorKind::Permission => refused.push(entity.name.as_str()),
-            _ if error.sqlstate().is_some() => broken.push(entity.name.as_str()),
+            ErrorKind::Permission => refused.push(entity.name.clone()),
+            ErrorKind::LockNotAvailable => return Err(Error::from(error)),
+            _ if error.sqlstate().is_some() => broken.push(entity.name.clone()),
             _ => return Err(Error::from(error)),
         }
     }
@@ -247,7 +248,7 @@ async fn may_read(context: &Context, session: &Session) -> Result<HealthCheck> {
             "privileges",
             format!(
                 "the user may not read what these entities read: {}",
-                refused.join(", ")
+                some(&refused)
             ),
             "grant it SELECT on their tables and USAGE on their schemas",
         )
@@ -257,7 +258,7 @@ async fn may_read(context: &Context, session: &Session) -> Result<HealthCheck> {
             "privileges",
             format!(
                 "the tables of these entities can't be read: {}",
-                broken.join(", ")
+                some(&broken)
             ),
             "`regraft check` says why",
         )
@@ -270,65 +271,93 @@ async fn may_read(context: &Context, session: &Session) -> Result<HealthCheck> {
     })
 }
 
+/// What the target's user may do, by table.
+struct Rights {
+    tables: usize,
+    missing: Vec<String>,
+    /// Tables that it may not read and write.
+    refused: Vec<String>,
+    /// Tables of another owner.
+    foreign: Vec<String>,
+    /// Whether it may use the ledger's schema, or create it.
+    ledger: bool,
+}
+
+impl Rights {
+    async fn read(context: &Context, session: &Session) -> Result<Self> {
+        let namespace = context.project.manifest().target.namespace.as_str();
+        let entities = context.project.entities().iter();
+        let mut tables: Vec<String> = entities
+            .map(|entity| {
+                let (schema, table) = entity.target.schema_and_table(namespace);
+                quote::qualified(schema, table)
+            })
+            .collect();
+        tables.sort();
+        tables.dedup();
+        let row = session
+            .query_one(
+                "with wanted as (select name, to_regclass(name) as oid from unnest($1::text[]) t (name))
+                 select array(select name from wanted where oid is null order by 1),
+                        array(select name from wanted where oid is not null and not
+                                (has_table_privilege(oid, 'select') and has_table_privilege(oid, 'insert')
+                                 and has_table_privilege(oid, 'update') and has_table_privilege(oid, 'delete'))
+                              order by 1),
+                        array(select name from wanted join pg_class c on c.oid = wanted.oid
+                              where not pg_has_role(c.relowner, 'usage') order by 1),
+                        case when to_regnamespace('regraft') is null
+                          then has_database_privilege(current_database(), 'create')
+                          else has_schema_privilege('regraft', 'usage') end",
+                &[&tables],
+            )
+            .await?;
+        Ok(Self {
+            tables: tables.len(),
+            missing: row.get(0),
+            refused: row.get(1),
+            foreign: row.get(2),
+            ledger: row.get(3),
+        })
+    }
+}
+
 /// Whether the target's user may write every entity's table, and the ledger.
 async fn may_write(context: &Context, session: &Session) -> Result<Vec<HealthCheck>> {
-    let namespace = context.project.manifest().target.namespace.as_str();
-    let entities = context.project.entities().iter();
-    let tables: Vec<String> = entities
-        .map(|entity| {
-            let (schema, table) = entity.target.schema_and_table(namespace);
-            quote::qualified(schema, table)
-        })
-        .collect();
-    let row = session
-        .query_one(
-            "with wanted as (select distinct name, to_regclass(name) as oid from unnest($1::text[]) t (name))
-             select array(select name from wanted where oid is null order by 1),
-                    array(select name from wanted where oid is not null and not
-                            (has_table_privilege(oid, 'select') and has_table_privilege(oid, 'insert')
-                             and has_table_privilege(oid, 'update') and has_table_privilege(oid, 'delete'))
-                          order by 1),
-                    array(select name from wanted join pg_class c on c.oid = wanted.oid
-                          where not pg_has_role(c.relowner, 'usage') order by 1),
-                    case when to_regnamespace('regraft') is null
-                      then has_database_privilege(current_database(), 'create')
-                      else has_schema_privilege('regraft', 'usage') end",
-            &[&tables],
-        )
-        .await?;
-    let (missing, refused, foreign): (Vec<String>, Vec<String>, Vec<String>) =
-        (row.get(0), row.get(1), row.get(2));
+    let rights = Rights::read(context, session).await?;
     let mut checks = Vec::new();
-    if !missing.is_empty() {
+    if !rights.missing.is_empty() {
         checks.push(HealthCheck::failure(
             "target",
             "tables",
-            format!("these are not there: {}", missing.join(", ")),
+            format!("these are not there: {}", some(&rights.missing)),
             "`regraft schema apply` creates them, or `regraft check` says what the project expects",
         ));
     }
-    checks.push(if !refused.is_empty() {
+    checks.push(if !rights.refused.is_empty() {
         HealthCheck::failure(
             "target",
             "privileges",
-            format!("the user may not read and write {}", refused.join(", ")),
+            format!("the user may not read and write {}", some(&rights.refused)),
             "connect as the owner of the target's tables, or grant it SELECT, INSERT, UPDATE and DELETE",
         )
-    } else if !foreign.is_empty() {
+    } else if !rights.foreign.is_empty() {
         HealthCheck::warning(
             "target",
             "privileges",
-            format!("the user does not own {}", foreign.join(", ")),
+            format!("the user does not own {}", some(&rights.foreign)),
             "connect as their owner, or migrate with `--mode in-place`: a bulk load takes indexes off",
         )
     } else {
         HealthCheck::ok(
             "target",
             "privileges",
-            format!("the user owns the {} tables of the project that are there", tables.len() - missing.len()),
+            format!(
+                "the user owns the {} tables of the project that are there",
+                rights.tables - rights.missing.len()
+            ),
         )
     });
-    if !row.get::<_, bool>(3) {
+    if !rights.ledger {
         checks.push(HealthCheck::failure(
             "target",
             "ledger",

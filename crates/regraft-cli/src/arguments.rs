@@ -1,5 +1,6 @@
 //! The command line as clap reads it: types and help, nothing else.
 
+pub(crate) mod analyzer;
 mod sync;
 mod values;
 
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use regraft_project::{Deletes, Policy};
 
 use crate::style;
+use analyzer::AnalyzerCommand;
 pub(crate) use sync::{
     CreateJobArguments, DeleteJobArguments, JobName, ListJobsArguments, RunJobArguments,
     ServiceCommand, ServiceStartArguments, SyncCommand, SyncRunsArguments,
@@ -172,6 +174,9 @@ pub(crate) enum Command {
         #[arg(value_name = "CODE")]
         code: String,
     },
+    /// Look at checkpoints, all that is known of an entity, past runs, and the servers
+    #[command(subcommand)]
+    Analyzer(AnalyzerCommand),
     /// Print the reference of the command line in Markdown
     #[command(name = "__reference", hide = true)]
     Reference,

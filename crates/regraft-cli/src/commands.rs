@@ -1,5 +1,6 @@
 //! From the command line to the work and back to an exit code.
 
+mod analyzer;
 mod backfill;
 mod certify;
 mod check;
@@ -154,6 +155,7 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitStatu
         Command::Service(ServiceCommand::Start(arguments)) => {
             service::start(invocation, &arguments).await
         }
+        Command::Analyzer(command) => analyzer::run(invocation, command).await,
         Command::Reference => {
             invocation.printer.data(&reference::markdown());
             Ok(ExitStatus::Done)

@@ -1,6 +1,7 @@
 //! The documents of differential migrations, with the names that the contract of the old programs has
 //! for some of their figures beside our own.
 
+pub(crate) mod analyzer;
 pub(crate) mod jobs;
 
 use regraft_engine::{Analysis, DifferentialOutcome, EntityDifferential, Resolution};

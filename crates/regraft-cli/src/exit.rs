@@ -48,7 +48,7 @@ impl ExitStatus {
         match self {
             Self::Done => "Done.",
             Self::Findings => {
-                "Findings: a validation failed, more rows are in quarantine than the project's budget allows, or a rollback left rows that others have changed."
+                "Findings: a validation failed, more rows are in quarantine than the project's budget allows, a rollback left rows that others have changed, or the analyzer found what needs doing."
             }
             Self::Usage => {
                 "The command line, a setting or the project is wrong; nothing was written."

@@ -1,5 +1,6 @@
 //! Results as people read them, one module for each.
 
+pub(crate) mod analyzer;
 pub(crate) mod backfill;
 pub(crate) mod certificate;
 pub(crate) mod check;

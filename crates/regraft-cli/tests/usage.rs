@@ -76,6 +76,12 @@ fn the_help_of_every_command() {
         "quarantine drop",
         "mappings",
         "mappings rebuild",
+        "analyzer",
+        "analyzer checkpoint-status",
+        "analyzer reset-checkpoint",
+        "analyzer debug",
+        "analyzer analyze-performance",
+        "analyzer system-health",
     ] {
         let line = format!("{command} --help");
         let output = regraft(folder.path(), &line).output().unwrap();

@@ -3,6 +3,7 @@
 //! Every entry point takes a [`Context`] (the project, both endpoints, the settings) and gives
 //! back a value that can be printed or serialised. Nothing here prints.
 
+mod analyzer;
 mod bulk;
 mod certificate;
 mod check;
@@ -31,6 +32,12 @@ mod unfinished;
 mod validate;
 mod validation_report;
 
+pub use analyzer::{
+    CheckpointOverview, CheckpointProgress, CheckpointState, Drift, EntityDebug, EntityPerformance,
+    FailedCheck, Health, HealthCheck, LastValidation, OpenDifference, PlanNode, QueryPlan,
+    Recommendation, ResetDone, RunPerformance, TableLock, Trend, Verdict, checkpoint_status,
+    checkpoint_to_reset, debug_entity, entity_performance, reset_checkpoint, system_health,
+};
 pub use certificate::{
     Certificate, Certification, Verification, certify, read_certificate, verify_certificate,
 };

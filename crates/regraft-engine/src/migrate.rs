@@ -26,7 +26,9 @@ pub(crate) use entity::{
 };
 pub(crate) use lanes::{components, create_partitions};
 pub use options::{MigrateOptions, ModeChoice};
-pub(crate) use prepare::{check_same_secret, check_secret, install_ledger, lock, resolved};
+pub(crate) use prepare::{
+    changed_since, check_same_secret, check_secret, install_ledger, lock, resolved,
+};
 pub use redrive::{Gone, Retried, retry_quarantine};
 
 use crate::context::Context;

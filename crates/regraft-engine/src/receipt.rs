@@ -393,9 +393,10 @@ fn untouched(context: &Context, entity: &str) -> EntityStatus {
     }
 }
 
-async fn unfinished(target: &Session, project: &Project) -> Result<Vec<UnfinishedRun>> {
+/// The runs that were begun and not finished, oldest first.
+pub(crate) async fn unfinished(target: &Session, project: &Project) -> Result<Vec<UnfinishedRun>> {
     let open = regraft_ledger::open_runs(&**target).await?;
-    let working = !open.is_empty() && !regraft_ledger::run_lock(&**target).await?;
+    let working = regraft_ledger::run_lock_holder(&**target).await?.is_some();
     let mut unfinished = Vec::with_capacity(open.len());
     for open in open {
         let entities = regraft_ledger::checkpoints(&**target, open.run.run_no).await?;

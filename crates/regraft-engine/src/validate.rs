@@ -44,7 +44,9 @@ use uuid::Uuid;
 pub use distribution::{ColumnDistribution, ValueCount};
 pub(crate) use invariants::problems as invariant_problems;
 pub use options::{Method, ValidationOptions, ValidationType};
-pub(crate) use performance::problems as query_problems;
+pub(crate) use performance::{
+    DEAD as DEAD_ROWS, finds as index_finds, is_large, problems as query_problems,
+};
 pub use record::{
     ChildExample, ChildRecord, ColumnRecord, ColumnValue, ColumnVerdict, ParentRecord, Reading,
     Record, RecordId, RecordState, SourceRow, TargetRow, check_record,

@@ -265,10 +265,10 @@ fn fenced(changed: u64, entity: &str) -> Result<()> {
     ))
 }
 
-const COLUMNS: &str = "id, run_no, entity, epoch, mode, phase, batches_done, rows_done, rows_total, \
+pub(crate) const COLUMNS: &str = "id, run_no, entity, epoch, mode, phase, batches_done, rows_done, rows_total, \
                        last_key, dropped";
 
-fn read(row: &tokio_postgres::Row) -> Result<Checkpoint> {
+pub(crate) fn read(row: &tokio_postgres::Row) -> Result<Checkpoint> {
     let mode: String = row.get(4);
     let phase: String = row.get(5);
     Ok(Checkpoint {

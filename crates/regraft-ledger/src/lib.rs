@@ -8,10 +8,13 @@ mod account;
 mod agreed;
 mod changes;
 mod checkpoint;
+mod checkpoint_of_run;
 mod closing;
 mod cursor;
 mod differential;
 mod explain;
+mod history;
+mod lock;
 mod mapping;
 mod moved;
 mod quarantine;
@@ -37,6 +40,9 @@ pub use checkpoint::{
     Checkpoint, Mode, Phase, advance, checkpoints, checkpoints_of, open_checkpoint, set_dropped,
     set_phase, settled, take_over,
 };
+pub use checkpoint_of_run::{
+    CheckpointOfRun, CheckpointReset, checkpoints_of_runs, find_checkpoint, reset_checkpoint,
+};
 pub use closing::{Standing, finished_entities, recorded_catalog, standing, taken_off, unbalanced};
 pub use cursor::{CursorLook, cursor_looks, forget_cursor_looks, note_cursor_look};
 pub use differential::{
@@ -45,6 +51,8 @@ pub use differential::{
     open_differing, plan_anew, record_differential, rekeyed_since, summaries,
 };
 pub use explain::Figures;
+pub use history::{EntityRun, entity_runs, last_source_rows};
+pub use lock::{LockHolder, run_lock_holder};
 pub use mapping::{
     MappingIndex, MappingRow, MergedRow, attach_index, copy_merged_statement, copy_statement,
     create_partition, delete_of_run, drop_partition, encode as encode_mapping, encode_merged,

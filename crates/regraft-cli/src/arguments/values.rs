@@ -60,6 +60,10 @@ pub(super) fn limit(text: &str) -> Result<i64, String> {
     whole(text, 1, 1_000_000)
 }
 
+pub(super) fn days(text: &str) -> Result<i32, String> {
+    whole(text, 1, 3650)
+}
+
 fn whole<N>(text: &str, low: N, high: N) -> Result<N, String>
 where
     N: std::str::FromStr + PartialOrd + std::fmt::Display,

@@ -228,6 +228,29 @@ fn refuse_another_way(context: &Context, run: &Run, task: &Task) -> Result<()> {
 /// An unfinished run is only taken up under the project, schemas and program that began it. A bulk
 /// load has changed the target's schema itself, and brings it back.
 fn refuse_changes(context: &Context, run: &Run, model: &Model) -> Result<()> {
+    let changed = changed_since(context, run, model, run.command == "differential");
+    if changed.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Usage,
+        format!("run {} was left unfinished, and {} changed since", run.run_id, changed.join(" and ")),
+    )
+    .hint(format!(
+        "undo it with `regraft rollback --run {}` and begin again, or bring back what it was begun with",
+        run.run_id
+    )))
+}
+
+/// What is other than it was when a run was begun, each with the names of its parts: the project, the
+/// source's schema, the target's where `of_target` says so, and this program. The run has to be one
+/// that notes them in its detail.
+pub(crate) fn changed_since(
+    context: &Context,
+    run: &Run,
+    model: &Model,
+    of_target: bool,
+) -> Vec<String> {
     let was = |field: &str| run.detail.get(field).and_then(|v| v.as_str());
     let differs = |field: &str, now: &str| was(field).unwrap_or_default() != now;
     let mut changed = Vec::new();
@@ -243,7 +266,7 @@ fn refuse_changes(context: &Context, run: &Run, model: &Model) -> Result<()> {
             now,
         ));
     }
-    if run.command == "differential" && differs("target_catalog", &model.target_catalog.hash()) {
+    if of_target && differs("target_catalog", &model.target_catalog.hash()) {
         let now = model.target_catalog.table_hashes();
         changed.push(with_names(
             "the target's schema",
@@ -255,17 +278,7 @@ fn refuse_changes(context: &Context, run: &Run, model: &Model) -> Result<()> {
         let before = was("program_version").unwrap_or("unknown");
         changed.push(format!("this program (it was version {before})"));
     }
-    if changed.is_empty() {
-        return Ok(());
-    }
-    Err(Error::new(
-        Kind::Usage,
-        format!("run {} was left unfinished, and {} changed since", run.run_id, changed.join(" and ")),
-    )
-    .hint(format!(
-        "undo it with `regraft rollback --run {}` and begin again, or bring back what it was begun with",
-        run.run_id
-    )))
+    changed
 }
 
 /// What has changed, with the names of those parts that are new, gone or other than they were.

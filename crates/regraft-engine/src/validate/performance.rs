@@ -18,8 +18,14 @@ use crate::error::Result;
 /// Tables with fewer rows are read as a whole sooner than an index of theirs.
 const LARGE: i64 = 1_000;
 
+/// Whether a table with so many rows, by the server's own estimate, needs an index to find some.
+#[expect(clippy::cast_precision_loss, reason = "a small number")]
+pub(crate) fn is_large(rows: f64) -> bool {
+    rows >= LARGE as f64
+}
+
 /// Dead rows that are worth a word, and what part of all they then are.
-const DEAD: (i64, f64) = (10_000, 0.2);
+pub(crate) const DEAD: (i64, f64) = (10_000, 0.2);
 
 /// Changed rows since statistics were taken that are worth a word: a part of all.
 const CHANGED: f64 = 0.2;
@@ -110,7 +116,7 @@ fn referring_columns(subject: &Subject<'_>, table: &Table) -> Vec<String> {
 }
 
 /// Whether an index leads to the rows with some value of a column.
-fn finds(index: &Index, column: &str) -> bool {
+pub(crate) fn finds(index: &Index, column: &str) -> bool {
     // The catalog quotes a name only where it must.
     let not_null = format!("({column} IS NOT NULL)");
     let predicate = index.predicate.as_ref().map(|p| p.replace('"', ""));

@@ -1,0 +1,78 @@
+//! The runs of an entity over time.
+
+use std::collections::BTreeMap;
+
+use regraft_pg::Result;
+use serde::Serialize;
+use tokio_postgres::GenericClient;
+
+/// What a run did to one entity.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EntityRun {
+    /// The run's id.
+    pub run_id: String,
+    /// Its command.
+    pub command: String,
+    /// How the entity stands in it: `running`, `interrupted`, `failed`, `done` or `rolled_back`.
+    pub status: String,
+    /// How the run as a whole stands.
+    pub run_status: String,
+    /// When the entity was begun; RFC 3339, UTC.
+    pub started_at: String,
+    /// Seconds from its start to its end, pauses of a run that was taken up again among them.
+    pub seconds: Option<f64>,
+    /// Source rows it went through.
+    pub source_rows: i64,
+    /// Of these, rows in quarantine or blocked by a parent.
+    pub left_behind: i64,
+}
+
+/// The runs that were about an entity, latest first: those of the last `days` days where that is
+/// given, and at most `limit`.
+pub async fn entity_runs(
+    client: &impl GenericClient,
+    entity: &str,
+    days: Option<i32>,
+    limit: i64,
+) -> Result<Vec<EntityRun>> {
+    let rows = client
+        .query(
+            "select e.run_id, e.command, e.status, r.status,
+                    to_char(e.started_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
+                    extract(epoch from e.finished_at - e.started_at)::float8,
+                    e.source_rows, e.quarantined + e.blocked
+             from regraft.migration_control e
+             join regraft.migration_control r on r.run_no = e.run_no and r.entity = '' and r.batch = 0
+             where e.entity = $1 and e.batch = 0
+               and ($2::int4 is null or e.started_at >= now() - $2 * interval '1 day')
+             order by e.run_no desc limit $3",
+            &[&entity, &days, &limit],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| EntityRun {
+            run_id: row.get(0),
+            command: row.get(1),
+            status: row.get(2),
+            run_status: row.get(3),
+            started_at: row.get(4),
+            seconds: row.get(5),
+            source_rows: row.get(6),
+            left_behind: row.get(7),
+        })
+        .collect())
+}
+
+/// How many source rows each entity had when a migration last finished it.
+pub async fn last_source_rows(client: &impl GenericClient) -> Result<BTreeMap<String, i64>> {
+    let rows = client
+        .query(
+            "select distinct on (entity) entity, source_rows from regraft.migration_control
+             where entity <> '' and batch = 0 and status = 'done' and command = 'migrate'
+             order by entity, run_no desc",
+            &[],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}

@@ -25,6 +25,8 @@ fn the_command_line() {
         ("unknown_option_json", "migrate --format json --frobnicate"),
         ("no_project_json", "status --format json"),
         ("stop_without_a_demo", "demo --stop"),
+        ("explain", "explain missing_parent"),
+        ("explain_nothing", "explain nonsense"),
     ] {
         snapshot!(
             format!("line_{name}"),
@@ -82,6 +84,19 @@ fn the_help_of_every_command() {
         "analyzer debug",
         "analyzer analyze-performance",
         "analyzer system-health",
+        "sync",
+        "sync create-job",
+        "sync list-jobs",
+        "sync job-status",
+        "sync run-job",
+        "sync pause-job",
+        "sync resume-job",
+        "sync cancel-job",
+        "sync delete-job",
+        "sync runs",
+        "service",
+        "service start",
+        "explain",
     ] {
         let line = format!("{command} --help");
         let output = regraft(folder.path(), &line).output().unwrap();

@@ -227,10 +227,25 @@ fn a_run_that_fails() {
     let run = &status["recentRuns"][0];
     assert_eq!(run["status"], "failed");
     assert!(run["error"].is_string(), "{run}");
+    let health = |what: &str| {
+        let health = program.run(&["analyzer", "system-health"]);
+        assert!(health.says(what), "{health}");
+    };
+    health("their last run has failed: a");
     rehearsal.legacy("alter table castle rename to house");
     program.expect(0, &["sync", "run-job", "--name", "a"]);
+    health("1, all run when they are due");
+    rehearsal.modern(
+        "update regraft.synchronization_jobs set next_run_at = clock_timestamp() - interval '1 hour'",
+    );
+    health("due for more than five minutes, and not run: a");
+    rehearsal.modern(
+        "update regraft.synchronization_jobs set status = 'running', leased_until = '2020-01-01Z'",
+    );
+    health("not heard of any more: a");
+    program.expect(0, &["sync", "run-job", "--name", "a"]);
     let status = program.json(0, &["sync", "job-status", "--name", "a"]);
-    assert_eq!(status["successRate"], 50.0);
+    assert_eq!(status["successRate"].as_f64().map(f64::round), Some(67.0));
 }
 
 /// Waits until a query gives something else than zero.

@@ -554,3 +554,44 @@ pub async fn sync_summary(client: &impl GenericClient, job_id: Uuid) -> Result<S
         average_duration_ms: row.get(3),
     })
 }
+
+/// How all jobs stand.
+#[derive(Debug, Clone)]
+pub struct SyncStanding {
+    /// How many there are.
+    pub jobs: i64,
+    /// Those with a run whose process is not heard of any more.
+    pub abandoned: Vec<String>,
+    /// Those that have been due for more than five minutes.
+    pub overdue: Vec<String>,
+    /// Those that are scheduled and whose last run has failed.
+    pub failing: Vec<String>,
+}
+
+/// How all jobs stand, by the clock of the database.
+pub async fn sync_standing(client: &impl GenericClient) -> Result<SyncStanding> {
+    let row = client
+        .query_one(
+            "select count(*),
+               array(select job_name from regraft.synchronization_jobs
+                     where status = 'running' and leased_until < clock_timestamp() order by 1),
+               array(select job_name from regraft.synchronization_jobs
+                     where status = 'scheduled' and next_run_at < clock_timestamp() - interval '5 minutes'
+                     order by 1),
+               array(select job_name from regraft.synchronization_jobs j
+                     where status in ('scheduled', 'running')
+                       and (select r.status from regraft.sync_run_history r
+                            where r.job_id = j.job_id and r.status <> 'running'
+                            order by r.started_at desc limit 1) = 'failed'
+                     order by 1)
+             from regraft.synchronization_jobs",
+            &[],
+        )
+        .await?;
+    Ok(SyncStanding {
+        jobs: row.get(0),
+        abandoned: row.get(1),
+        overdue: row.get(2),
+        failing: row.get(3),
+    })
+}

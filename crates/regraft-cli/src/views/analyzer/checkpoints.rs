@@ -133,7 +133,7 @@ fn rows(checkpoint: &CheckpointState) -> String {
     format!(
         "{} of {}",
         figures::count(checkpoint.rows_done),
-        figures::count(checkpoint.rows_total)
+        figures::count(checkpoint.rows_total.max(checkpoint.rows_done))
     )
 }
 

@@ -111,7 +111,7 @@ fn checkpoint(found: &EntityDebug, now: Timestamp, width: usize) -> String {
         checkpoint.phase.as_str(),
         checkpoint.mode.as_str(),
         figures::count(checkpoint.rows_done),
-        figures::count(checkpoint.rows_total),
+        figures::count(checkpoint.rows_total.max(checkpoint.rows_done)),
         figures::ago(&checkpoint.moved_at, now)
     )];
     if !checkpoint.taken_off.is_empty() {

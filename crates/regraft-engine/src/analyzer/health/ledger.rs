@@ -33,6 +33,9 @@ pub(super) async fn check(context: &Context, target: &Session) -> Result<Vec<Hea
     if installed > 1 {
         checks.push(differences(target).await?);
     }
+    if installed >= VERSION {
+        checks.extend(jobs(target).await?);
+    }
     Ok(checks)
 }
 
@@ -155,6 +158,41 @@ fn exceeds(limit: Budget, open: i64, rows: i64) -> bool {
         Budget::Rows(most) => open.unsigned_abs() > most,
         Budget::Fraction(share) => open as f64 > share * rows as f64,
     }
+}
+
+/// Whether jobs are run when they are due, and what came of their last runs.
+async fn jobs(target: &Session) -> Result<Vec<HealthCheck>> {
+    let standing = regraft_ledger::sync_standing(&**target).await?;
+    if standing.jobs == 0 {
+        return Ok(vec![HealthCheck::ok(AREA, "jobs", "there are none")]);
+    }
+    let mut checks = Vec::new();
+    let mut warn = |names: &[String], what: &str, to_do: &str| {
+        if !names.is_empty() {
+            let found = format!("{what}: {}", some(names));
+            checks.push(HealthCheck::warning(AREA, "jobs", found, to_do));
+        }
+    };
+    warn(
+        &standing.abandoned,
+        "the process that ran them is not heard of any more",
+        "`regraft service start` takes them up again",
+    );
+    warn(
+        &standing.overdue,
+        "due for more than five minutes, and not run",
+        "`regraft service start` runs jobs when they are due",
+    );
+    warn(
+        &standing.failing,
+        "their last run has failed",
+        "`regraft sync job-status --name` says why",
+    );
+    if checks.is_empty() {
+        let found = format!("{}, all run when they are due", standing.jobs);
+        checks.push(HealthCheck::ok(AREA, "jobs", found));
+    }
+    Ok(checks)
 }
 
 async fn differences(target: &Session) -> Result<HealthCheck> {

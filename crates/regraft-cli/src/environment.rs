@@ -135,6 +135,18 @@ pub(crate) const VARIABLES: &[Variable] = &[
         "REGRAFT_LOG_DAYS",
         "How many days' files of the log are kept; 14 if not set.",
     ),
+    program(
+        "REGRAFT_NOTIFY_URL",
+        "A URL that `regraft service start` tells, by POST of a JSON document, of runs of jobs that fail, leave rows to be decided on, or work again.",
+    ),
+    program(
+        "REGRAFT_NOTIFY_SECRET",
+        "What these documents are signed with: `X-Regraft-Signature: sha256=` and the HMAC-SHA256 of the body in hexadecimal digits.",
+    ),
+    program(
+        "REGRAFT_NOTIFY_COMMAND",
+        "A shell command that gets them on its standard input, beside the URL or in its place.",
+    ),
     program("NO_COLOR", "No colours, if set to anything."),
     program(
         "COLUMNS",

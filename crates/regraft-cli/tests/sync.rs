@@ -6,6 +6,10 @@
 
 mod town;
 
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -443,6 +447,137 @@ fn a_job_that_cannot_be_run() {
     );
     program.expect(0, &["sync", "list-jobs"]);
     program.expect(0, &["sync", "delete-job", "--name", "bad", "--force"]);
+}
+
+/// A web server that takes documents: it refuses the first, and keeps the others with their
+/// signatures. With `hangs` it never answers.
+fn web(hangs: bool) -> (String, Arc<Mutex<Vec<(String, String)>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&taken);
+    thread::spawn(move || {
+        let mut open = Vec::new();
+        for (at, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.expect("a connection");
+            if hangs {
+                open.push(stream);
+                continue;
+            }
+            let (mut signature, mut length) = (String::new(), 0);
+            let mut reader = BufReader::new(stream.try_clone().expect("a handle"));
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).expect("a line");
+                let Some((name, value)) = line.trim().split_once(": ") else {
+                    if line.trim().is_empty() {
+                        break;
+                    }
+                    continue;
+                };
+                match name.to_lowercase().as_str() {
+                    "x-regraft-signature" => signature = value.to_owned(),
+                    "content-length" => length = value.parse().expect("a number"),
+                    _ => {}
+                }
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).expect("a body");
+            let answer = match at {
+                0 => "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                _ => "HTTP/1.1 204 Taken\r\nConnection: close\r\n\r\n",
+            };
+            if at > 0 {
+                let body = String::from_utf8(body).expect("text");
+                kept.lock().expect("no panic").push((signature, body));
+            }
+            stream.write_all(answer.as_bytes()).expect("an answer");
+        }
+    });
+    (url, taken)
+}
+
+/// Who is to be told is told of a run that fails, of conflicts, and when it works again; signed, and
+/// again when it isn't taken. A web server that hangs holds nothing up.
+#[test]
+fn who_is_to_be_told_is_told() {
+    let town = town(DATA, &[], None);
+    let rehearsal = in_step(&town);
+    let told = town.path().join("told.jsonl");
+    let (url, taken) = web(false);
+    let program = program(&rehearsal)
+        .with("REGRAFT_NOTIFY_URL", &url)
+        .with("REGRAFT_NOTIFY_SECRET", "for a test")
+        .with(
+            "REGRAFT_NOTIFY_COMMAND",
+            &format!("cat >> '{0}'; echo >> '{0}'", told.display()),
+        );
+    program.expect(0, &create("a", &DAILY));
+    let mut running = service(&program);
+    let ended = "select count(*) from regraft.sync_run_history where status <> 'running'";
+    let mut runs = 0;
+    let mut run = |running: &mut Running| {
+        runs += 1;
+        due_now(&rehearsal);
+        wait_for(&rehearsal, running, &format!("select ({ended}) / {runs}"));
+    };
+    run(&mut running);
+    rehearsal.legacy("alter table house rename to castle");
+    run(&mut running);
+    rehearsal.legacy("alter table castle rename to house");
+    run(&mut running);
+    rehearsal.legacy("update house set rent = 7 where id = 1");
+    rehearsal.modern("update houses set rent = 8 where legacy_id = 1");
+    run(&mut running);
+    run(&mut running);
+    running.signal(SIGTERM);
+    assert_eq!(running.wait().code, Some(0));
+    let expected = ["failed", "recovered", "conflicts"];
+    let occasions = |documents: &[Value]| {
+        let occasion = |document: &Value| document["occasion"].as_str().map(str::to_owned);
+        let mut found: Vec<String> = documents.iter().filter_map(occasion).collect();
+        found.sort_by_key(|occasion| expected.iter().position(|e| e == occasion));
+        found
+    };
+    let parsed = |text: &str| serde_json::from_str::<Value>(text).expect("a document");
+    let by_command = fs::read_to_string(&told).expect("the command was run");
+    let by_command: Vec<Value> = by_command.lines().map(parsed).collect();
+    assert_eq!(occasions(&by_command), expected);
+    assert_eq!(by_command[0]["run"]["job_name"], "a");
+    let taken = taken.lock().expect("no panic");
+    let by_web: Vec<Value> = taken.iter().map(|(_, body)| parsed(body)).collect();
+    assert_eq!(occasions(&by_web), expected);
+    for (signature, body) in taken.iter() {
+        assert_eq!(
+            *signature,
+            regraft_sync::notify::signature("for a test", body)
+        );
+    }
+    // One that hangs, and a command that fails.
+    let (hanging, _) = web(true);
+    let program = program
+        .with("REGRAFT_NOTIFY_URL", &hanging)
+        .with("REGRAFT_NOTIFY_COMMAND", "exit 3");
+    rehearsal.legacy("alter table house rename to castle");
+    let mut running = service(&program);
+    run(&mut running);
+    rehearsal.legacy("alter table castle rename to house");
+    run(&mut running);
+    run(&mut running);
+    let began = Instant::now();
+    while !running
+        .said()
+        .contains("could not be delivered by the command")
+    {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "{}",
+            running.said()
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+    running.signal(SIGTERM);
+    assert_eq!(running.wait().code, Some(0));
 }
 
 fn kills() -> u64 {

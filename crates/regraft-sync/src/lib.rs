@@ -8,6 +8,7 @@
 
 pub mod jobs;
 mod lease;
+pub mod notify;
 pub mod schedule;
 mod service;
 mod work;

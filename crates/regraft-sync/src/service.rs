@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use crate::jobs::{clock, ledger};
 use crate::lease::{Taken, take_due};
+use crate::notify::{Notifier, NotifyOptions};
 use crate::work::{GONE, RunOptions, run};
 
 /// How the service works.
@@ -18,6 +19,8 @@ pub struct ServiceOptions {
     pub run: RunOptions,
     /// The longest that it waits before it looks for what is due.
     pub poll: Duration,
+    /// Whom it tells of runs that need somebody.
+    pub notify: NotifyOptions,
 }
 
 /// Runs due jobs, one after the other, until the context is cancelled; then the run at work goes on
@@ -29,8 +32,9 @@ pub struct ServiceOptions {
 /// What can't pass by itself, when it begins: the databases or the ledger can't be used.
 pub async fn serve(context: &Context, options: &ServiceOptions) -> Result<()> {
     let mut session = Some(ledger(context).await?);
+    let mut notifier = Notifier::new(context, &options.notify);
     while !context.cancel.is_cancelled() {
-        let wait = match turn(context, &mut session, options).await {
+        let wait = match turn(context, &mut session, options, &mut notifier).await {
             Ok(wait) => wait,
             Err(error) => {
                 note(context, format!("{}; it is tried again", error.message()));
@@ -43,6 +47,7 @@ pub async fn serve(context: &Context, options: &ServiceOptions) -> Result<()> {
             () = sleep(wait) => {}
         }
     }
+    notifier.finish().await;
     Ok(())
 }
 
@@ -51,6 +56,7 @@ async fn turn(
     context: &Context,
     session: &mut Option<Session>,
     options: &ServiceOptions,
+    notifier: &mut Notifier<'_>,
 ) -> Result<Duration> {
     let target = match session.take() {
         Some(target) if !target.is_closed() => target,
@@ -65,9 +71,14 @@ async fn turn(
         Some(_) => Duration::ZERO,
         None => until_due(&target, now, options.poll).await?,
     };
-    *session = Some(target);
     if let Some(taken) = taken {
         carry_out(context, &taken, options).await?;
+        let job = Some(taken.job.job_id);
+        let target = ledger(context).await?;
+        notifier.tell(&regraft_ledger::sync_runs(&*target, job, 3).await?);
+        *session = Some(target);
+    } else {
+        *session = Some(target);
     }
     Ok(wait)
 }

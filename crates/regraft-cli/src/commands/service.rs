@@ -3,12 +3,20 @@
 use std::time::Duration;
 
 use regraft_engine::Result;
+use regraft_sync::notify::NotifyOptions;
 use regraft_sync::{ServiceOptions, serve};
 
 use super::sync::run_options;
 use crate::arguments::ServiceStartArguments;
 use crate::exit::ExitStatus;
 use crate::invocation::{Invocation, Needs};
+
+/// A URL that takes notices.
+const NOTIFY_URL: &str = "REGRAFT_NOTIFY_URL";
+/// What they are signed with.
+const NOTIFY_SECRET: &str = "REGRAFT_NOTIFY_SECRET";
+/// A command that gets them.
+const NOTIFY_COMMAND: &str = "REGRAFT_NOTIFY_COMMAND";
 
 /// Runs due jobs until it is told to stop.
 pub(super) async fn start(
@@ -17,9 +25,21 @@ pub(super) async fn start(
 ) -> Result<ExitStatus> {
     let opened = invocation.open()?;
     let context = invocation.context(&opened, Needs::Both)?;
+    let given = |name: &str| {
+        let value = opened
+            .environment
+            .get(name)
+            .filter(|value| !value.is_empty());
+        value.map(|value| value.to_string())
+    };
     let options = ServiceOptions {
         run: run_options(Duration::from_secs(arguments.lease)),
         poll: Duration::from_secs(arguments.poll),
+        notify: NotifyOptions {
+            url: given(NOTIFY_URL),
+            secret: given(NOTIFY_SECRET),
+            command: given(NOTIFY_COMMAND),
+        },
     };
     let printer = &invocation.printer;
     printer.note(format!(

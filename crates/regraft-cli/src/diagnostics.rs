@@ -46,7 +46,7 @@ impl<'a> Record<'a> {
     fn new(error: &'a Error, status: ExitStatus) -> Self {
         let place = error.place();
         Self {
-            kind: kind_name(error.kind()),
+            kind: error.kind().as_str(),
             exit_code: status.code(),
             code: error.database().and_then(|database| database.sqlstate()),
             message: error.message(),
@@ -67,22 +67,6 @@ impl<'a> Record<'a> {
 pub(crate) fn record(error: &Error) -> serde_json::Value {
     let record = Record::new(error, ExitStatus::from(error.kind()));
     serde_json::to_value(record).unwrap_or_default()
-}
-
-/// The kinds of errors, as results and the log name them.
-pub(crate) const KINDS: [(Kind, &str); 7] = [
-    (Kind::Usage, "usage"),
-    (Kind::Unreachable, "unreachable"),
-    (Kind::Data, "data"),
-    (Kind::Permission, "permission"),
-    (Kind::Interrupted, "interrupted"),
-    (Kind::Busy, "busy"),
-    (Kind::Internal, "internal"),
-];
-
-fn kind_name(kind: Kind) -> &'static str {
-    let found = KINDS.iter().find(|(known, _)| *known == kind);
-    found.map_or("internal", |(_, name)| name)
 }
 
 fn human(printer: &Printer, error: &Error) -> String {

@@ -381,6 +381,44 @@ fn debug_says_that_nothing_needs_doing() {
     }
 }
 
+/// What a run has failed of is kept, with its SQLSTATE and where it was, until it is finished.
+#[test]
+fn debug_names_what_a_run_failed_of() {
+    let folder = town(DATA, &[], None);
+    let rehearsal = Rehearsal::once(Servers::shared(), folder.path(), LEGACY);
+    rehearsal.modern(
+        "create table disk (is_full boolean);
+         insert into disk values (true);
+         create function refuse() returns trigger language plpgsql as $$ begin
+           if (select is_full from disk) and new.legacy_id = 301 then
+             raise exception 'no space left for %', new.label using errcode = '53100';
+           end if;
+           return new; end $$;
+         create trigger refuse before insert on houses for each row execute function refuse()",
+    );
+    program(&rehearsal).expect(4, &["migrate"]);
+    let found = program(&rehearsal).json(1, &debug("houses"));
+    let error = &found["runs"][0]["error"];
+    assert_eq!(
+        (&error["code"], &error["entity"]),
+        (&"53100".into(), &"houses".into())
+    );
+    assert!(
+        error["batch"].is_i64() && error["message"].is_string(),
+        "{error}"
+    );
+    let human = program(&rehearsal).expect(1, &debug("houses")[..4]);
+    assert!(
+        human.says("failed:") && human.says("SQLSTATE 53100"),
+        "{human}"
+    );
+    assert!(!human.says("House 301") && !found.to_string().contains("House 301"));
+    rehearsal.modern("update disk set is_full = false");
+    program(&rehearsal).expect(0, &["migrate"]);
+    let found = program(&rehearsal).run(&[&debug("houses")[..], &["--format", "json"]].concat());
+    assert!(!found.says("53100"), "{found}");
+}
+
 #[test]
 fn debug_names_quarantine_differences_and_drift() {
     let village = village();

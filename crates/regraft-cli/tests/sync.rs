@@ -449,9 +449,12 @@ fn a_job_that_cannot_be_run() {
     program.expect(0, &["sync", "delete-job", "--name", "bad", "--force"]);
 }
 
+/// Signatures and bodies, in the order in which they came.
+type Documents = Arc<Mutex<Vec<(String, String)>>>;
+
 /// A web server that takes documents: it refuses the first, and keeps the others with their
 /// signatures. With `hangs` it never answers.
-fn web(hangs: bool) -> (String, Arc<Mutex<Vec<(String, String)>>>) {
+fn web(hangs: bool) -> (String, Documents) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
     let taken = Arc::new(Mutex::new(Vec::new()));

@@ -26,6 +26,32 @@ pub enum Kind {
     Internal,
 }
 
+impl Kind {
+    /// As results, the log and the ledger name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::Unreachable => "unreachable",
+            Self::Data => "data",
+            Self::Permission => "permission",
+            Self::Interrupted => "interrupted",
+            Self::Busy => "busy",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Usage,
+        Self::Unreachable,
+        Self::Data,
+        Self::Permission,
+        Self::Interrupted,
+        Self::Busy,
+        Self::Internal,
+    ];
+}
+
 /// Where it happened. Ids only, never values.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place {

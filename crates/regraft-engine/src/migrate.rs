@@ -279,11 +279,35 @@ impl<'a> Engine<'a> {
         // After an error the connection may be gone; the run then stays "running" in the ledger,
         // which the next process reads as unfinished all the same.
         let recorded = regraft_ledger::finish_run(&**self.target, self.run.run_no, status).await;
-        let done = result?;
+        let done = match result {
+            Ok(done) => done,
+            Err(error) => {
+                self.note(&error).await;
+                return Err(error);
+            }
+        };
         recorded?;
         let receipt =
             crate::receipt::read(&self.target, &self.context.project, &self.run.run_id).await?;
         Ok((done, outcome(self.context, receipt)))
+    }
+
+    /// Keeps what the run failed of, for whoever looks at it later, where the target can be reached
+    /// still. No value of a row is in it.
+    async fn note(&self, error: &Error) {
+        let place = error.place();
+        let noted = json!({
+            "kind": error.kind().as_str(),
+            "message": error.message(),
+            "code": error.database().and_then(|e| e.sqlstate()),
+            "entity": place.entity,
+            "batch": place.batch,
+            "legacy_ids": place.legacy_ids,
+            "hint": error.hint_text(),
+        });
+        let run_no = self.run.run_no;
+        // The error itself is what matters.
+        let _ = regraft_ledger::set_run_detail(&**self.target, run_no, "error", &noted).await;
     }
 
     async fn close_dry_run<T>(self, result: Result<T>) -> Result<(T, Outcome)> {

@@ -25,6 +25,9 @@ pub struct EntityRun {
     pub source_rows: i64,
     /// Of these, rows in quarantine or blocked by a parent.
     pub left_behind: i64,
+    /// What the run failed of, if it did and nobody has finished it since: `kind`, `message`, `code`
+    /// (SQLSTATE), `entity`, `batch`, `legacy_ids`, `hint`.
+    pub error: Option<serde_json::Value>,
 }
 
 /// The runs that were about an entity, latest first: those of the last `days` days where that is
@@ -40,7 +43,8 @@ pub async fn entity_runs(
             "select e.run_id, e.command, e.status, r.status,
                     to_char(e.started_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
                     extract(epoch from e.finished_at - e.started_at)::float8,
-                    e.source_rows, e.quarantined + e.blocked
+                    e.source_rows, e.quarantined + e.blocked,
+                    case when r.status <> 'done' then r.detail -> 'error' end
              from regraft.migration_control e
              join regraft.migration_control r on r.run_no = e.run_no and r.entity = '' and r.batch = 0
              where e.entity = $1 and e.batch = 0
@@ -60,6 +64,7 @@ pub async fn entity_runs(
             seconds: row.get(5),
             source_rows: row.get(6),
             left_behind: row.get(7),
+            error: row.get(8),
         })
         .collect())
 }

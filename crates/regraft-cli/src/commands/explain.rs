@@ -49,14 +49,18 @@ pub(super) fn run(invocation: &Invocation, code: &str) -> Result<ExitStatus> {
 
 #[cfg(test)]
 mod tests {
+    use regraft_engine::Kind;
+
     use super::pages;
-    use crate::diagnostics::KINDS;
     use crate::views::reasons;
 
     #[test]
     fn every_code_has_its_page() {
         let told: Vec<&str> = pages().map(|page| page.code).collect();
-        let codes = KINDS.iter().map(|(_, name)| *name).chain(reasons::CODES);
+        let codes = Kind::ALL
+            .iter()
+            .map(|kind| kind.as_str())
+            .chain(reasons::CODES);
         let codes: Vec<&str> = codes.collect();
         assert_eq!(told, codes);
         assert!(pages().all(|page| page.text.len() > 80));

@@ -165,6 +165,7 @@ mod tests {
             seconds: Some(seconds),
             source_rows: rows,
             left_behind: 0,
+            error: None,
         })
     }
 

@@ -82,7 +82,26 @@ fn runs(found: &EntityDebug, now: Timestamp, width: usize) -> String {
             worry(run.left_behind),
         ]);
     }
-    table.render(width, 2)
+    let failed = found.runs.iter().filter_map(|run| {
+        let error = run.error.as_ref()?;
+        let of = |field: &str| error.get(field).filter(|value| !value.is_null());
+        let mut text = format!("{} failed: {}", run.run_id, of("message")?.as_str()?);
+        for (field, name) in [
+            ("code", "SQLSTATE"),
+            ("entity", "in"),
+            ("batch", "batch"),
+            ("legacy_ids", "legacy ids"),
+        ] {
+            if let Some(value) = of(field) {
+                let value = value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned);
+                text.push_str(&format!(", {name} {value}"));
+            }
+        }
+        Some(text)
+    });
+    table.render(width, 2) + &lines(failed, width)
 }
 
 fn unfinished(found: &EntityDebug, width: usize) -> String {

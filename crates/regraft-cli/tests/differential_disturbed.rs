@@ -219,6 +219,53 @@ fn kill_at_random(way: &[&str], cursor: Option<Cursor>, kills: u64, in_step_then
     }
 }
 
+/// Whatever looks, decides, retries or undoes comes to the same when it is killed and done again.
+#[test]
+fn killed_at_random_moments_while_looking_deciding_retrying_and_undoing() {
+    let mut dice = dice();
+    let folder = town(DATA, &[], None);
+    let first = changed(&folder);
+    program(&first).run(&carry_over(&MANUAL));
+    let run = last_run(&first);
+    // What kept rows in quarantine is mended.
+    first.legacy("update house set state = 0 where state = 3");
+    let steps: [&[&str]; 4] = [
+        &[
+            "differential",
+            "analyze",
+            "--entities",
+            "all",
+            "--detect-conflicts",
+        ],
+        &["conflicts", "resolve", "--all", "--take", "source"],
+        &["rollback", "--run", &run, "--yes"],
+        &["quarantine", "retry", "--entity", "houses"],
+    ];
+    let calm = first.copied();
+    let mut times = Vec::new();
+    for step in steps {
+        let done = program(&calm).run(step);
+        assert!(matches!(done.code, Some(0 | 1)), "{step:?}: {done}");
+        times.push(done.time);
+    }
+    let expected = State::of(&calm);
+    for round in 0..kills() {
+        let rehearsal = first.copied();
+        let killed = usize::try_from(round).expect("it fits") % steps.len();
+        for (at, step) in steps.iter().enumerate() {
+            if at == killed {
+                program(&rehearsal)
+                    .start(step)
+                    .kill_after(dice.moment(times[at]));
+            }
+            let done = program(&rehearsal).run(step);
+            assert!(matches!(done.code, Some(0..=2)), "{step:?}: {done}");
+        }
+        let what = format!("{:?}, round {round}, seed {}", steps[killed], dice.seed());
+        State::of(&rehearsal).assert_same(&expected, &what);
+    }
+}
+
 #[test]
 fn killed_at_random_moments_where_the_source_wins() {
     kill_at_random(&SOURCE_WINS, None, kills().div_ceil(2), true);

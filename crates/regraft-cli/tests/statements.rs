@@ -12,7 +12,7 @@
 //! | 9 | `scenario_2_a_large_migration_is_resumed` |
 //! | 10 | `the_help_names_what_there_is` |
 //! | 11 | `a_database_that_does_not_answer_is_told_quickly` |
-//! | 13 | `sync` is the scheduler's, and not in this version; `differential migrate` counts conflicts by column |
+//! | 13 | `sync` is the scheduler's (sync.rs); `differential migrate` counts conflicts by column |
 //! | 14, 15 | `scenario_3_conflicts_are_resolved`, `conflicts_are_decided_on_by_entity`: a kind of conflict is no option, because only rows that both sides have changed are decided on by `conflicts resolve`; `missing_records` and `deleted_records` are what `differential migrate` and `--deletes` are for. A report tells no strategy: each row may have been decided on in its own way |
 //! | 16 | `a_row_altered_in_the_target_is_put_back` |
 //! | 41, 57 | `known_changes_are_found_exactly_day_after_day` |

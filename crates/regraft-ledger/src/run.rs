@@ -112,12 +112,13 @@ async fn by_number(client: &impl GenericClient, run_no: i32) -> Result<Run> {
     read(client, &row).await
 }
 
-/// Ends a run, or marks it as running again.
+/// Ends a run, or marks it as running again. What it had failed of before is forgotten once it is done.
 pub async fn finish_run(client: &impl GenericClient, run_no: i32, status: RunStatus) -> Result<()> {
     client
         .execute(
             "update regraft.migration_control
-             set status = $2, finished_at = case when $2 = 'running' then null else clock_timestamp() end
+             set status = $2, finished_at = case when $2 = 'running' then null else clock_timestamp() end,
+                 detail = case when $2 = 'done' then detail - 'error' else detail end
              where run_no = $1 and entity = '' and batch = 0",
             &[&run_no, &status.as_str()],
         )

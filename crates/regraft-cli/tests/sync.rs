@@ -272,8 +272,10 @@ fn due_now(rehearsal: &Rehearsal<'_>) {
     );
 }
 
-fn service(program: &Program) -> Running {
-    program.start(&["service", "start", "--poll", "1", "--lease", "2"])
+/// A service; a machine under load may keep it from giving signs of life for a while, which only
+/// tests of that are to notice.
+fn service(program: &Program, lease: &str) -> Running {
+    program.start(&["service", "start", "--poll", "1", "--lease", lease])
 }
 
 const COMPLETED: &str = "select count(*) from regraft.sync_run_history where status = 'completed'";
@@ -294,7 +296,7 @@ fn the_service_runs_what_is_due() {
             &[&DAILY[..], &["--conflict-resolution", "source_wins"]].concat(),
         ),
     );
-    let mut running = service(&program);
+    let mut running = service(&program, "30");
     for round in 1..=3 {
         rehearsal.legacy("update house set rent = rent + 1 where id <= 10");
         due_now(&rehearsal);
@@ -387,11 +389,11 @@ fn a_service_that_is_frozen() {
     rehearsal.modern(SLOW);
     rehearsal.legacy("update house set rent = rent + 1");
     due_now(&rehearsal);
-    let mut frozen = service(&program);
+    let mut frozen = service(&program, "5");
     let noted = "select count(*) from regraft.sync_run_history where backend_pid is not null";
     wait_for(&rehearsal, &mut frozen, noted);
     frozen.signal(SIGSTOP);
-    let mut other = service(&program);
+    let mut other = service(&program, "5");
     let retried = "select count(*) from regraft.sync_run_history where run_type = 'retry'";
     wait_for(&rehearsal, &mut other, retried);
     rehearsal.modern("update pace set seconds = 0");
@@ -431,7 +433,7 @@ fn a_job_that_cannot_be_run() {
         "update regraft.synchronization_jobs set schedule = 'at times' where job_name = 'bad'",
     );
     due_now(&rehearsal);
-    let mut running = service(&program);
+    let mut running = service(&program, "30");
     wait_for(&rehearsal, &mut running, COMPLETED);
     running.signal(SIGTERM);
     assert_eq!(running.wait().code, Some(0));
@@ -516,7 +518,7 @@ fn who_is_to_be_told_is_told() {
             &format!("cat >> '{0}'; echo >> '{0}'", told.display()),
         );
     program.expect(0, &create("a", &DAILY));
-    let mut running = service(&program);
+    let mut running = service(&program, "30");
     let ended = "select count(*) from regraft.sync_run_history where status <> 'running'";
     let mut runs = 0;
     let mut run = |running: &mut Running| {
@@ -562,7 +564,7 @@ fn who_is_to_be_told_is_told() {
         .with("REGRAFT_NOTIFY_URL", &hanging)
         .with("REGRAFT_NOTIFY_COMMAND", "exit 3");
     rehearsal.legacy("alter table house rename to castle");
-    let mut running = service(&program);
+    let mut running = service(&program, "30");
     run(&mut running);
     rehearsal.legacy("alter table castle rename to house");
     run(&mut running);
@@ -608,14 +610,14 @@ fn services_that_are_killed() {
         );
         rehearsal.legacy(&change);
         due_now(&rehearsal);
-        let first = service(&program(&rehearsal));
-        let second = (dice.below(2) == 0).then(|| service(&program(&rehearsal)));
+        let first = service(&program(&rehearsal), "2");
+        let second = (dice.below(2) == 0).then(|| service(&program(&rehearsal), "2"));
         thread::sleep(Duration::from_millis(dice.below(1_500)));
         drop(first.kill());
         drop(second.map(Running::kill));
     }
     due_now(&rehearsal);
-    let mut last = service(&program(&rehearsal));
+    let mut last = service(&program(&rehearsal), "2");
     let unfinished =
         "select count(*) from regraft.synchronization_jobs j where status <> 'scheduled'
         or next_run_at <= clock_timestamp()";

@@ -92,8 +92,8 @@ pub use schema::{SCHEMA, VERSION, install, installed_version};
 pub use sync::{
     NewSyncJob, SyncJob, SyncLease, SyncRun, SyncRunEnd, SyncStanding, SyncSummary, begin_sync_run,
     create_sync_job, delete_sync_job, end_sync_run, give_up_sync_job, lock_due_sync_job,
-    lock_sync_job, next_sync_job_due, note_sync_run, prolong_sync_lease, recover_sync_jobs,
-    set_sync_job, set_sync_job_after_run, sync_jobs, sync_runs, sync_standing, sync_summary,
+    next_sync_job_due, note_sync_run, prolong_sync_lease, recover_sync_jobs, set_sync_job,
+    set_sync_job_after_run, sync_job, sync_jobs, sync_runs, sync_standing, sync_summary,
 };
 pub use undo::{
     LeftRow, NOT_LEFT, Operation, Parent, UndoneTable, Why, changes_to_undo, create_left,

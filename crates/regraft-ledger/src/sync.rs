@@ -233,17 +233,19 @@ pub async fn sync_jobs(client: &impl GenericClient, status: Option<&str>) -> Res
     Ok(rows.iter().map(read_job).collect())
 }
 
-/// The job with this name or id, locked until the transaction ends.
-pub async fn lock_sync_job(
+/// The job with this name or id; with `lock` it is locked until the transaction ends.
+pub async fn sync_job(
     client: &impl GenericClient,
     name: Option<&str>,
     id: Option<Uuid>,
+    lock: bool,
 ) -> Result<Option<SyncJob>> {
+    let locked = if lock { "for update" } else { "" };
     let row = client
         .query_opt(
             &format!(
                 "select {JOB} from regraft.synchronization_jobs
-                 where job_name = $1 or job_id = $2 for update"
+                 where job_name = $1 or job_id = $2 {locked}"
             ),
             &[&name, &id],
         )

@@ -72,20 +72,29 @@ pub struct JobStatus {
 /// A connection to the ledger, which is created or brought up to date.
 pub(crate) async fn ledger(context: &Context) -> Result<Session> {
     let target = context.connect_target().await?;
-    target.batch_execute("begin").await?;
-    let installed = regraft_ledger::install(&*target).await;
-    let end = if installed.is_ok() {
-        "commit"
-    } else {
-        "rollback"
-    };
-    target.batch_execute(end).await?;
-    installed?;
+    in_transaction(&target, async || {
+        Ok(regraft_ledger::install(&*target).await?)
+    })
+    .await?;
     // A process that is frozen while it takes a job must not keep it from others.
     target
         .batch_execute("set idle_in_transaction_session_timeout = '10s'")
         .await?;
     Ok(target)
+}
+
+/// Does `work` in a transaction, which is committed when it succeeds.
+pub(crate) async fn in_transaction<T>(
+    target: &Session,
+    work: impl AsyncFnOnce() -> Result<T>,
+) -> Result<T> {
+    target.batch_execute("begin").await?;
+    let done = work().await;
+    if !target.is_closed() {
+        let end = if done.is_ok() { "commit" } else { "rollback" };
+        target.batch_execute(end).await?;
+    }
+    done
 }
 
 /// The time of the database.
@@ -106,6 +115,12 @@ pub(crate) fn schedule_of(job: &SyncJob) -> Result<Schedule> {
         )
         .hint("delete the job and create it anew")
     })
+}
+
+/// When a job is due after now.
+pub(crate) fn next_of(job: &SyncJob, now: Timestamp) -> Result<Timestamp> {
+    let schedule = schedule_of(job)?;
+    schedule.next_after(job.created_at, now).map_err(unusable)
 }
 
 /// A job that this program can't run is told of all the same, with what is wrong with it.
@@ -201,7 +216,7 @@ pub async fn list(context: &Context, status: Option<&str>) -> Result<Vec<JobView
 /// [`Kind::Usage`] for a job that isn't there.
 pub async fn status(context: &Context, key: JobKey<'_>) -> Result<JobStatus> {
     let target = ledger(context).await?;
-    let job = find(&target, key).await?;
+    let job = find(&target, key, false).await?;
     let summary = regraft_ledger::sync_summary(&*target, job.job_id).await?;
     let recent_runs = regraft_ledger::sync_runs(&*target, Some(job.job_id), 10).await?;
     Ok(JobStatus {
@@ -218,19 +233,19 @@ pub async fn status(context: &Context, key: JobKey<'_>) -> Result<JobStatus> {
 pub async fn runs(context: &Context, key: Option<JobKey<'_>>, most: i64) -> Result<Vec<SyncRun>> {
     let target = ledger(context).await?;
     let job = match key {
-        Some(key) => Some(find(&target, key).await?.job_id),
+        Some(key) => Some(find(&target, key, false).await?.job_id),
         None => None,
     };
     Ok(regraft_ledger::sync_runs(&*target, job, most).await?)
 }
 
-/// The job, locked where the caller has a transaction.
-pub(crate) async fn find(target: &Session, key: JobKey<'_>) -> Result<SyncJob> {
+/// The job; with `lock` it is locked until the caller's transaction ends.
+pub(crate) async fn find(target: &Session, key: JobKey<'_>, lock: bool) -> Result<SyncJob> {
     let (name, id) = match key {
         JobKey::Name(name) => (Some(name), None),
         JobKey::Id(id) => (None, Some(id)),
     };
-    let job = regraft_ledger::lock_sync_job(&**target, name, id).await?;
+    let job = regraft_ledger::sync_job(&**target, name, id, lock).await?;
     job.ok_or_else(|| {
         let which = match key {
             JobKey::Name(name) => format!("named {name:?}"),
@@ -263,23 +278,15 @@ pub enum Decision {
 /// [`Kind::Usage`] for a job that isn't there, or isn't in a state for it.
 pub async fn decide(context: &Context, key: JobKey<'_>, decision: Decision) -> Result<JobView> {
     let target = ledger(context).await?;
-    target.batch_execute("begin").await?;
-    let decided = carry_out(&target, key, decision).await;
-    let end = if decided.is_ok() {
-        "commit"
-    } else {
-        "rollback"
-    };
-    target.batch_execute(end).await?;
-    let before = decided?;
+    let before = in_transaction(&target, async || carry_out(&target, key, decision).await).await?;
     match decision {
         Decision::Delete { .. } => Ok(view(before)),
-        _ => Ok(view(find(&target, JobKey::Id(before.job_id)).await?)),
+        _ => Ok(view(find(&target, JobKey::Id(before.job_id), false).await?)),
     }
 }
 
 async fn carry_out(target: &Session, key: JobKey<'_>, decision: Decision) -> Result<SyncJob> {
-    let job = find(target, key).await?;
+    let job = find(target, key, true).await?;
     let (id, running) = (job.job_id, job.status == "running");
     let refuse = |why: &str, hint: &str| {
         Err(Error::new(Kind::Usage, format!("job {:?} {why}", job.name)).hint(hint))
@@ -307,10 +314,7 @@ async fn carry_out(target: &Session, key: JobKey<'_>, decision: Decision) -> Res
             );
         }
         Decision::Resume => {
-            let now = clock(target).await?;
-            let next = schedule_of(&job)?
-                .next_after(job.created_at, now)
-                .map_err(unusable)?;
+            let next = next_of(&job, clock(target).await?)?;
             regraft_ledger::set_sync_job(&**target, id, "scheduled", Some(next)).await?;
         }
         Decision::Delete { force: false } if running => {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::jobs::{JobKey, clock, find, schedule_of};
+use crate::jobs::{JobKey, clock, find, in_transaction, next_of};
 
 /// A job that is this process's to run.
 #[derive(Debug, Clone)]
@@ -73,7 +73,7 @@ pub(crate) async fn take_now(
     force: bool,
 ) -> Result<Taken> {
     in_transaction(target, async || {
-        let job = find(target, key).await?;
+        let job = find(target, key, true).await?;
         let idle = job.status == "paused" || job.status == "cancelled";
         if job.status == "running" {
             return Err(Error::new(
@@ -126,28 +126,11 @@ async fn take(
     })
 }
 
-/// When a job is due after now.
-fn next_of(job: &SyncJob, now: Timestamp) -> Result<Timestamp> {
-    schedule_of(job)?
-        .next_after(job.created_at, now)
-        .map_err(|error| Error::new(Kind::Usage, error.to_string()))
-}
-
 fn after(now: Timestamp, time: Duration) -> Timestamp {
     SignedDuration::try_from(time)
         .ok()
         .and_then(|time| now.checked_add(time).ok())
         .unwrap_or(Timestamp::MAX)
-}
-
-async fn in_transaction<T>(target: &Session, work: impl AsyncFnOnce() -> Result<T>) -> Result<T> {
-    target.batch_execute("begin").await?;
-    let done = work().await;
-    if !target.is_closed() {
-        let end = if done.is_ok() { "commit" } else { "rollback" };
-        target.batch_execute(end).await?;
-    }
-    done
 }
 
 /// A run of the ledger that has begun: its id, and the server process that holds its lock.

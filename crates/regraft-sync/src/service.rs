@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use crate::jobs::{clock, ledger};
 use crate::lease::{Taken, take_due};
 use crate::notify::{Notifier, NotifyOptions};
-use crate::work::{GONE, RunOptions, run};
+use crate::work::{GONE, RunOptions, rows_of, run};
 
 /// How the service works.
 #[derive(Debug, Clone)]
@@ -58,10 +58,7 @@ async fn turn(
     options: &ServiceOptions,
     notifier: &mut Notifier<'_>,
 ) -> Result<Duration> {
-    let target = match session.take() {
-        Some(target) if !target.is_closed() => target,
-        _ => ledger(context).await?,
-    };
+    let mut target = usable(context, session.take()).await?;
     let now = clock(&target).await?;
     for name in regraft_ledger::recover_sync_jobs(&*target, now, GONE).await? {
         note(context, format!("{name}: {GONE}; it is due again"));
@@ -73,14 +70,21 @@ async fn turn(
     };
     if let Some(taken) = taken {
         carry_out(context, &taken, options).await?;
+        // The run may have taken hours.
+        target = usable(context, Some(target)).await?;
         let job = Some(taken.job.job_id);
-        let target = ledger(context).await?;
         notifier.tell(&regraft_ledger::sync_runs(&*target, job, 3).await?);
-        *session = Some(target);
-    } else {
-        *session = Some(target);
     }
+    *session = Some(target);
     Ok(wait)
+}
+
+/// The connection, or another one where it has ended.
+async fn usable(context: &Context, session: Option<Session>) -> Result<Session> {
+    match session {
+        Some(session) if !session.is_closed() => Ok(session),
+        _ => ledger(context).await,
+    }
 }
 
 async fn until_due(target: &Session, now: Timestamp, poll: Duration) -> Result<Duration> {
@@ -94,8 +98,7 @@ async fn carry_out(context: &Context, taken: &Taken, options: &ServiceOptions) -
     note(context, format!("{name}: begins"));
     match run(context, taken, &options.run, true).await? {
         Ok(outcome) => {
-            let total = &outcome.receipt.total;
-            let written = total.inserted + total.updated + total.detail.deleted;
+            let [written, ..] = rows_of(&outcome);
             note(
                 context,
                 format!(

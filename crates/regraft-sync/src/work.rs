@@ -162,7 +162,8 @@ struct Done {
     before: [i64; 3],
 }
 
-fn rows_of(outcome: &DifferentialOutcome) -> [i64; 3] {
+/// Rows written, left behind, and gone through.
+pub(crate) fn rows_of(outcome: &DifferentialOutcome) -> [i64; 3] {
     let total = &outcome.receipt.total;
     [
         total.inserted + total.updated + total.detail.deleted,

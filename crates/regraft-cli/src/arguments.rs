@@ -18,7 +18,7 @@ pub(crate) use sync::{
     ServiceCommand, ServiceStartArguments, SyncCommand, SyncRunsArguments,
 };
 use values::{
-    dirt, examples, limit, records, rows, sampling_rate, scale, time_limit, uuid, workers,
+    dirt, examples, limit, records, rows, sampling_rate, scale, seconds, time_limit, uuid, workers,
 };
 
 /// Moves a living PostgreSQL database onto a new schema, and accounts for every row
@@ -165,6 +165,8 @@ pub(crate) enum Command {
     /// Run jobs when they are due
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// Take batches of runs that other processes hand out, on this host or on others
+    Worker(WorkerArguments),
     /// Look at the ledger's mappings, and bring them back in step with the target
     #[command(subcommand)]
     Mappings(MappingsCommand),
@@ -295,6 +297,21 @@ pub(crate) struct MigrateArguments {
     /// How rows are loaded
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     pub(crate) mode: Mode,
+    /// Hand the batches out: `regraft worker` on any number of hosts takes its share
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) distribute: bool,
+}
+
+/// Arguments of `worker`.
+#[derive(Debug, Args)]
+pub(crate) struct WorkerArguments {
+    /// Batches at work side by side
+    #[arg(long, value_name = "N", value_parser = workers)]
+    pub(crate) workers: Option<u16>,
+    /// After so many seconds without a sign of life a worker is taken for gone, and others take its
+    /// batches
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = seconds)]
+    pub(crate) lease: u64,
 }
 
 /// How rows are loaded.
@@ -553,6 +570,9 @@ pub(crate) struct DifferentialMigrateArguments {
     /// Do everything inside a transaction that is rolled back, and tell what came of it
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Hand out batches of new rows: `regraft worker` on any number of hosts takes its share
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) distribute: bool,
     #[command(flatten)]
     pub(crate) looking: LookingArguments,
     /// Who wins where both sides have changed: source_wins, target_wins, newest or manual

@@ -22,6 +22,7 @@ mod service;
 mod status;
 mod sync;
 mod validate;
+mod worker;
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -155,6 +156,7 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitStatu
         Command::Service(ServiceCommand::Start(arguments)) => {
             service::start(invocation, &arguments).await
         }
+        Command::Worker(arguments) => worker::run(invocation, &arguments).await,
         Command::Analyzer(command) => analyzer::run(invocation, command).await,
         Command::Reference => {
             invocation.printer.data(&reference::markdown());
@@ -172,6 +174,7 @@ fn stop_of(command: &Command) -> Stop {
         | Command::Differential(DifferentialCommand::Migrate(_) | DifferentialCommand::Resume(_))
         | Command::Sync(SyncCommand::RunJob(_))
         | Command::Service(_)
+        | Command::Worker(_)
         | Command::Schema(SchemaCommand::Apply) => Stop::AtCheckpoint,
         _ => Stop::AtOnce,
     }

@@ -1,5 +1,6 @@
 //! What every operation works with.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use regraft_pg::{Endpoint, Environment, Session, SessionOptions};
@@ -8,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Kind, Result};
 use crate::events::Events;
+use crate::migrate::BatchQueue;
 
 /// The secret that target keys are derived with. Whoever has it can compute every key from the
 /// legacy ids; whoever has it not can't guess one.
@@ -58,6 +60,9 @@ pub struct Settings {
     /// How many times as long as at first a probe query of the source may take before we hold back;
     /// `None` for never.
     pub max_source_load: Option<f64>,
+    /// Where batches are handed out to workers on this and other hosts; `None` for workers of this
+    /// process alone.
+    pub queue: Option<Arc<dyn BatchQueue>>,
 }
 
 impl Default for Settings {
@@ -70,6 +75,7 @@ impl Default for Settings {
             secret: None,
             key_memory: 32 << 20,
             max_source_load: None,
+            queue: None,
         }
     }
 }

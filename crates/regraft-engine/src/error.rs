@@ -3,6 +3,7 @@
 use std::fmt;
 
 use regraft_project::Problems;
+use serde_json::{Value, json};
 
 /// The result of the engine's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -153,6 +154,44 @@ impl Error {
     /// The database's error behind it.
     pub fn database(&self) -> Option<&regraft_pg::Error> {
         self.0.source.as_ref()
+    }
+}
+
+impl Error {
+    /// What the ledger keeps of it. No value of a row is in it.
+    pub(crate) fn to_note(&self) -> Value {
+        let place = self.place();
+        json!({
+            "kind": self.kind().as_str(),
+            "message": self.message(),
+            "code": self.database().and_then(|e| e.sqlstate()),
+            "entity": place.entity,
+            "batch": place.batch,
+            "legacy_ids": place.legacy_ids,
+            "hint": self.hint_text(),
+        })
+    }
+
+    /// An error that another process has noted.
+    pub(crate) fn from_note(note: &Value) -> Self {
+        let text = |field: &str| note.get(field).and_then(Value::as_str);
+        let kind = Kind::ALL
+            .into_iter()
+            .find(|kind| text("kind") == Some(kind.as_str()));
+        let mut error = Self::new(
+            kind.unwrap_or(Kind::Internal),
+            text("message").unwrap_or("a worker could not go on"),
+        );
+        error.0.hint = text("hint").map(str::to_owned);
+        error.0.place = Place {
+            entity: text("entity").map(str::to_owned),
+            batch: note
+                .get("batch")
+                .and_then(Value::as_i64)
+                .and_then(|n| n.try_into().ok()),
+            legacy_ids: text("legacy_ids").map(str::to_owned),
+        };
+        error
     }
 }
 

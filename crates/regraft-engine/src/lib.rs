@@ -53,7 +53,10 @@ pub use differential::{
 pub use error::{Error, Kind, Place, Result};
 pub use events::{Event, Events};
 pub use mappings::{MappingsEntity, MappingsRebuilt, merged_rows, rebuild_mappings};
-pub use migrate::{Gone, MigrateOptions, ModeChoice, Outcome, Retried, migrate, retry_quarantine};
+pub use migrate::{
+    BatchQueue, Crew, Gone, MigrateOptions, ModeChoice, Moved, OfferedBatch, Outcome, Queued,
+    Retried, migrate, retry_quarantine,
+};
 pub use plan::{
     ChildLoss, CodeCount, CodedColumn, ColumnPlan, ConstraintPlan, EntityPlan, FilterCount, Funnel,
     Hop, Loss, Plan, Prediction, SourceTable, plan,

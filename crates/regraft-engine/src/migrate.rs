@@ -1,7 +1,9 @@
 //! `migrate`: the run as a whole.
 
+mod crew;
 mod entity;
 mod lanes;
+mod offer;
 mod options;
 mod prepare;
 mod redrive;
@@ -21,10 +23,12 @@ use tokio::sync::RwLock;
 use tokio::try_join;
 use uuid::Uuid;
 
+pub use crew::{Crew, Moved};
 pub(crate) use entity::{
     checkpoint, choose_mode, is_empty, open as open_entity, plan as plan_entity,
 };
 pub(crate) use lanes::{components, create_partitions};
+pub use offer::{BatchQueue, OfferedBatch, Queued};
 pub use options::{MigrateOptions, ModeChoice};
 pub(crate) use prepare::{
     changed_since, check_same_secret, check_secret, install_ledger, lock, resolved,
@@ -180,7 +184,7 @@ pub(crate) async fn with_engine<T>(
     .await?;
     let snapshot = Arc::new(snapshot);
     let pool = Pool::new(context, options, &snapshot, &target);
-    if !matches!(task, Task::Differential(_)) {
+    if !matches!(task, Task::Differential(_)) && context.settings.queue.is_none() {
         pool.open().await?;
     }
     let engine = Engine {
@@ -295,17 +299,7 @@ impl<'a> Engine<'a> {
     /// Keeps what the run failed of, for whoever looks at it later, where the target can be reached
     /// still. No value of a row is in it.
     async fn note(&self, error: &Error) {
-        let place = error.place();
-        let noted = json!({
-            "kind": error.kind().as_str(),
-            "message": error.message(),
-            "code": error.database().and_then(|e| e.sqlstate()),
-            "entity": place.entity,
-            "batch": place.batch,
-            "legacy_ids": place.legacy_ids,
-            "hint": error.hint_text(),
-        });
-        let run_no = self.run.run_no;
+        let (run_no, noted) = (self.run.run_no, error.to_note());
         // The error itself is what matters.
         let _ = regraft_ledger::set_run_detail(&**self.target, run_no, "error", &noted).await;
     }

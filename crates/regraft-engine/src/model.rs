@@ -4,6 +4,7 @@
 mod columns;
 mod constants;
 mod describe;
+mod document;
 mod fields;
 mod resolve;
 mod transfer;
@@ -16,6 +17,7 @@ use regraft_project::Provenance;
 
 use crate::keys::LegacyId;
 
+pub(crate) use document::Document;
 pub(crate) use resolve::resolve;
 pub(crate) use transfer::{Limit, Recode, apply as recode};
 
@@ -137,6 +139,8 @@ pub(crate) enum OutputRule {
         null: Option<Vec<u8>>,
         otherwise: Option<Vec<u8>>,
     },
+    /// A jsonb document that is put together out of several fields.
+    Document(Document),
     /// Text that must be JSON.
     Json {
         field: usize,

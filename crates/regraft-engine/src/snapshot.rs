@@ -40,18 +40,42 @@ impl Snapshot {
         })
     }
 
+    /// The name by which others join it, on this host or on another.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// A snapshot that another process holds, joined by a connection to the source.
+    pub(crate) async fn joined(session: Session, id: &str) -> Result<Self> {
+        see(&session, id).await?;
+        let row = session
+            .query_one("select pg_current_snapshot()::text", &[])
+            .await?;
+        Ok(Self {
+            id: id.to_owned(),
+            position: row.get(0),
+            open: None,
+            session: Arc::new(session),
+        })
+    }
+
     /// Another connection that sees the same.
     pub(crate) async fn join(&self, context: &Context) -> Result<Session> {
         let session = context.connect_source().await?;
-        session
-            .batch_execute(&format!(
-                "begin transaction isolation level repeatable read, read only; \
-                 set transaction snapshot {}",
-                regraft_pg::quote::literal(&self.id)
-            ))
-            .await?;
+        see(&session, &self.id).await?;
         Ok(session)
     }
+}
+
+/// Lets a connection see what a snapshot shows.
+async fn see(session: &Session, id: &str) -> Result<()> {
+    Ok(session
+        .batch_execute(&format!(
+            "begin transaction isolation level repeatable read, read only; \
+             set transaction snapshot {}",
+            regraft_pg::quote::literal(id)
+        ))
+        .await?)
 }
 
 /// The virtual ids of all transactions that others have open in this database, and its prepared ones.

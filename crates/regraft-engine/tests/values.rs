@@ -4,7 +4,10 @@
 
 use std::sync::{Arc, LazyLock};
 
-use regraft_engine::{Context, Events, KeySecret, MigrateOptions, ModeChoice, Settings, migrate};
+use regraft_engine::{
+    AnalysisOptions, Context, Events, KeySecret, MigrateOptions, ModeChoice, Settings,
+    analyze_differential, migrate,
+};
 use regraft_pg::managed::{Installation, Server, ServerOptions};
 use regraft_pg::{Environment, Session, SessionOptions, Side};
 use regraft_project::Project;
@@ -189,7 +192,9 @@ fn create(database: &str, seed: f64, rows: u64) {
     source
         .execute(
             database,
-            &list("create table val (id integer primary key, made timestamptz not null"),
+            &list(
+                "create table val (id integer primary key, made timestamptz not null, awkward text",
+            ),
         )
         .unwrap();
     // Every tenth value is NULL.
@@ -204,7 +209,7 @@ fn create(database: &str, seed: f64, rows: u64) {
         .execute(
             database,
             &format!(
-                "select setseed({seed}); insert into val select n, now(), {} from generate_series(1, {rows}) n",
+                "select setseed({seed}); insert into val select n, now(), chr(1 + n % 127) || '\\n\"' || chr(31) || 'é' || n, {} from generate_series(1, {rows}) n",
                 values.join(", ")
             ),
         )
@@ -214,12 +219,17 @@ fn create(database: &str, seed: f64, rows: u64) {
     target
         .execute(
             database,
-            &list("create table vals (id uuid primary key, legacy_id integer not null unique"),
+            &list("create table vals (id uuid primary key, legacy_id integer not null unique, document jsonb"),
         )
         .unwrap();
 }
 
 fn project() -> Project {
+    // The same values as members of a document, which is put together on the way.
+    let members: String = columns()
+        .iter()
+        .map(|c| format!("{c} = \"v.{c}\"\n"))
+        .collect();
     let columns: String = columns()
         .iter()
         .map(|c| format!("{c} = \"v.{c}\"\n"))
@@ -227,7 +237,8 @@ fn project() -> Project {
     let entity = format!(
         "[source]\nfrom = \"val v\"\nkey = \"v.id\"\n\n[target]\ntable = \"vals\"\n\
          key = {{ column = \"id\", strategy = \"uuid_v7\", time = \"v.made\" }}\nlegacy = \"legacy_id\"\n\n\
-         [columns]\n{columns}"
+         [columns]\n{columns}\n[columns.document.json]\n{members}\n\
+         [columns.document.json.deep]\n\"\\\"quoted\\\" naïve\" = \"v.awkward\"\nnothing = {{}}\nword = \"'a word'\"\n"
     );
     Project::from_files(
         "values",
@@ -314,6 +325,34 @@ async fn crosses(mode: ModeChoice) {
             assert_eq!(x, y, "row {:?}, type {of}, seed {seed}", a[0]);
         }
     }
+    documents_are_those_of_the_source(&database).await;
+    let looked = AnalysisOptions {
+        every_row: true,
+        detect_conflicts: true,
+        ..AnalysisOptions::default()
+    };
+    let analysis = analyze_differential(&context, &selection, &looked).await;
+    let found = analysis.unwrap();
+    let unchanged = found.entities[0].unchanged.unsigned_abs();
+    assert_eq!((unchanged, found.conflicts), (rows, 0), "{found:?}");
+}
+
+/// What is put together on the way is what the source's own functions make of the same members.
+async fn documents_are_those_of_the_source(database: &str) {
+    let members: Vec<String> = columns().iter().map(|c| format!("'{c}', {c}")).collect();
+    let parts: Vec<String> = members
+        .chunks(40)
+        .map(|members| format!("jsonb_build_object({})", members.join(", ")))
+        .collect();
+    let deep = r#"jsonb_build_object('deep', jsonb_build_object('"quoted" naïve', awkward, 'nothing', '{}'::jsonb, 'word', 'a word'))"#;
+    let sql = format!(
+        "select id::text, ({} || {deep})::text from val order by id",
+        parts.join(" || ")
+    );
+    let made = texts(Side::Source, database, &sql).await;
+    let sql = "select legacy_id::text, document::text from vals order by legacy_id";
+    let stored = texts(Side::Target, database, sql).await;
+    assert_eq!(made, stored);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,6 +17,7 @@ mod history;
 mod lock;
 mod mapping;
 mod moved;
+mod offer;
 mod quarantine;
 mod rebuild;
 mod record;
@@ -26,6 +27,7 @@ mod schema;
 mod sync;
 mod undo;
 mod update;
+mod worker;
 
 pub use account::{
     Account, BatchRecord, Detail, EntityRecord, MovedFrom, done_batch, done_batches,
@@ -52,7 +54,7 @@ pub use differential::{
 };
 pub use explain::Figures;
 pub use history::{EntityRun, entity_runs, last_source_rows};
-pub use lock::{LockHolder, run_lock_holder};
+pub use lock::{LockHolder, lock_installation, run_lock_holder, unlock_installation};
 pub use mapping::{
     MappingIndex, MappingRow, MergedRow, attach_index, copy_merged_statement, copy_statement,
     create_partition, delete_of_run, drop_partition, encode as encode_mapping, encode_merged,
@@ -61,6 +63,10 @@ pub use mapping::{
     partition_name,
 };
 pub use moved::{left_behind, legacy_id_of, moved_rows, stand_for};
+pub use offer::{
+    DoneOffer, Offer, close_gate, end_batch_of_others, fail_offer, find_offer, is_offered,
+    offer_progress, offered_batch_begins, put_offer, withdraw_offer, withdraw_offers,
+};
 pub use quarantine::{
     Bucket, DropCount, DropPreview, QuarantineFilter, QuarantineRow, Quarantined, ReasonCount,
     RedriveFilter, RunReason, any as any_quarantine, behind as behind_quarantined,
@@ -104,3 +110,4 @@ pub use update::{
     Mark, STAGE as UPDATE_STAGE, STAGE_COLUMNS, UpdatedTable, mark_deleted, marked_rows, marking,
     unmark, unmarked,
 };
+pub use worker::{WorkerSeen, forget_worker, note_worker, workers_seen};

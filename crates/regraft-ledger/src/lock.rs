@@ -35,3 +35,20 @@ pub async fn run_lock_holder(client: &impl GenericClient) -> Result<Option<LockH
         seconds: row.get(2),
     }))
 }
+
+/// Waits to be the only one who creates schemas that others may be creating too, until
+/// [`unlock_installation`] or the end of the session.
+pub async fn lock_installation(client: &impl GenericClient) -> Result<()> {
+    client
+        .batch_execute("select pg_advisory_lock(hashtext('regraft'), 8)")
+        .await?;
+    Ok(())
+}
+
+/// Lets others create schemas.
+pub async fn unlock_installation(client: &impl GenericClient) -> Result<()> {
+    client
+        .batch_execute("select pg_advisory_unlock(hashtext('regraft'), 8)")
+        .await?;
+    Ok(())
+}

@@ -7,13 +7,14 @@ use tokio_postgres::GenericClient;
 pub const SCHEMA: &str = "regraft";
 
 /// The version of the control tables that this program reads and writes.
-pub const VERSION: i32 = 4;
+pub const VERSION: i32 = 5;
 
 const STEPS: &[(i32, &str)] = &[
     (1, include_str!("schema/1.sql")),
     (2, include_str!("schema/2.sql")),
     (3, include_str!("schema/3.sql")),
     (4, include_str!("schema/4.sql")),
+    (5, include_str!("schema/5.sql")),
 ];
 
 /// The version of the control tables in the database; `None` where there are none.

@@ -306,7 +306,7 @@ async fn user_schemas(client: &impl GenericClient) -> Result<Vec<String>> {
     let rows = client
         .query(
             "select nspname::text from pg_namespace
-             where nspname not like 'pg\\_%' and nspname not in ('information_schema', 'regraft')
+             where nspname not like 'pg\\_%' and nspname not in ('information_schema', 'regraft', 'regraft_queue')
              order by 1",
             &[],
         )

@@ -149,6 +149,32 @@ impl Session {
         }
     }
 
+    /// What another library needs to open connections like this one by itself: the settings, and TLS
+    /// where this connection runs over it. Sessions that are opened so are not set up.
+    pub fn settings_for_others(
+        &self,
+        endpoint: &Endpoint,
+        options: &SessionOptions,
+    ) -> (Config, Option<MakeRustlsConnect>) {
+        use tokio_postgres::config::SslMode;
+        let limit = endpoint.connect_timeout();
+        let mut config = config(endpoint, options, limit.unwrap_or(options.connect_timeout));
+        match &self.transport {
+            Transport::Plain => {
+                config.ssl_mode(SslMode::Disable);
+                (config, None)
+            }
+            Transport::Tls(tls) => {
+                let (first, _) = attempts(endpoint);
+                config.ssl_mode(match first {
+                    Attempt::TlsIfOffered => SslMode::Prefer,
+                    Attempt::Plain | Attempt::Tls => SslMode::Require,
+                });
+                (config, Some(tls.clone()))
+            }
+        }
+    }
+
     /// Says good-bye to the server and waits until the connection is gone, 5 seconds at most.
     pub async fn close(self) {
         let Self {

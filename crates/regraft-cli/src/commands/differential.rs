@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use regraft_engine::{
-    AnalysisOptions, DifferentialOptions, DifferentialOutcome, Error, Kind, Result, Settings,
-    analyze_differential, migrate_differential, operation_status, unfinished_differential,
+    AnalysisOptions, Context, DifferentialOptions, DifferentialOutcome, Error, Kind, Result,
+    Settings, analyze_differential, migrate_differential, operation_status,
+    unfinished_differential,
 };
 use regraft_project::Selection;
 
+use super::worker::handing_out;
 use crate::arguments::{
     DifferentialAnalyzeArguments, DifferentialMigrateArguments, DifferentialResumeArguments,
     DifferentialStatusArguments, EntityNames,
@@ -91,14 +93,15 @@ pub(super) async fn migrate(
             settings.batch_size = rows;
         }
     };
-    carry_over(invocation, &opened, &selection, &options, settings).await
+    let how = (options, arguments.distribute);
+    carry_over(invocation, &opened, &selection, how, settings).await
 }
 
 async fn carry_over(
     invocation: &Invocation,
     opened: &Opened,
     selection: &Selection,
-    options: &DifferentialOptions,
+    (options, distribute): (DifferentialOptions, bool),
     set: impl FnOnce(&mut Settings),
 ) -> Result<ExitStatus> {
     let mut context = invocation.context(opened, Needs::Both)?;
@@ -107,7 +110,11 @@ async fn carry_over(
     if options.dry_run {
         context.events = invocation.events(Doing::Rehearsing);
     }
-    let outcome = migrate_differential(&context, selection, options).await?;
+    let work = async |context: &Context| migrate_differential(context, selection, &options).await;
+    let outcome = match distribute {
+        true => handing_out(&mut context, work).await?,
+        false => work(&context).await?,
+    };
     let printer = &invocation.printer;
     let document = CarriedOver::of(&outcome);
     printer.report(&document, |width| view::outcome(&outcome, width));
@@ -162,7 +169,7 @@ pub(super) async fn resume(
         .project
         .select(&names, false)
         .map_err(|e| Error::new(Kind::Usage, e.to_string()))?;
-    carry_over(invocation, &opened, &selection, &options, |_| {}).await
+    carry_over(invocation, &opened, &selection, (options, false), |_| {}).await
 }
 
 /// Tells how a differential migration stands; with `--watch`, again and again until it has ended.

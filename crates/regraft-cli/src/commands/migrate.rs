@@ -1,7 +1,8 @@
 //! `regraft migrate`
 
-use regraft_engine::{MigrateOptions, ModeChoice, Outcome, Result, migrate};
+use regraft_engine::{Context, MigrateOptions, ModeChoice, Outcome, Result, migrate};
 
+use super::worker::handing_out;
 use crate::arguments::{MigrateArguments, Mode};
 use crate::exit::ExitStatus;
 use crate::figures;
@@ -40,7 +41,11 @@ pub(super) async fn run(
         plan_hash: arguments.plan.clone(),
         only_resume: None,
     };
-    let outcome = migrate(&context, &selection, &options).await?;
+    let work = async |context: &Context| migrate(context, &selection, &options).await;
+    let outcome = match arguments.distribute {
+        true => handing_out(&mut context, work).await?,
+        false => work(&context).await?,
+    };
     let limits = context.project.manifest().limits.clone();
     invocation
         .printer

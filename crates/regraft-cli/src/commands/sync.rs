@@ -6,6 +6,7 @@ use regraft_engine::{Context, Result};
 use regraft_sync::jobs::{self, Decision, JobKey, JobRequest};
 use regraft_sync::{RunOptions, run_now};
 
+use super::worker::process_name;
 use crate::arguments::{
     CreateJobArguments, DeleteJobArguments, JobName, ListJobsArguments, RunJobArguments,
     SyncCommand, SyncRunsArguments,
@@ -21,10 +22,9 @@ const LEASE: Duration = Duration::from_secs(30);
 
 /// How this process runs jobs.
 pub(super) fn run_options(lease: Duration) -> RunOptions {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     RunOptions {
         lease,
-        worker: format!("{}:{}", host.trim(), std::process::id()),
+        worker: process_name(),
     }
 }
 

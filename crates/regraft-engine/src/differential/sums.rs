@@ -224,6 +224,8 @@ async fn hashed_fields(source: &Session, model: &EntityModel) -> Result<Vec<Stri
         .map(
             |(sql, types)| match (under(types[0].type_()), under(types[1].type_())) {
                 (_, uncast) if tells_its_text(uncast) => sql[1].to_owned(),
+                // A literal has no type of its own inside a row.
+                (&Type::TEXT, _) => format!("({})::text", sql[0]),
                 (read, _) if is_exact(read) => sql[0].to_owned(),
                 (&Type::NUMERIC, _) => format!("numeric_send({}::numeric)", sql[0]),
                 _ => format!("({})::text", sql[0]),

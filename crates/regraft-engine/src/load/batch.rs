@@ -53,6 +53,8 @@ pub(crate) struct EntityLoad {
     pub(crate) gate: Arc<RwLock<()>>,
     /// Whether its batches go one after the other.
     pub(crate) serial: bool,
+    /// Whether its batches are handed out to workers of several processes.
+    pub(crate) offered: bool,
     /// Whether earlier runs moved rows of this entity.
     pub(crate) has_existing: bool,
     /// Whether no row of this entity has ever been in quarantine.
@@ -64,6 +66,17 @@ pub(crate) struct EntityLoad {
     /// Batches in a row that the server refused as a whole: after a few, the rest is staged from
     /// the start.
     pub(crate) refused: AtomicU32,
+}
+
+impl EntityLoad {
+    /// What the transaction of a batch begins with.
+    fn begins(&self, batch: i32) -> String {
+        if !self.offered {
+            return IMMEDIATE.to_owned();
+        }
+        let named = regraft_ledger::offered_batch_begins(self.checkpoint.id, batch);
+        format!("{IMMEDIATE}; {named}")
+    }
 }
 
 /// A pair of connections that moves batches.
@@ -125,8 +138,9 @@ pub(crate) async fn process(
         transformer.existing = existing(&worker.target, &load.model, range).await?;
     }
     let target = &worker.target;
+    let first = load.begins(range.number);
     if load.refused.load(Ordering::Relaxed) < 2 {
-        let direct = transaction::beginning_with(target, load.nested, IMMEDIATE, async || {
+        let direct = transaction::beginning_with(target, load.nested, &first, async || {
             let progress = copy_range(worker, load, range, &mut transformer).await?;
             finish(worker, load, range, progress).await
         })
@@ -140,7 +154,7 @@ pub(crate) async fn process(
             Err(error) => return Err(error),
         };
     }
-    transaction::beginning_with(target, load.nested, IMMEDIATE, async || {
+    transaction::beginning_with(target, load.nested, &first, async || {
         let progress = stage::fill(worker, &load.model, &range.to_rows(), &mut transformer).await?;
         finish(worker, load, range, progress).await
     })

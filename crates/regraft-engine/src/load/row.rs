@@ -304,6 +304,13 @@ impl Transformer {
                     }
                 },
             },
+            OutputRule::Document(document) => {
+                self.scratch.clear();
+                document
+                    .write(of, &mut self.scratch)
+                    .ok_or_else(|| corrupt(&model.name))?;
+                Value::Scratch
+            }
             OutputRule::Json {
                 field,
                 binary,

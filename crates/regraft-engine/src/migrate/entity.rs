@@ -18,7 +18,7 @@ use crate::events::Event;
 use crate::failpoints;
 use crate::keys::{Deriver, KeyMap, LegacyId};
 use crate::load::{
-    BatchRange, Classifier, Doubles, EntityLoad, Reason, add_dropped, dropped, duplicates,
+    BatchRange, Classifier, Doubles, EntityLoad, Merged, Reason, add_dropped, dropped, duplicates,
     foreign_conditions, merged, order_decides, partition, planned_ranges, write_merged,
 };
 use crate::model::{EntityModel, Model};
@@ -83,83 +83,115 @@ pub(crate) async fn open(
     ranges: &[BatchRange],
 ) -> Result<Arc<EntityLoad>> {
     let started = Instant::now();
-    let target = &engine.target;
     let rows: i64 = ranges.iter().map(|r| r.rows).sum();
     let standing = Standing::read(engine, model, !ranges.is_empty()).await?;
     let loading_in_bulk = before.as_ref().is_some_and(|c| c.mode == Mode::Bulk);
     if !loading_in_bulk {
         refuse_without_index(model, standing.index)?;
     }
-    let has_existing = standing.index == MappingIndex::Present && standing.has_rows;
     let mode = match &before {
         Some(checkpoint) => checkpoint.mode,
         None => {
-            let (options, table) = (engine.options, (standing.table_is_empty, has_existing));
+            let table = (standing.table_is_empty, standing.has_existing());
+            let options = engine.options;
             let (choice, dry_run) = (options.mode, options.dry_run);
             choose_mode(engine.model, model, choice, dry_run, table, rows)?
         }
     };
     let fresh = before.is_none();
     let (checkpoint, off) = plan(engine, model, mode, ranges, rows).await?;
-    let parents = standing.parents;
+    let mut load = assemble(engine, model, standing, checkpoint, off, !ranges.is_empty()).await?;
+    load.all_off = fresh;
+    load.started = started;
+    if mode == Mode::Bulk && !load.offered {
+        load.doubles = Doubles::watch(&load.model, rows).map(Arc::new);
+    }
+    Ok(Arc::new(load))
+}
+
+/// Makes everything ready for batches that another process has planned, under its checkpoint.
+pub(super) async fn join(
+    engine: &Engine<'_>,
+    model: &EntityModel,
+    checkpoint: Checkpoint,
+) -> Result<Arc<EntityLoad>> {
+    let standing = Standing::read(engine, model, true).await?;
+    let off: Vec<Dropped> =
+        serde_json::from_value(checkpoint.dropped.clone()).map_err(|_| unreadable_record())?;
+    let mut load = assemble(engine, model, standing, checkpoint, off, true).await?;
+    load.offered = true;
+    Ok(Arc::new(load))
+}
+
+/// What the batches of an entity share, as soon as its checkpoint is open. `moves` tells whether there
+/// are any.
+async fn assemble(
+    engine: &Engine<'_>,
+    model: &EntityModel,
+    standing: Standing,
+    checkpoint: Checkpoint,
+    off: Vec<Dropped>,
+    moves: bool,
+) -> Result<EntityLoad> {
+    let mode = checkpoint.mode;
+    let has_existing = standing.has_existing();
     let merged = Arc::new(merged(&engine.source, model).await?);
-    let dropped = standing.dropped;
-    let mut losers = if mode == Mode::InPlace && !ranges.is_empty() {
-        let deriver = engine
-            .context
-            .settings
-            .secret
-            .as_ref()
-            .map(|s| Deriver::new(s, &model.name));
-        let mut classifier = Classifier::new(
-            Arc::new(model.clone()),
-            deriver,
-            parents.clone(),
-            foreign_conditions(engine.model, model),
-            false,
-            engine.options.dry_run,
-        )?;
-        classifier.merge(Arc::clone(&merged));
-        classifier.refuse(dropped.clone());
-        duplicates(&engine.source, target, &mut classifier).await?
-    } else {
-        HashMap::<LegacyId, Vec<Reason>>::new()
+    let mut losers = match mode == Mode::InPlace && moves {
+        true => losers(engine, model, &standing, &merged).await?,
+        false => HashMap::new(),
     };
-    add_dropped(&mut losers, dropped);
+    add_dropped(&mut losers, standing.dropped);
     let mut model = model.clone();
     bulk::complete(&mut model.table, &off);
-    let serial = mode == Mode::InPlace && order_decides(&model);
-    let doubles = (mode == Mode::Bulk)
-        .then(|| Doubles::watch(&model, rows))
-        .flatten();
-    let run = &engine.run;
-    Ok(Arc::new(EntityLoad {
-        started,
+    let (run, settings) = (&engine.run, &engine.context.settings);
+    Ok(EntityLoad {
+        started: Instant::now(),
         run_no: run.run_no,
         run_id: run.run_id.clone(),
         command: run.command.clone(),
-        deriver: engine
-            .context
-            .settings
-            .secret
-            .as_ref()
-            .map(|s| Deriver::new(s, &model.name)),
+        deriver: deriver(engine, &model),
+        serial: mode == Mode::InPlace && order_decides(&model),
         model: Arc::new(model),
-        parents,
+        parents: standing.parents,
         losers: Arc::new(losers),
         merged,
-        doubles: doubles.map(Arc::new),
+        doubles: None,
         gate: Arc::clone(&engine.gate),
-        serial,
         has_existing,
         first_quarantine: !standing.any_quarantine,
         quarantined: standing.quarantined,
         nested: engine.options.dry_run,
         refused: AtomicU32::new(0),
         dropped: off,
-        all_off: fresh,
+        all_off: false,
+        offered: settings.queue.is_some() && !engine.options.dry_run,
         checkpoint,
-    }))
+    })
+}
+
+fn deriver(engine: &Engine<'_>, model: &EntityModel) -> Option<Deriver> {
+    let secret = engine.context.settings.secret.as_ref();
+    secret.map(|secret| Deriver::new(secret, &model.name))
+}
+
+/// Rows that lose to an earlier one under a unique constraint of the table.
+async fn losers(
+    engine: &Engine<'_>,
+    model: &EntityModel,
+    standing: &Standing,
+    merged: &Arc<Merged>,
+) -> Result<HashMap<LegacyId, Vec<Reason>>> {
+    let mut classifier = Classifier::new(
+        Arc::new(model.clone()),
+        deriver(engine, model),
+        standing.parents.clone(),
+        foreign_conditions(engine.model, model),
+        false,
+        engine.options.dry_run,
+    )?;
+    classifier.merge(Arc::clone(merged));
+    classifier.refuse(standing.dropped.clone());
+    duplicates(&engine.source, &engine.target, &mut classifier).await
 }
 
 /// Plans an entity's batches, opens its checkpoint, and for a bulk load takes off what comes off
@@ -181,7 +213,11 @@ pub(crate) async fn plan(
         Mode::Bulk => Some(engine.gate.write().await),
         Mode::InPlace => None,
     };
+    let offers = engine.context.settings.queue.is_some();
     let planned = transaction::run(target, engine.options.dry_run, async || {
+        if mode == Mode::Bulk && offers {
+            regraft_ledger::close_gate(&***target).await?;
+        }
         if mode == Mode::InPlace {
             regraft_ledger::attach_index(&***target, name, model.numeric).await?;
         }
@@ -235,6 +271,11 @@ struct Standing {
 }
 
 impl Standing {
+    /// Whether rows that earlier runs moved can be found.
+    fn has_existing(&self) -> bool {
+        self.index == MappingIndex::Present && self.has_rows
+    }
+
     /// Asks for all of it at once: for a small entity waiting for answers is most of the work.
     /// The keys of parents only matter where there is something to move.
     async fn read(engine: &Engine<'_>, model: &EntityModel, moves: bool) -> Result<Self> {

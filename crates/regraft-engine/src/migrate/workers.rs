@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, MigrateOptions};
+use super::{Engine, MigrateOptions, offer};
 use crate::context::{Context, interrupted};
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
@@ -91,7 +91,7 @@ impl Pool {
         self.size
     }
 
-    async fn take(&self) -> Result<Worker> {
+    pub(super) async fn take(&self) -> Result<Worker> {
         if let Some(worker) = self
             .idle
             .try_lock()
@@ -111,6 +111,11 @@ impl Pool {
     pub(crate) fn put(&self, worker: Worker) {
         // The other end lives as long as this one.
         let _ = self.back.send(worker);
+    }
+
+    /// Tells that a worker which was taken won't come back: another one gets connections.
+    pub(super) fn lost(&self) {
+        self.unopened.fetch_add(1, Relaxed);
     }
 
     /// Workers that are idle right now.
@@ -136,7 +141,7 @@ async fn loading_session(context: &Context) -> Result<Session> {
     Ok(session)
 }
 
-/// Moves batches side by side until none is left.
+/// Moves batches side by side until none is left, or hands them out where there is a queue for that.
 ///
 /// # Errors
 /// The first error of any batch; the others are stopped at their next clean point.
@@ -145,6 +150,10 @@ pub(crate) async fn run(
     load: &Arc<EntityLoad>,
     ranges: Vec<BatchRange>,
 ) -> Result<()> {
+    let queue = engine.context.settings.queue.as_deref();
+    if let Some(queue) = queue.filter(|_| !load.nested && !ranges.is_empty()) {
+        return offer::run(engine, queue, load, &ranges).await;
+    }
     let side_by_side = if load.serial { 1 } else { engine.pool.size() };
     let side_by_side = side_by_side.min(ranges.len());
     let queue = Arc::new(Mutex::new(VecDeque::from(ranges)));
@@ -210,6 +219,26 @@ async fn take_batches(
     }
 }
 
+/// Moves one batch within the time that the settings allow.
+pub(super) async fn once(
+    context: &Context,
+    load: &EntityLoad,
+    range: &BatchRange,
+    worker: &Worker,
+) -> Result<BatchRecord> {
+    let Some(limit) = context.settings.batch_timeout else {
+        return process(worker, load, range).await;
+    };
+    match tokio::time::timeout(limit, process(worker, load, range)).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::new(
+            Kind::Data,
+            format!("the batch took longer than MIGRATION_TIMEOUT ({} ms)", limit.as_millis()),
+        )
+        .hint("raise MIGRATION_TIMEOUT, or make batches smaller with --batch-size; what is done stays done")),
+    }
+}
+
 /// Moves one batch; after a fault that may pass, asks the ledger whether it was done all the same,
 /// and tries again if not.
 async fn with_retries(
@@ -220,18 +249,7 @@ async fn with_retries(
 ) -> Result<BatchRecord> {
     let mut attempt = 0;
     loop {
-        let result = match context.settings.batch_timeout {
-            None => process(worker, load, range).await,
-            Some(limit) => match tokio::time::timeout(limit, process(worker, load, range)).await {
-                Ok(result) => result,
-                Err(_) => Err(Error::new(
-                    Kind::Data,
-                    format!("the batch took longer than MIGRATION_TIMEOUT ({} ms)", limit.as_millis()),
-                )
-                .hint("raise MIGRATION_TIMEOUT, or make batches smaller with --batch-size; what is done stays done")),
-            },
-        };
-        let error = match result {
+        let error = match once(context, load, range, worker).await {
             Ok(record) => return Ok(record),
             Err(error) => error,
         };

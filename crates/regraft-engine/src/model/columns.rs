@@ -13,8 +13,12 @@ use super::describe::Described;
 use super::fields::{cast, json_expressions, json_object};
 use super::resolve::{Resolver, closest};
 use super::transfer::{self, Transfer, base, integer_width, is_text};
-use super::{BadText, EmptyText, MissingKey, Output, OutputRule, constants};
+use super::{BadText, Document, EmptyText, MissingKey, Output, OutputRule, constants};
 use crate::error::Result;
+
+/// A document of more members is built by the source: a query has no room for more than 1,664 fields
+/// (MaxTupleAttributeNumber).
+const MOST_MEMBERS: usize = 200;
 
 impl Resolver<'_> {
     pub(super) async fn output(
@@ -49,7 +53,7 @@ impl Resolver<'_> {
                 self.map(column, from, map, null.as_ref(), otherwise.as_ref(), of)
                     .await?
             }
-            Rule::Json(object) => self.json(column, object, of),
+            Rule::Json(object) => self.json(column, object, &described, of),
             Rule::Parse { from, bad, empty } => {
                 self.parse(column, from, described[0], bad, empty, of)
             }
@@ -213,8 +217,20 @@ impl Resolver<'_> {
         }))
     }
 
-    fn json(&mut self, column: &Column, object: &JsonObject, of: &Type) -> Option<OutputRule> {
-        let sql = match *base(of) {
+    fn json(
+        &mut self,
+        column: &Column,
+        object: &JsonObject,
+        described: &[&Described],
+        of: &Type,
+    ) -> Option<OutputRule> {
+        let (name, fields) = (column.name.value.as_str(), &mut self.fields);
+        let copied = match *base(of) {
+            Type::JSONB if described.len() <= MOST_MEMBERS => {
+                let mut types = described.iter().map(|described| described.of.clone());
+                let document = Document::of(object, &mut types, name, fields);
+                return Some(OutputRule::Document(document));
+            }
             Type::JSONB => json_object(object),
             Type::JSON => format!("({})::json", json_object(object)),
             _ => {
@@ -223,7 +239,7 @@ impl Resolver<'_> {
             }
         };
         Some(OutputRule::Copy {
-            field: self.fields.position(&column.name.value, sql),
+            field: fields.position(name, copied),
         })
     }
 

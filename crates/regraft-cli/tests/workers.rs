@@ -1,0 +1,305 @@
+//! Batches handed out to workers: four of them that are killed, frozen and cut off at random, and a
+//! process that hands out and is killed itself. What is there in the end is what one undisturbed
+//! process leaves.
+//!
+//! Each worker stands for a host: it reaches the servers through fault proxies of its own.
+//! `REGRAFT_TEST_KILLS` is the number of disturbances (16 if not set).
+#![allow(clippy::print_stderr, reason = "a failed test tells its seed")]
+
+mod town;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use regraft_testkit::{
+    Dice, Dump, Finished, Legacy, Program, Proxy, Rehearsal, Running, Servers, dispatch,
+};
+use town::{DATA, LEGACY, town};
+
+const REGRAFT: &str = env!("CARGO_BIN_EXE_regraft");
+
+const DIRTY: Legacy = Legacy {
+    scale: 0.05,
+    seed: 7,
+    dirt: 1.0,
+};
+
+const IN_PLACE: [&str; 6] = [
+    "migrate",
+    "core-with-patients",
+    "--mode",
+    "in-place",
+    "--distribute",
+    "--workers=1",
+];
+const IN_BULK: [&str; 6] = [
+    "migrate",
+    "core-with-patients",
+    "--mode",
+    "bulk",
+    "--distribute",
+    "--workers=1",
+];
+
+const WORKER: [&str; 4] = ["worker", "--lease=1", "--workers=2", "--no-progress"];
+
+fn disturbances() -> u64 {
+    let given = std::env::var("REGRAFT_TEST_KILLS").ok();
+    given.map_or(16, |n| n.parse().expect("REGRAFT_TEST_KILLS is a number"))
+}
+
+fn program(rehearsal: &Rehearsal<'_>) -> Program {
+    Program::on(REGRAFT, rehearsal).with("BATCH_SIZE", "40")
+}
+
+/// What one process alone leaves.
+fn undisturbed(rehearsal: &Rehearsal<'_>, arguments: &[&str]) -> (Dump, Finished) {
+    let other = rehearsal.again();
+    let alone: Vec<&str> = arguments
+        .iter()
+        .filter(|argument| **argument != "--distribute")
+        .copied()
+        .collect();
+    let finished = program(&other).run(&alone);
+    assert!(matches!(finished.code, Some(0 | 1)), "{finished}");
+    (Dump::of(&other.modern_url()), finished)
+}
+
+/// Every planned batch was committed once, and nothing is offered or queued any more.
+#[track_caller]
+fn every_batch_once(rehearsal: &Rehearsal<'_>) {
+    let wrong = rehearsal.modern_rows(
+        "select p.entity, p.batches_done, c.batches from regraft.migration_checkpoints p
+         join (select run_no, entity, count(*) as batches from regraft.migration_control
+               where batch > 0 group by 1, 2) c using (run_no, entity)
+         where p.batches_done <> c.batches",
+    );
+    assert!(
+        wrong.is_empty(),
+        "batches committed, batches planned: {wrong:?}"
+    );
+    let offers = rehearsal.modern_rows("select entity from regraft.migration_offers");
+    assert!(offers.is_empty(), "still offered: {offers:?}");
+}
+
+/// Batches that the workers say they have moved.
+fn moved(rehearsal: &Rehearsal<'_>) -> Vec<i64> {
+    let rows = rehearsal.modern_rows("select batches from regraft.migration_workers");
+    rows.iter().map(|row| row[0].parse().unwrap()).collect()
+}
+
+fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < Duration::from_secs(60), "{what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn workers_seen(rehearsal: &Rehearsal<'_>) -> usize {
+    let there = "select to_regclass('regraft.migration_workers') is not null";
+    match rehearsal.modern_rows(there)[0][0].as_str() {
+        "t" => moved(rehearsal).len(),
+        _ => 0,
+    }
+}
+
+#[test]
+fn batches_are_shared_and_each_is_done_once() {
+    for arguments in [IN_PLACE, IN_BULK] {
+        let rehearsal = Rehearsal::new(Servers::shared(), &dispatch(), DIRTY);
+        let (expected, alone) = undisturbed(&rehearsal, &arguments);
+        let workers: Vec<Running> = (0..3).map(|_| program(&rehearsal).start(&WORKER)).collect();
+        wait_for("the workers are there", || workers_seen(&rehearsal) == 3);
+        let finished = program(&rehearsal).run(&arguments);
+        assert_eq!(finished.code, alone.code, "{finished}");
+        Dump::of(&rehearsal.modern_url()).assert_same(&expected, "three workers");
+        every_batch_once(&rehearsal);
+        wait_for("every worker has moved something", || {
+            moved(&rehearsal).iter().filter(|n| **n > 0).count() >= 3
+        });
+        let again = program(&rehearsal).json(alone.code.unwrap(), &arguments);
+        assert_eq!(again["nothing_to_do"], true, "{again}");
+        for worker in workers {
+            worker.signal(libc::SIGTERM);
+            let left = worker.wait();
+            assert_eq!(left.code, Some(0), "{left}");
+            assert!(left.says("the worker has left"), "{left}");
+        }
+        assert_eq!(workers_seen(&rehearsal), 0, "who leaves is forgotten");
+    }
+}
+
+/// A worker with proxies of its own in front of both servers.
+struct Host {
+    source: Proxy,
+    target: Proxy,
+    program: Program,
+    running: Running,
+}
+
+impl Host {
+    fn new(rehearsal: &Rehearsal<'_>) -> Self {
+        let servers = Servers::shared();
+        let (legacy, modern) = (servers.legacy().port(), servers.modern().port());
+        let (source, target) = (Proxy::to(legacy), Proxy::to(modern));
+        let program = program(rehearsal)
+            .with(
+                "SOURCE_DATABASE_URL",
+                &source.url(&rehearsal.legacy_url(), legacy),
+            )
+            .with(
+                "TARGET_DATABASE_URL",
+                &target.url(&rehearsal.modern_url(), modern),
+            );
+        let running = program.start(&WORKER);
+        Self {
+            source,
+            target,
+            program,
+            running,
+        }
+    }
+
+    fn disturb(&mut self, dice: &mut Dice) -> &'static str {
+        // One that could not go on is there again, as a service manager would see to.
+        if !self.running.is_running() {
+            self.running = self.program.start(&WORKER);
+        }
+        match dice.below(4) {
+            0 => {
+                let fresh = self.program.start(&WORKER);
+                std::mem::replace(&mut self.running, fresh).kill();
+                "killed"
+            }
+            1 => {
+                // Longer than its lease: its batches go to others.
+                self.running.signal(libc::SIGSTOP);
+                thread::sleep(Duration::from_millis(1_500 + dice.below(1_000)));
+                self.running.signal(libc::SIGCONT);
+                "frozen"
+            }
+            2 => {
+                self.target.cut_now();
+                "cut off from the target"
+            }
+            _ => {
+                self.source.refuse(true);
+                self.source.cut_now();
+                thread::sleep(Duration::from_millis(dice.below(500)));
+                self.source.refuse(false);
+                "cut off from the source"
+            }
+        }
+    }
+}
+
+/// Four hosts, at one of which something happens all the time.
+#[test]
+fn workers_that_are_killed_frozen_and_cut_off_change_nothing() {
+    let mut dice = Dice::from_environment();
+    let seed = dice.seed();
+    for arguments in [IN_PLACE, IN_BULK] {
+        let rehearsal = Rehearsal::new(Servers::shared(), &dispatch(), DIRTY);
+        let (expected, alone) = undisturbed(&rehearsal, &arguments);
+        let mut hosts: Vec<Host> = (0..4).map(|_| Host::new(&rehearsal)).collect();
+        wait_for("the workers are there", || workers_seen(&rehearsal) >= 4);
+        let mut running = program(&rehearsal).start(&arguments);
+        let mut happened = Vec::new();
+        for _ in 0..disturbances() / 2 {
+            if !running.is_running() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(dice.below(400)));
+            let at = usize::try_from(dice.below(4)).unwrap();
+            happened.push(hosts[at].disturb(&mut dice));
+        }
+        let mut finished = running.wait();
+        // A worker may have run out of attempts while its host was cut off: the run says so, and is
+        // gone on with.
+        for _ in 0..5 {
+            if finished.code == alone.code {
+                break;
+            }
+            assert_eq!(
+                finished.code,
+                Some(3),
+                "seed {seed}, {happened:?}: {finished}"
+            );
+            finished = program(&rehearsal).run(&arguments);
+        }
+        assert_eq!(
+            finished.code, alone.code,
+            "seed {seed}, {happened:?}: {finished}"
+        );
+        // Whoever was frozen has woken up by now, and has written nothing.
+        thread::sleep(Duration::from_millis(500));
+        let what = format!("seed {seed}, {happened:?}");
+        Dump::of(&rehearsal.modern_url()).assert_same(&expected, &what);
+        every_batch_once(&rehearsal);
+        drop(hosts);
+    }
+}
+
+/// The process that hands out is killed; its workers stay, and the next one goes on with them.
+#[test]
+fn who_hands_out_is_killed_and_the_next_one_goes_on() {
+    let mut dice = Dice::from_environment();
+    let seed = dice.seed();
+    let rehearsal = Rehearsal::new(Servers::shared(), &dispatch(), DIRTY);
+    let (expected, alone) = undisturbed(&rehearsal, &IN_PLACE);
+    let workers: Vec<Running> = (0..2).map(|_| program(&rehearsal).start(&WORKER)).collect();
+    wait_for("the workers are there", || workers_seen(&rehearsal) == 2);
+    for _ in 0..disturbances() / 4 {
+        let time = Duration::from_millis(200 + dice.below(2_500));
+        program(&rehearsal).start(&IN_PLACE).kill_after(time);
+    }
+    let finished = program(&rehearsal).run(&IN_PLACE);
+    assert_eq!(finished.code, alone.code, "seed {seed}: {finished}");
+    Dump::of(&rehearsal.modern_url()).assert_same(&expected, &format!("seed {seed}"));
+    every_batch_once(&rehearsal);
+    drop(workers);
+}
+
+/// Data that stands in the way ends the run with the error of the worker that met it.
+#[test]
+fn what_a_worker_cannot_get_past_ends_the_run() {
+    let town = town(DATA, &[], None);
+    let rehearsal = Rehearsal::once(Servers::shared(), town.path(), LEGACY);
+    let worker = program(&rehearsal).start(&WORKER);
+    wait_for("the worker is there", || workers_seen(&rehearsal) == 1);
+    // The trigger swallows rows, which no staging can mend.
+    rehearsal.modern(
+        "create function swallow() returns trigger language plpgsql as 'begin return null; end';
+         create trigger swallow before insert on houses for each row execute function swallow()",
+    );
+    let failed = program(&rehearsal).expect(4, &["migrate", "--distribute", "--mode=in-place"]);
+    assert!(failed.says("swallows rows"), "{failed}");
+    assert!(failed.says("houses, batch "), "{failed}");
+    rehearsal.modern("drop trigger swallow on houses");
+    program(&rehearsal).expect(0, &["migrate", "--distribute", "--mode=in-place"]);
+    drop(worker);
+}
+
+/// A worker with another project or secret takes no part, and says why.
+#[test]
+fn a_worker_with_other_things_is_refused() {
+    let town = town(DATA, &[], None);
+    let rehearsal = Rehearsal::once(Servers::shared(), town.path(), LEGACY);
+    let other = program(&rehearsal)
+        .with("REGRAFT_KEY_SECRET", "a secret that the run does not have")
+        .start(&WORKER);
+    wait_for("the worker is there", || workers_seen(&rehearsal) == 1);
+    // It takes a batch sooner or later, and gives it back.
+    for _ in 0..20 {
+        let finished = program(&rehearsal).run(&["migrate", "--distribute", "--workers=1"]);
+        assert_eq!(finished.code, Some(0), "{finished}");
+        if other.said().contains("REGRAFT_KEY_SECRET") {
+            let refused = other.wait();
+            assert_eq!(refused.code, Some(2), "{refused}");
+            return;
+        }
+        program(&rehearsal).expect(0, &["rollback", "all", "--yes"]);
+    }
+    panic!("the worker never took a batch: {}", other.kill());
+}

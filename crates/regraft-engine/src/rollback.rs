@@ -759,6 +759,7 @@ async fn fence_off(target: &Session, parts: &[Part]) -> Result<()> {
     numbers.dedup();
     for number in numbers {
         regraft_ledger::take_over(&**target, number).await?;
+        regraft_ledger::withdraw_offers(&**target, number).await?;
     }
     Ok(())
 }

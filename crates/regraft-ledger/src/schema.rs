@@ -19,9 +19,11 @@ const STEPS: &[(i32, &str)] = &[
 
 /// The version of the control tables in the database; `None` where there are none.
 pub async fn installed_version(client: &impl GenericClient) -> Result<Option<i32>> {
+    // Not by to_regclass: what it didn't find before, it doesn't find in the same transaction again.
     let exists: bool = client
         .query_one(
-            "select to_regclass('regraft.ledger_version') is not null",
+            "select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                            where n.nspname = 'regraft' and c.relname = 'ledger_version')",
             &[],
         )
         .await?

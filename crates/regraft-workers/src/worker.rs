@@ -41,6 +41,7 @@ struct Task(OfferedBatch);
 /// What the batches of a worker share.
 #[derive(Clone)]
 struct Shared {
+    id: Uuid,
     crew: Arc<Crew>,
     tally: Arc<Mutex<Tally>>,
     /// Cancelled when the worker is to take no more batches.
@@ -106,6 +107,7 @@ pub async fn serve(context: &Context, options: &WorkerOptions) -> Result<()> {
     let mut own = context.clone();
     own.cancel = CancellationToken::new();
     let shared = Shared {
+        id: Uuid::new_v4(),
         crew: Arc::new(Crew::new(&own)),
         tally: Arc::default(),
         stop: context.cancel.child_token(),
@@ -125,17 +127,20 @@ pub async fn serve(context: &Context, options: &WorkerOptions) -> Result<()> {
             return Err(fault);
         }
         if shared.stop.is_cancelled() {
-            return Ok(());
+            break;
         }
         if let Err(error) = done {
             let text = format!("{}; it is tried again", error.message());
             context.events.send(Event::Note(text));
         }
         tokio::select! {
-            () = shared.stop.cancelled() => return Ok(()),
+            () = shared.stop.cancelled() => break,
             () = sleep(AGAIN) => {}
         }
     }
+    let target = own.connect_target().await?;
+    regraft_ledger::forget_worker(&*target, shared.id).await?;
+    Ok(())
 }
 
 /// The queue needs a connection for each batch that ends, and some for signs of life.
@@ -191,11 +196,9 @@ fn lost(error: &impl fmt::Display) -> Error {
 /// Tells of this worker now and then, and leaves runs that have nothing to hand out any more. Ends
 /// never.
 async fn beat(context: &Context, options: &WorkerOptions, shared: &Shared) {
-    let (id, slots) = (Uuid::new_v4(), context.settings.workers);
-    let slots = i32::try_from(slots).unwrap_or(i32::MAX);
+    let slots = i32::try_from(context.settings.workers).unwrap_or(i32::MAX);
     let mut told = Tally::default();
     let mut session = None;
-    let mut leaving = false;
     loop {
         let tally = locked(&shared.tally).clone();
         if tally != told {
@@ -213,21 +216,12 @@ async fn beat(context: &Context, options: &WorkerOptions, shared: &Shared) {
             None => context.connect_target().await,
         };
         if let Ok(open) = open {
-            let sum = (tally.run_id.as_deref(), tally.batches, tally.rows);
-            let noted = match leaving {
-                false => regraft_ledger::note_worker(&*open, id, &options.name, slots, sum).await,
-                true => regraft_ledger::forget_worker(&*open, id).await,
-            };
+            let (id, sum) = (shared.id, (tally.run_id.as_deref(), tally.batches, tally.rows));
+            let noted = regraft_ledger::note_worker(&*open, id, &options.name, slots, sum).await;
             // A connection that is lost is opened anew.
             session = noted.is_ok().then_some(open);
         }
-        if leaving {
-            std::future::pending::<()>().await;
-        }
-        tokio::select! {
-            () = shared.stop.cancelled() => leaving = true,
-            () = sleep(options.lease / 4) => {}
-        }
+        sleep(options.lease / 4).await;
     }
 }
 

@@ -189,6 +189,7 @@ pub(crate) async fn open_run(
     let entities: Vec<&str> = all.entities().iter().map(|s| s.entity.as_str()).collect();
     transaction::run(target, false, async || {
         regraft_ledger::take_over(&**target, run.run_no).await?;
+        regraft_ledger::withdraw_offers(&**target, run.run_no).await?;
         regraft_ledger::set_run_detail(&**target, run.run_no, "entities", &json!(entities)).await?;
         Ok(regraft_ledger::finish_run(&**target, run.run_no, RunStatus::Running).await?)
     })

@@ -312,6 +312,9 @@ pub(crate) struct WorkerArguments {
     /// batches
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = seconds)]
     pub(crate) lease: u64,
+    /// Leave when there was nothing to do for so many seconds, instead of waiting for the next run
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) leave_after: Option<u64>,
 }
 
 /// How rows are loaded.

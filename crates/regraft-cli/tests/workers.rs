@@ -8,13 +8,15 @@
 
 mod town;
 
+use std::fs;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use regraft_testkit::{
     Dice, Dump, Finished, Legacy, Program, Proxy, Rehearsal, Running, Servers, dispatch,
 };
-use town::{DATA, LEGACY, town};
+use town::{DATA, LEGACY, carry_over, in_step, town, validates};
 
 const REGRAFT: &str = env!("CARGO_BIN_EXE_regraft");
 
@@ -331,4 +333,75 @@ fn a_worker_with_other_things_is_refused() {
         program(&rehearsal).expect(0, &["rollback", "all", "--yes"]);
     }
     panic!("the worker never took a batch: {}", other.kill());
+}
+
+/// What a differential migration has to move anew is handed out too; the rest is as without workers.
+#[test]
+fn new_rows_of_a_differential_migration_are_handed_out() {
+    let folder = town(DATA, &[], None);
+    let rehearsal = in_step(&folder);
+    rehearsal.legacy(
+        "insert into house select i, 1 + i % 20, null, i - 1, 1, 0, null, timestamptz '2022-01-01 00:00:00+00', 'n', null, false
+         from generate_series(1001, 1400) i;
+         insert into room select i, i, 'Room', 1, null from generate_series(1001, 1400) i;
+         update house set label = 'other' where id % 7 = 0;
+         delete from room where id % 11 = 0",
+    );
+    let other = rehearsal.copied();
+    let alone = program(&other).run(&carry_over(&[]));
+    let mut workers = workers(&rehearsal, 2);
+    let handed_out = program(&rehearsal).run(&carry_over(&["--distribute"]));
+    assert_eq!(handed_out.code, alone.code, "{handed_out}");
+    wait_for("somebody else has moved something", || {
+        moved(&rehearsal).iter().sum::<i64>() > 0
+    });
+    for worker in workers.drain(..) {
+        worker.signal(libc::SIGTERM);
+        assert_eq!(worker.wait().code, Some(0));
+    }
+    let rows = "select legacy_id, h.label, h.district_id, h.twin_id from houses h order by 1";
+    assert_eq!(rehearsal.modern_rows(rows), other.modern_rows(rows));
+    let rows = "select legacy_id, house_id from rooms order by 1";
+    assert_eq!(rehearsal.modern_rows(rows), other.modern_rows(rows));
+    every_batch_once(&rehearsal);
+    validates(&rehearsal, "after it");
+}
+
+/// A worker that is to leave when there is nothing to do is shown while it is there, and leaves.
+#[test]
+fn a_worker_is_shown_and_leaves_when_there_is_nothing_to_do() {
+    let folder = town(DATA, &[], None);
+    let rehearsal = Rehearsal::once(Servers::shared(), folder.path(), LEGACY);
+    let worker = program(&rehearsal).start(&["worker", "--lease=2", "--leave-after=3"]);
+    wait_for("the worker is there", || workers_seen(&rehearsal) == 1);
+    let status = program(&rehearsal).json(0, &["status"]);
+    assert_eq!(status["workers"][0]["slots"], 2, "{status}");
+    let shown = program(&rehearsal).expect(0, &["status"]);
+    assert!(shown.says("side by side"), "{shown}");
+    let left = worker.wait();
+    assert_eq!(left.code, Some(0), "{left}");
+    assert!(left.says("the worker has left"), "{left}");
+}
+
+/// What the manifests start is a command line that the program knows.
+#[test]
+fn the_manifests_start_commands_that_there_are() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/kubernetes");
+    let program = Program::new(REGRAFT);
+    let mut started = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+        for line in text.lines() {
+            let Some(list) = line.trim_start().strip_prefix("args: ") else {
+                continue;
+            };
+            let arguments: Vec<String> = serde_json::from_str(list).unwrap();
+            let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            // A command line is read before its help is printed.
+            arguments.push("--help");
+            program.expect(0, &arguments);
+            started += 1;
+        }
+    }
+    assert_eq!(started, 2);
 }

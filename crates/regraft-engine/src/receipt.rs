@@ -2,7 +2,7 @@
 
 mod explanation;
 
-use regraft_ledger::{Account, Checkpoint, Run, RunReason, RunStatus};
+use regraft_ledger::{Account, Checkpoint, Run, RunReason, RunStatus, WorkerSeen};
 use regraft_pg::Session;
 use regraft_project::{Project, Selection};
 use serde::{Deserialize, Serialize};
@@ -135,6 +135,8 @@ pub struct Status {
     pub unfinished: Vec<UnfinishedRun>,
     /// The selected entities.
     pub entities: Vec<EntityStatus>,
+    /// Processes that take batches of runs that are handed out.
+    pub workers: Vec<WorkerSeen>,
 }
 
 /// A run that was begun and not finished.
@@ -363,6 +365,7 @@ pub async fn status(context: &Context, selection: &Selection) -> Result<Status> 
         ledger_installed: installed,
         unfinished: Vec::new(),
         entities: Vec::new(),
+        workers: Vec::new(),
     };
     if !installed {
         for step in selection.entities() {
@@ -371,6 +374,7 @@ pub async fn status(context: &Context, selection: &Selection) -> Result<Status> 
         return Ok(status);
     }
     status.unfinished = unfinished(&target, &context.project).await?;
+    status.workers = regraft_ledger::workers_seen(&*target).await?;
     let runs = regraft_ledger::list_runs(&*target, 1_000).await?;
     for step in selection.entities() {
         status

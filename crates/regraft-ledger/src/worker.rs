@@ -57,8 +57,14 @@ pub async fn forget_worker(client: &impl GenericClient, worker_id: Uuid) -> Resu
     Ok(())
 }
 
-/// The workers that have not left, by name.
+/// The workers that have not left, by name. A ledger of an earlier version has none.
 pub async fn workers_seen(client: &impl GenericClient) -> Result<Vec<WorkerSeen>> {
+    if crate::installed_version(client)
+        .await?
+        .is_none_or(|version| version < 5)
+    {
+        return Ok(Vec::new());
+    }
     let rows = client
         .query(
             "select name, slots, extract(epoch from clock_timestamp() - started_at)::float8,

@@ -1,8 +1,9 @@
 //! A worker: takes batches from the queue for as long as it is let.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use graphile_worker::{IntoTaskHandlerResult, TaskHandler, WorkerContext, WorkerRecoveryConfig};
 use regraft_engine::{Context, Crew, Error, Event, Kind, Moved, OfferedBatch, Result};
@@ -31,6 +32,8 @@ pub struct WorkerOptions {
     pub lease: Duration,
     /// How long batches at work may go on when it is told to stop.
     pub grace: Duration,
+    /// Leave when there was nothing to do for so long; `None` to stay.
+    pub leave_after: Option<Duration>,
 }
 
 /// A batch as the queue hands it out.
@@ -44,6 +47,8 @@ struct Shared {
     id: Uuid,
     crew: Arc<Crew>,
     tally: Arc<Mutex<Tally>>,
+    /// Batches at work.
+    at_work: Arc<AtomicUsize>,
     /// Cancelled when the worker is to take no more batches.
     stop: CancellationToken,
     /// Why it can't help, where that is so.
@@ -64,6 +69,22 @@ struct Tally {
     rows: i64,
 }
 
+/// Counts a batch for as long as it is there.
+struct AtWork(Arc<AtomicUsize>);
+
+impl AtWork {
+    fn begin(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 impl TaskHandler for Task {
     const IDENTIFIER: &'static str = TASK;
 
@@ -73,6 +94,7 @@ impl TaskHandler for Task {
         };
         let last = *context.job().attempts() >= MOST_ATTEMPTS;
         let batch = self.0;
+        let _at_work = AtWork::begin(&shared.at_work);
         match shared.crew.carry_out(&batch, last).await {
             Ok(moved) => {
                 if let Moved::Rows(rows) = moved {
@@ -110,6 +132,7 @@ pub async fn serve(context: &Context, options: &WorkerOptions) -> Result<()> {
         id: Uuid::new_v4(),
         crew: Arc::new(Crew::new(&own)),
         tally: Arc::default(),
+        at_work: Arc::default(),
         stop: context.cancel.child_token(),
         fault: Arc::default(),
     };
@@ -199,8 +222,17 @@ async fn beat(context: &Context, options: &WorkerOptions, shared: &Shared) {
     let slots = i32::try_from(context.settings.workers).unwrap_or(i32::MAX);
     let mut told = Tally::default();
     let mut session = None;
+    let mut busy = Instant::now();
     loop {
         let tally = locked(&shared.tally).clone();
+        if tally != told || shared.at_work.load(Relaxed) > 0 {
+            busy = Instant::now();
+        } else if options
+            .leave_after
+            .is_some_and(|idle| busy.elapsed() > idle)
+        {
+            shared.stop.cancel();
+        }
         if tally != told {
             context.events.send(Event::Note(format!(
                 "{} batches moved, {} rows ({})",
@@ -216,7 +248,10 @@ async fn beat(context: &Context, options: &WorkerOptions, shared: &Shared) {
             None => context.connect_target().await,
         };
         if let Ok(open) = open {
-            let (id, sum) = (shared.id, (tally.run_id.as_deref(), tally.batches, tally.rows));
+            let (id, sum) = (
+                shared.id,
+                (tally.run_id.as_deref(), tally.batches, tally.rows),
+            );
             let noted = regraft_ledger::note_worker(&*open, id, &options.name, slots, sum).await;
             // A connection that is lost is opened anew.
             session = noted.is_ok().then_some(open);

@@ -39,6 +39,7 @@ pub(super) async fn run(
         name: process_name(),
         lease: Duration::from_secs(arguments.lease),
         grace: GRACE,
+        leave_after: arguments.leave_after.map(Duration::from_secs),
     };
     let printer = &invocation.printer;
     printer.note(format!(
@@ -68,6 +69,7 @@ pub(super) async fn handing_out<T>(
         lease: LEASE,
         // Whatever is at work then is of a run that has ended.
         grace: Duration::ZERO,
+        leave_after: None,
     };
     let (work, helping) = (work(context), serve(&own, &options));
     tokio::pin!(work, helping);

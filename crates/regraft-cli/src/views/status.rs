@@ -18,7 +18,33 @@ pub(crate) fn render(status: &Status, width: usize) -> String {
         out.push('\n');
         out.push_str(&unfinished(run, width));
     }
+    if !status.workers.is_empty() {
+        out.push('\n');
+        out.push_str(&workers(status, width));
+    }
     out
+}
+
+/// Processes that take batches.
+fn workers(status: &Status, width: usize) -> String {
+    let mut table = Table::new()
+        .text("worker")
+        .number("side by side")
+        .number("batches moved")
+        .number("rows")
+        .text("of run")
+        .number("heard of (s ago)");
+    for worker in &status.workers {
+        table.row(vec![
+            text(&worker.name),
+            count(worker.slots),
+            count(worker.batches),
+            count(worker.rows),
+            text(worker.run_id.clone().unwrap_or_default()),
+            text(format!("{:.0}", worker.silent_seconds)),
+        ]);
+    }
+    table.render(width, 0)
 }
 
 fn entities(status: &Status, width: usize) -> String {

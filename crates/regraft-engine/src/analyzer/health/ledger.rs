@@ -11,6 +11,10 @@ use crate::receipt::unfinished;
 
 const AREA: &str = "ledger";
 
+/// Seconds after which a worker is missed: it tells of itself several times within its lease, which is
+/// seldom longer.
+const SILENT: f64 = 60.0;
+
 /// The checks of the ledger.
 ///
 /// # Errors
@@ -33,9 +37,10 @@ pub(super) async fn check(context: &Context, target: &Session) -> Result<Vec<Hea
     if installed > 1 {
         checks.push(differences(target).await?);
     }
-    if installed >= VERSION {
+    if installed > 3 {
         checks.extend(jobs(target).await?);
     }
+    checks.push(workers(target).await?);
     Ok(checks)
 }
 
@@ -193,6 +198,29 @@ async fn jobs(target: &Session) -> Result<Vec<HealthCheck>> {
         checks.push(HealthCheck::ok(AREA, "jobs", found));
     }
     Ok(checks)
+}
+
+/// Whether the workers that have not left are heard of.
+async fn workers(target: &Session) -> Result<HealthCheck> {
+    let seen = regraft_ledger::workers_seen(&**target).await?;
+    if seen.is_empty() {
+        return Ok(HealthCheck::ok(AREA, "workers", "there are none"));
+    }
+    let silent: Vec<String> = seen
+        .iter()
+        .filter(|worker| worker.silent_seconds > SILENT)
+        .map(|worker| worker.name.clone())
+        .collect();
+    if silent.is_empty() {
+        let found = format!("{}, all heard of within a minute", seen.len());
+        return Ok(HealthCheck::ok(AREA, "workers", found));
+    }
+    Ok(HealthCheck::warning(
+        AREA,
+        "workers",
+        format!("not heard of for more than a minute: {}", some(&silent)),
+        "their batches go to others; look at their hosts, and start `regraft worker` there again",
+    ))
 }
 
 async fn differences(target: &Session) -> Result<HealthCheck> {

@@ -8,6 +8,7 @@ mod old_way;
 mod process;
 mod proofs;
 mod whole;
+mod workers;
 mod world;
 
 use std::path::{Path, PathBuf};
@@ -39,7 +40,7 @@ struct Options {
     parts: Vec<String>,
 }
 
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 10] = [
     "bulk",
     "in-place",
     "dirt",
@@ -47,18 +48,20 @@ const PARTS: [&str; 9] = [
     "old-way",
     "proofs",
     "differential",
+    "workers",
     "dispatch",
     "entities",
 ];
 
 /// The parts that work on the benchmark's own tables.
-const OWN_TABLES: [&str; 6] = [
+const OWN_TABLES: [&str; 7] = [
     "bulk",
     "in-place",
     "dirt",
     "old-way",
     "proofs",
     "differential",
+    "workers",
 ];
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -119,6 +122,9 @@ fn beside_others(options: &Options, regraft: &Path, wanted: impl Fn(&str) -> boo
     }
     if wanted("differential") {
         differential::compare(&world, options.rounds)?;
+    }
+    if wanted("workers") {
+        workers::measure(&world, options.rounds)?;
     }
     Ok(())
 }

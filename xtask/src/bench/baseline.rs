@@ -106,7 +106,7 @@ pub(super) fn raw_copy(
         if keys == Keys::After {
             world.target.execute(target, BRING_BACK)?;
         }
-        Ok(Figure { seconds: started.elapsed().as_secs_f64(), peak_megabytes: 0.0 })
+        Ok(Figure { seconds: started.elapsed().as_secs_f64(), ..Figure::default() })
     })
 }
 
@@ -185,6 +185,6 @@ pub(super) fn expert(world: &World, target: &str) -> Result<Figure> {
                  {BRING_BACK}"
             ))
             .await?;
-        Ok(Figure { seconds: started.elapsed().as_secs_f64(), peak_megabytes: 0.0 })
+        Ok(Figure { seconds: started.elapsed().as_secs_f64(), ..Figure::default() })
     })
 }

@@ -235,7 +235,7 @@ fn expert_sums(world: &World) -> Result<Figure> {
         }
         Ok(Figure {
             seconds: started.elapsed().as_secs_f64(),
-            peak_megabytes: 0.0,
+            ..Figure::default()
         })
     })
 }

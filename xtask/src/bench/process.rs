@@ -15,6 +15,8 @@ pub(super) struct Figure {
     pub(super) seconds: f64,
     /// Peak resident memory of the process; 0 where it isn't a process of its own.
     pub(super) peak_megabytes: f64,
+    /// Its processor time; 0 where it isn't a process of its own.
+    pub(super) cpu_seconds: f64,
 }
 
 /// The measurements of one way.
@@ -186,5 +188,9 @@ pub(super) fn run(
     Ok(Figure {
         seconds,
         peak_megabytes: usage.ru_maxrss as f64 / 1024.0,
+        cpu_seconds: [usage.ru_utime, usage.ru_stime]
+            .map(|time| time.tv_sec as f64 + time.tv_usec as f64 / 1e6)
+            .iter()
+            .sum(),
     })
 }

@@ -258,7 +258,7 @@ fn done(equal: bool, started: Instant) -> Result<Figure> {
     }
     Ok(Figure {
         seconds: started.elapsed().as_secs_f64(),
-        peak_megabytes: 0.0,
+        ..Figure::default()
     })
 }
 

@@ -357,6 +357,9 @@ pub(crate) struct ValidateArguments {
     /// How the rows of both databases are compared
     #[arg(long, value_enum, default_value_t, value_name = "METHOD")]
     pub(crate) method: CompareMethod,
+    /// Hand the entities out: `regraft worker` on any number of hosts takes its share
+    #[arg(long)]
+    pub(crate) distribute: bool,
     /// Write the result to a file instead of standard output; with `--format json` as JSON
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use regraft_testkit::{
     Dice, Dump, Finished, Legacy, Program, Proxy, Rehearsal, Running, Servers, dispatch,
 };
+use serde_json::Value;
 use town::{DATA, LEGACY, carry_over, in_step, town, validates};
 
 const REGRAFT: &str = env!("CARGO_BIN_EXE_regraft");
@@ -404,4 +405,51 @@ fn the_manifests_start_commands_that_there_are() {
         }
     }
     assert_eq!(started, 2);
+}
+
+/// A validation that is handed out finds what one process finds, while workers are killed.
+#[test]
+fn a_validation_is_handed_out_and_finds_the_same() {
+    let rehearsal = Rehearsal::new(Servers::shared(), &dispatch(), DIRTY);
+    program(&rehearsal).run(&["migrate", "core-with-patients"]);
+    rehearsal.modern(
+        "update profiles set first_name = 'Somebody' where legacy_user_id % 50 = 0;
+         delete from orders where legacy_instruction_id % 97 = 0",
+    );
+    let of = |validation: &Value| {
+        let mut entities = validation["entities"].as_array().unwrap().clone();
+        for entity in &mut entities {
+            entity["seconds"] = Value::Null;
+        }
+        (
+            entities,
+            validation["passed"].clone(),
+            validation["not_checked"].clone(),
+        )
+    };
+    let alone = program(&rehearsal).json(1, &["validate", "core-with-patients"]);
+    let mut workers = workers(&rehearsal, 2);
+    let handed_out = [
+        "validate",
+        "core-with-patients",
+        "--distribute",
+        "--format=json",
+    ];
+    let running = program(&rehearsal).start(&handed_out);
+    thread::sleep(Duration::from_millis(700));
+    workers.remove(0).kill();
+    let finished = running.wait();
+    assert_eq!(finished.code, Some(1), "{finished}");
+    let found: Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert_eq!(of(&found), of(&alone));
+    wait_for("the other worker has done a part", || {
+        moved(&rehearsal).iter().sum::<i64>() > 0
+    });
+    let left = rehearsal.modern_rows("select entity from regraft.migration_proofs");
+    assert!(left.is_empty(), "{left:?}");
+    // Statements of the views are over: nothing holds a snapshot of the target any more.
+    for worker in workers {
+        worker.signal(libc::SIGTERM);
+        assert_eq!(worker.wait().code, Some(0));
+    }
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Kind, Result};
 use crate::events::Events;
-use crate::migrate::BatchQueue;
+use crate::work_queue::WorkQueue;
 
 /// The secret that target keys are derived with. Whoever has it can compute every key from the
 /// legacy ids; whoever has it not can't guess one.
@@ -60,9 +60,9 @@ pub struct Settings {
     /// How many times as long as at first a probe query of the source may take before we hold back;
     /// `None` for never.
     pub max_source_load: Option<f64>,
-    /// Where batches are handed out to workers on this and other hosts; `None` for workers of this
+    /// Where work is handed out to workers on this and other hosts; `None` for workers of this
     /// process alone.
-    pub queue: Option<Arc<dyn BatchQueue>>,
+    pub queue: Option<Arc<dyn WorkQueue>>,
 }
 
 impl Default for Settings {

@@ -8,6 +8,7 @@ mod bulk;
 mod certificate;
 mod check;
 mod context;
+mod crew;
 mod differential;
 mod drift;
 mod error;
@@ -31,6 +32,7 @@ mod transaction;
 mod unfinished;
 mod validate;
 mod validation_report;
+mod work_queue;
 
 pub use analyzer::{
     CheckpointOverview, CheckpointProgress, CheckpointState, Drift, EntityDebug, EntityPerformance,
@@ -43,6 +45,7 @@ pub use certificate::{
 };
 pub use check::{CheckOutcome, check};
 pub use context::{Context, KeySecret, Settings};
+pub use crew::{Crew, Moved};
 pub use differential::{
     Analysis, AnalysisOptions, BackfillOptions, Backfilled, ConflictReport, Count, DeleteForecast,
     DifferentialOptions, DifferentialOutcome, EntityDifferential, OperationStatus, PolicyForecast,
@@ -53,10 +56,7 @@ pub use differential::{
 pub use error::{Error, Kind, Place, Result};
 pub use events::{Event, Events};
 pub use mappings::{MappingsEntity, MappingsRebuilt, merged_rows, rebuild_mappings};
-pub use migrate::{
-    BatchQueue, Crew, Gone, MigrateOptions, ModeChoice, Moved, OfferedBatch, Outcome, Queued,
-    Retried, migrate, retry_quarantine,
-};
+pub use migrate::{Gone, MigrateOptions, ModeChoice, Outcome, Retried, migrate, retry_quarantine};
 pub use plan::{
     ChildLoss, CodeCount, CodedColumn, ColumnPlan, ConstraintPlan, EntityPlan, FilterCount, Funnel,
     Hop, Loss, Plan, Prediction, SourceTable, plan,
@@ -84,3 +84,4 @@ pub use validation_report::{
     HistoryEntry, ReportedCheck, ReportedEntity, ReportedFinding, ReportedValidation, RunAccount,
     ValidationReport, report_validation,
 };
+pub use work_queue::{Queued, Work, WorkKind, WorkQueue};

@@ -23,12 +23,12 @@ use tokio::sync::RwLock;
 use tokio::try_join;
 use uuid::Uuid;
 
-pub use crew::{Crew, Moved};
+pub(crate) use crew::BatchCrew;
 pub(crate) use entity::{
     checkpoint, choose_mode, is_empty, open as open_entity, plan as plan_entity,
 };
 pub(crate) use lanes::{components, create_partitions};
-pub use offer::{BatchQueue, OfferedBatch, Queued};
+use offer::OfferedBatch;
 pub use options::{MigrateOptions, ModeChoice};
 pub(crate) use prepare::{
     changed_since, check_same_secret, check_secret, install_ledger, lock, resolved,

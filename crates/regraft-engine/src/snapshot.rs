@@ -5,7 +5,7 @@ use std::sync::Arc;
 use regraft_pg::Session;
 
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 
 /// A snapshot of the source, held open by its own connection and shared with others.
 pub(crate) struct Snapshot {
@@ -68,14 +68,31 @@ impl Snapshot {
 }
 
 /// Lets a connection see what a snapshot shows.
-async fn see(session: &Session, id: &str) -> Result<()> {
-    Ok(session
+///
+/// # Errors
+/// [`Kind::Unreachable`] when nobody holds it any more.
+pub(crate) async fn see(session: &Session, id: &str) -> Result<()> {
+    let seen = session
         .batch_execute(&format!(
             "begin transaction isolation level repeatable read, read only; \
              set transaction snapshot {}",
             regraft_pg::quote::literal(id)
         ))
-        .await?)
+        .await;
+    let Err(error) = seen else { return Ok(()) };
+    let error = session.error(error);
+    // ImportSnapshot (snapmgr.c): there is no file of that name.
+    if error.sqlstate() == Some("22023") {
+        return Err(Error::new(
+            Kind::Unreachable,
+            format!(
+                "the snapshot that is read is not there on the {}: the process that holds it has ended, or this is another server",
+                session.side()
+            ),
+        )
+        .hint("run the same command again; let all workers reach the same servers"));
+    }
+    Err(error.into())
 }
 
 /// The virtual ids of all transactions that others have open in this database, and its prepared ones.

@@ -20,6 +20,7 @@ mod edge;
 mod examination;
 mod expectation;
 mod extent;
+mod handed_out;
 mod invariants;
 mod json;
 mod mapping;
@@ -42,6 +43,7 @@ use regraft_project::Selection;
 use uuid::Uuid;
 
 pub use distribution::{ColumnDistribution, ValueCount};
+pub(crate) use handed_out::examine_offered;
 pub(crate) use invariants::problems as invariant_problems;
 pub use options::{Method, ValidationOptions, ValidationType};
 pub(crate) use performance::{
@@ -151,12 +153,13 @@ async fn run(
     }
     let far = options.method == Method::Auto && sums::is_far(&databases).await?;
     let drift = Drift::new(context);
+    let mut examinations = Vec::new();
     for (subject, history) in &subjects {
         // Where several entities fill a table, one of them answers for rows that nobody migrated.
         let first = subjects
             .iter()
             .find(|(other, _)| other.table_name == subject.table_name);
-        let examination = Examination {
+        examinations.push(Examination {
             context,
             options,
             subject,
@@ -164,13 +167,21 @@ async fn run(
             drift: &drift,
             far,
             answers_for_table: first.is_some_and(|(other, _)| other.name() == subject.name()),
-        };
-        let left = options
-            .timeout
-            .map(|limit| limit.saturating_sub(started.elapsed()));
-        done.examine(&examination, &mut databases, left)
-            .await
-            .map_err(|error| error.in_entity(subject.name()))?;
+        });
+    }
+    let left = || {
+        let limit = options.timeout;
+        limit.map(|limit| limit.saturating_sub(started.elapsed()))
+    };
+    if let Some(queue) = context.settings.queue.as_deref() {
+        let left = left();
+        handed_out::examine_all(context, queue, &databases, &examinations, left, &mut done).await?;
+    } else {
+        for examination in &examinations {
+            done.examine(examination, &mut databases, left())
+                .await
+                .map_err(|error| error.in_entity(examination.subject.name()))?;
+        }
     }
     let migrated: Vec<&str> = subjects.iter().map(|(subject, _)| subject.name()).collect();
     done.hold_invariants(context, &databases, selection, &migrated, options)

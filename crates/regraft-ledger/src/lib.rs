@@ -18,6 +18,7 @@ mod lock;
 mod mapping;
 mod moved;
 mod offer;
+mod proof;
 mod quarantine;
 mod rebuild;
 mod record;
@@ -67,6 +68,7 @@ pub use offer::{
     DoneOffer, Offer, close_gate, end_batch_of_others, fail_offer, find_offer, is_offered,
     offer_progress, offered_batch_begins, put_offer, withdraw_offer, withdraw_offers,
 };
+pub use proof::{answer_proof, answered_proofs, is_proof_wanted, offer_proofs, withdraw_proofs};
 pub use quarantine::{
     Bucket, DropCount, DropPreview, QuarantineFilter, QuarantineRow, Quarantined, ReasonCount,
     RedriveFilter, RunReason, any as any_quarantine, behind as behind_quarantined,

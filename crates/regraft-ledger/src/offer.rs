@@ -66,12 +66,12 @@ pub async fn find_offer(
     }))
 }
 
-/// Whether any batch of a run is offered.
-pub async fn is_offered(client: &impl GenericClient, run_no: i32) -> Result<bool> {
+/// Whether any batch of a run is offered that reads this snapshot.
+pub async fn is_offered(client: &impl GenericClient, run_no: i32, snapshot: &str) -> Result<bool> {
     let row = client
         .query_one(
-            "select exists (select from regraft.migration_offers where run_no = $1)",
-            &[&run_no],
+            "select exists (select from regraft.migration_offers where run_no = $1 and snapshot = $2)",
+            &[&run_no, &snapshot],
         )
         .await?;
     Ok(row.get(0))

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use graphile_worker::tokio_postgres::TokioPostgresDatabase;
 use graphile_worker::{Database, JobSpecBuilder, RawJobSpec, WorkerUtils};
-use regraft_engine::{BatchQueue, Context, Error, Kind, OfferedBatch, Queued, Result};
+use regraft_engine::{Context, Error, Kind, Queued, Result, Work, WorkQueue};
 use regraft_pg::{Session, SessionOptions};
 use tokio_postgres::NoTls;
 
 /// The schema that holds the queue.
 pub const SCHEMA: &str = "regraft_queue";
 
-/// What the queue knows a batch by.
-pub(crate) const TASK: &str = "regraft_batch";
+/// What the queue knows our work by.
+pub(crate) const TASK: &str = "regraft";
 
 /// How often a batch is handed out before the queue forgets it. Its handler gives up long before.
 const MOST_ATTEMPTS: i16 = 100;
@@ -87,12 +87,12 @@ fn pool(context: &Context, session: &Session, connections: usize) -> Result<Pool
     pool.map_err(|error| Error::new(Kind::Internal, format!("no connections: {error}")))
 }
 
-impl BatchQueue for Queue {
-    fn put(&self, batches: Vec<OfferedBatch>, one_by_one: bool) -> Queued<'_> {
+impl WorkQueue for Queue {
+    fn put(&self, work: Vec<Work>, one_by_one: bool) -> Queued<'_> {
         Box::pin(async move {
-            let jobs: Vec<RawJobSpec> = batches
+            let jobs: Vec<RawJobSpec> = work
                 .iter()
-                .map(|batch| job(batch, one_by_one))
+                .map(|work| job(work, one_by_one))
                 .collect::<Result<_>>()?;
             for jobs in jobs.chunks(500) {
                 self.utils.add_raw_jobs(jobs).await.map_err(unreachable)?;
@@ -101,10 +101,10 @@ impl BatchQueue for Queue {
         })
     }
 
-    fn withdraw(&self, batches: Vec<OfferedBatch>) -> Queued<'_> {
+    fn withdraw(&self, work: Vec<Work>) -> Queued<'_> {
         Box::pin(async move {
-            for batch in &batches {
-                let removed = self.utils.remove_job(&batch.key()).await;
+            for work in &work {
+                let removed = self.utils.remove_job(&work.key).await;
                 removed.map_err(unreachable)?;
             }
             Ok(())
@@ -112,15 +112,15 @@ impl BatchQueue for Queue {
     }
 }
 
-fn job(batch: &OfferedBatch, one_by_one: bool) -> Result<RawJobSpec> {
+fn job(work: &Work, one_by_one: bool) -> Result<RawJobSpec> {
     let mut spec = JobSpecBuilder::new()
-        .job_key(batch.key())
+        .job_key(work.key.clone())
         .max_attempts(MOST_ATTEMPTS);
     if one_by_one {
-        spec = spec.queue_name(format!("{}/{}", batch.run_id, batch.entity));
+        spec = spec.queue_name(work.group.clone());
     }
-    let payload = serde_json::to_value(batch)
-        .map_err(|error| Error::new(Kind::Internal, format!("a batch can't be sent: {error}")))?;
+    let payload = serde_json::to_value(work)
+        .map_err(|error| Error::new(Kind::Internal, format!("work can't be sent: {error}")))?;
     Ok(RawJobSpec {
         identifier: TASK.to_owned(),
         payload,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use graphile_worker::{IntoTaskHandlerResult, TaskHandler, WorkerContext, WorkerRecoveryConfig};
-use regraft_engine::{Context, Crew, Error, Event, Kind, Moved, OfferedBatch, Result};
+use regraft_engine::{Context, Crew, Error, Event, Kind, Moved, Result, Work};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -36,10 +36,10 @@ pub struct WorkerOptions {
     pub leave_after: Option<Duration>,
 }
 
-/// A batch as the queue hands it out.
+/// Work as the queue hands it out.
 #[derive(Serialize, Deserialize)]
 #[serde(transparent)]
-struct Task(OfferedBatch);
+struct Task(Work);
 
 /// What the batches of a worker share.
 #[derive(Clone)]
@@ -93,15 +93,15 @@ impl TaskHandler for Task {
             return Err("the worker has no crew".to_owned());
         };
         let last = *context.job().attempts() >= MOST_ATTEMPTS;
-        let batch = self.0;
+        let work = self.0;
         let _at_work = AtWork::begin(&shared.at_work);
-        match shared.crew.carry_out(&batch, last).await {
+        match shared.crew.carry_out(&work, last).await {
             Ok(moved) => {
                 if let Moved::Rows(rows) = moved {
                     let mut tally = locked(&shared.tally);
                     tally.batches += 1;
                     tally.rows += rows;
-                    tally.run_id = Some(batch.run_id);
+                    tally.run_id = Some(work.part_of);
                 }
                 Ok(())
             }

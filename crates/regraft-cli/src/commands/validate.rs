@@ -1,7 +1,10 @@
 //! `regraft validate`
 
-use regraft_engine::{Method, Result, ValidationOptions, ValidationType, validate, validate_final};
+use regraft_engine::{
+    Context, Method, Result, ValidationOptions, ValidationType, validate, validate_final,
+};
 
+use super::worker::handing_out;
 use crate::arguments::{CompareMethod, ProofType, ValidateArguments};
 use crate::exit::ExitStatus;
 use crate::invocation::{Invocation, Needs, select};
@@ -19,10 +22,13 @@ pub(super) async fn run(
     let step = Step::begin(&invocation.printer, "comparing both databases");
     context.events = step.events();
     let options = options(arguments);
-    let found = if arguments.whole {
-        validate_final(&context, &options).await?
-    } else {
-        validate(&context, &selection, &options).await?
+    let work = async |context: &Context| match arguments.whole {
+        true => validate_final(context, &options).await,
+        false => validate(context, &selection, &options).await,
+    };
+    let found = match arguments.distribute {
+        true => handing_out(&mut context, work).await?,
+        false => work(&context).await?,
     };
     drop(step);
     let output = arguments.output.as_deref();

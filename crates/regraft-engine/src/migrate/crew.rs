@@ -19,21 +19,15 @@ use crate::snapshot::Snapshot;
 /// Entities that are kept ready, the ones used last.
 const READY: usize = 8;
 
-/// What became of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moved {
-    /// Its source rows are done, by this worker.
-    Rows(i64),
-    /// It is not to be done any more: it is done, or was taken back, or the run ended with an error
-    /// that this batch met.
-    Nothing,
+/// A worker's connections and what it knows of the runs that it takes part in.
+pub(crate) struct BatchCrew {
+    context: Context,
+    /// By their numbers and the snapshots that they read: who goes on with a run reads another one.
+    joined: Mutex<HashMap<RunView, Arc<OnceCell<Joined>>>>,
 }
 
-/// A worker's connections and what it knows of the runs that it takes part in.
-pub struct Crew {
-    context: Context,
-    joined: Mutex<HashMap<i32, Arc<OnceCell<Joined>>>>,
-}
+/// The number of a run, and the snapshot that it reads.
+type RunView = (i32, String);
 
 /// A run that a worker takes part in.
 struct Joined {
@@ -49,23 +43,23 @@ struct Joined {
 /// An entity whose batches can be moved: its name, the epoch, and what they share.
 type Ready = ((String, i64), Arc<OnceCell<Arc<EntityLoad>>>);
 
-impl Crew {
+impl BatchCrew {
     /// A crew with connections to nothing yet. It takes as many batches side by side as the settings
     /// have workers.
-    pub fn new(context: &Context) -> Self {
+    pub(crate) fn new(context: &Context) -> Self {
         Self {
             context: context.clone(),
             joined: Mutex::default(),
         }
     }
 
-    /// Moves a batch. A fault that may pass is returned for somebody to try again, unless this is the
-    /// `last` attempt; whatever else stands in the way ends the run that the batch is of.
+    /// Moves a batch: its source rows, or `None` when it is not to be moved any more. A fault that may
+    /// pass is returned for somebody to try again, unless this is the `last` attempt; whatever else
+    /// stands in the way ends the run that the batch is of.
     ///
     /// # Errors
-    /// A fault that may pass ([`Kind::Unreachable`], deadlocks); a project, program or secret other than
-    /// the run's ([`Kind::Usage`]): this worker can't help.
-    pub async fn carry_out(&self, batch: &OfferedBatch, last: bool) -> Result<Moved> {
+    /// A fault that may pass; a project, program or secret other than the run's ([`Kind::Usage`]).
+    pub(crate) async fn carry_out(&self, batch: &OfferedBatch, last: bool) -> Result<Option<i64>> {
         let error = match self.attempt(batch).await {
             Ok(moved) => return Ok(moved),
             Err(error) => {
@@ -75,7 +69,7 @@ impl Crew {
             }
         };
         if !self.is_wanted(batch).await? {
-            return Ok(Moved::Nothing);
+            return Ok(None);
         }
         let passing = error
             .database()
@@ -90,7 +84,7 @@ impl Crew {
         let (run_no, entity, note) = (batch.run_no, &batch.entity, error.to_note());
         let target = self.context.connect_target().await?;
         regraft_ledger::fail_offer(&*target, run_no, entity, batch.epoch, &note).await?;
-        Ok(Moved::Nothing)
+        Ok(None)
     }
 
     /// Whether a batch is still to be done: its offer stands, and nobody has done it meanwhile.
@@ -99,12 +93,13 @@ impl Crew {
         is_wanted(&target, batch).await
     }
 
-    async fn attempt(&self, batch: &OfferedBatch) -> Result<Moved> {
+    async fn attempt(&self, batch: &OfferedBatch) -> Result<Option<i64>> {
+        let view = (batch.run_no, batch.snapshot.clone());
         let place = {
             let mut joined = self.joined.lock().await;
             // Whoever holds a snapshot keeps the source from cleaning up.
-            joined.retain(|run_no, run| *run_no == batch.run_no || Arc::strong_count(run) > 1);
-            Arc::clone(joined.entry(batch.run_no).or_default())
+            joined.retain(|other, run| *other == view || Arc::strong_count(run) > 1);
+            Arc::clone(joined.entry(view.clone()).or_default())
         };
         let joining = place.get_or_try_init(|| Joined::join(&self.context, batch));
         let joined = joining.await?;
@@ -113,11 +108,8 @@ impl Crew {
         if moved.is_err() && (target_lost || joined.snapshot.session.is_closed()) {
             // The next batch joins anew.
             let mut all = self.joined.lock().await;
-            if all
-                .get(&batch.run_no)
-                .is_some_and(|run| Arc::ptr_eq(run, &place))
-            {
-                all.remove(&batch.run_no);
+            if all.get(&view).is_some_and(|run| Arc::ptr_eq(run, &place)) {
+                all.remove(&view);
             }
         }
         moved
@@ -125,22 +117,22 @@ impl Crew {
 
     /// Leaves the runs that have nothing to hand out any more: a snapshot keeps the source from
     /// cleaning up.
-    pub async fn leave_finished(&self) {
+    pub(crate) async fn leave_finished(&self) {
         let mut joined = self.joined.lock().await;
-        let numbers: Vec<i32> = joined.keys().copied().collect();
-        for run_no in numbers {
-            let Some(place) = joined.get(&run_no) else {
+        let views: Vec<RunView> = joined.keys().cloned().collect();
+        for view in views {
+            let Some(place) = joined.get(&view) else {
                 continue;
             };
             let offered = match place.get() {
                 Some(run) if Arc::strong_count(place) == 1 => {
-                    regraft_ledger::is_offered(&**run.target, run_no).await
+                    regraft_ledger::is_offered(&**run.target, view.0, &view.1).await
                 }
                 _ => continue,
             };
             // A connection that has ended says the same.
             if !offered.unwrap_or(false) {
-                joined.remove(&run_no);
+                joined.remove(&view);
             }
         }
     }
@@ -189,7 +181,7 @@ impl Joined {
         }
     }
 
-    async fn carry_out(&self, context: &Context, batch: &OfferedBatch) -> Result<Moved> {
+    async fn carry_out(&self, context: &Context, batch: &OfferedBatch) -> Result<Option<i64>> {
         let place = self.place(batch).await;
         let opening = place.get_or_try_init(|| self.open(context, batch));
         let load = opening.await?;
@@ -219,11 +211,11 @@ impl Joined {
         load: &EntityLoad,
         batch: &OfferedBatch,
         worker: &Worker,
-    ) -> Result<Moved> {
+    ) -> Result<Option<i64>> {
         let (target, checkpoint) = (&worker.target, load.checkpoint.id);
         regraft_ledger::end_batch_of_others(&***target, checkpoint, batch.batch).await?;
         if !is_wanted(target, batch).await? {
-            return Ok(Moved::Nothing);
+            return Ok(None);
         }
         let range = BatchRange {
             number: batch.batch,
@@ -234,7 +226,7 @@ impl Joined {
             filtered: batch.filtered.clone(),
         };
         let record = once(context, load, &range, worker).await?;
-        Ok(Moved::Rows(record.account.source_rows))
+        Ok(Some(record.account.source_rows))
     }
 
     /// Where an entity is kept ready; the one that was used longest ago makes room.

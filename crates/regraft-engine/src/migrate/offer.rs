@@ -2,14 +2,12 @@
 //! is asked of the ledger alone: a batch counts when its transaction has committed.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use regraft_ledger::Offer;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::time::sleep;
 
 use super::Engine;
@@ -18,41 +16,45 @@ use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::keys::LegacyId;
 use crate::load::{BatchRange, EntityLoad};
+use crate::work_queue::{Work, WorkKind, WorkQueue};
 
 /// How long to wait before looking again which batches are done.
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// A batch as it waits in the queue: what finds its rows and its offer, and nothing of the rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OfferedBatch {
+pub(crate) struct OfferedBatch {
     /// The run.
-    pub run_id: String,
+    pub(super) run_id: String,
     /// Its number in the ledger.
-    pub run_no: i32,
+    pub(super) run_no: i32,
     /// The entity.
-    pub entity: String,
+    pub(super) entity: String,
+    /// The snapshot of the source that the run reads.
+    pub(super) snapshot: String,
     /// The epoch of the entity's checkpoint.
-    pub epoch: i64,
+    pub(super) epoch: i64,
     /// Number within the entity and run, from 1.
-    pub batch: i32,
+    pub(super) batch: i32,
     /// First legacy id.
-    pub low: String,
+    pub(super) low: String,
     /// Last legacy id.
-    pub high: String,
+    pub(super) high: String,
     /// Source rows between them, before filters.
-    pub rows: i64,
+    pub(super) rows: i64,
     /// Of these, rows that pass every filter.
-    pub kept: i64,
+    pub(super) kept: i64,
     /// Rows dropped, by filter.
-    pub filtered: BTreeMap<String, i64>,
+    pub(super) filtered: BTreeMap<String, i64>,
 }
 
 impl OfferedBatch {
-    fn of(load: &EntityLoad, range: &BatchRange) -> Self {
+    fn of(load: &EntityLoad, snapshot: &str, range: &BatchRange) -> Self {
         Self {
             run_id: load.run_id.clone(),
             run_no: load.run_no,
             entity: load.model.name.clone(),
+            snapshot: snapshot.to_owned(),
             epoch: load.checkpoint.epoch,
             batch: range.number,
             low: range.low.to_string(),
@@ -63,29 +65,15 @@ impl OfferedBatch {
         }
     }
 
-    /// A name that no other batch has at the same time.
-    pub fn key(&self) -> String {
-        format!("{}/{}/{}", self.run_id, self.entity, self.batch)
+    fn work(&self) -> Work {
+        Work {
+            key: format!("{}/{}/{}", self.run_id, self.entity, self.batch),
+            part_of: self.run_id.clone(),
+            group: format!("{}/{}", self.run_id, self.entity),
+            kind: WorkKind::Batch,
+            detail: json!(self),
+        }
     }
-}
-
-/// What a queue's operations give back.
-pub type Queued<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
-
-/// A queue that outlives the process which fills it, and that hands each batch to one worker at a
-/// time, and to another one when that is lost.
-pub trait BatchQueue: fmt::Debug + Send + Sync {
-    /// Puts batches in. With `one_by_one` no two of them are handed out at a time.
-    ///
-    /// # Errors
-    /// The queue can't be reached.
-    fn put(&self, batches: Vec<OfferedBatch>, one_by_one: bool) -> Queued<'_>;
-
-    /// Takes out those of these batches that nobody has taken yet.
-    ///
-    /// # Errors
-    /// The queue can't be reached.
-    fn withdraw(&self, batches: Vec<OfferedBatch>) -> Queued<'_>;
 }
 
 /// Hands batches out and waits until all are done.
@@ -95,7 +83,7 @@ pub trait BatchQueue: fmt::Debug + Send + Sync {
 /// more then.
 pub(super) async fn run(
     engine: &Engine<'_>,
-    queue: &dyn BatchQueue,
+    queue: &dyn WorkQueue,
     load: &Arc<EntityLoad>,
     ranges: &[BatchRange],
 ) -> Result<()> {
@@ -112,16 +100,17 @@ pub(super) async fn run(
     regraft_ledger::put_offer(&***target, run_no, entity, &offer).await?;
     let batches: Vec<_> = ranges
         .iter()
-        .map(|range| OfferedBatch::of(load, range))
+        .map(|range| OfferedBatch::of(load, engine.snapshot.id(), range))
         .collect();
     let mut waiting: HashMap<i32, OfferedBatch> = HashMap::new();
     waiting.extend(batches.iter().map(|batch| (batch.batch, batch.clone())));
-    let done = match queue.put(batches, load.serial).await {
+    let work = batches.iter().map(OfferedBatch::work).collect();
+    let done = match queue.put(work, load.serial).await {
         Ok(()) => wait(engine, entity, &mut waiting).await,
         Err(error) => Err(error),
     };
     if done.is_err() {
-        let left = waiting.into_values().collect();
+        let left = waiting.values().map(OfferedBatch::work).collect();
         // The fence below holds without it: what stays in the queue is found withdrawn.
         let _ = queue.withdraw(left).await;
     }

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use regraft_project::Selection;
+use serde::{Deserialize, Serialize};
 
 use super::databases::Databases;
 use super::examination::Examination;
@@ -31,7 +32,7 @@ pub(super) struct Done {
 
 impl Done {
     /// Notes that the time was over before or within something.
-    fn stop(&mut self, what: &str, place: &str) {
+    pub(super) fn stop(&mut self, what: &str, place: &str) {
         self.late = true;
         self.unfinished += 1;
         self.not_checked
@@ -50,29 +51,25 @@ impl Done {
             self.stop(name, "before");
             return Ok(());
         }
-        databases.mark().await?;
-        let mut remarks = Vec::new();
-        let work = examination.run(databases, &mut remarks);
-        let examined = match left {
-            Some(left) => tokio::time::timeout(left, work).await.ok(),
-            None => Some(work.await),
-        };
+        let examined = examine(examination, databases, left).await?;
+        self.add(name, examined);
+        Ok(())
+    }
+
+    /// Adds what came of an entity.
+    pub(super) fn add(&mut self, name: &str, examined: Examined) {
         match examined {
-            Some(Ok(mut timed)) => {
+            Examined::Done { mut timed, remarks } => {
                 self.advice.add(std::mem::take(&mut timed.advice));
-                self.entities.push(timed);
+                self.entities.push(*timed);
                 self.not_checked.extend(remarks);
             }
-            Some(Err(error)) if error.kind() == Kind::Permission => {
+            Examined::Refused(why) => {
                 self.unfinished += 1;
-                self.not_checked
-                    .push(format!("{name}: {}", error.message()));
-                databases.recover().await?;
+                self.not_checked.push(format!("{name}: {why}"));
             }
-            Some(Err(error)) if !is_late(&error, left) => return Err(error),
-            _ => self.stop(name, "within"),
+            Examined::Late => self.stop(name, "within"),
         }
-        Ok(())
     }
 
     /// Measures the project's queries, where performance is asked for.
@@ -122,6 +119,50 @@ impl Done {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+}
+
+/// What came of an entity.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Examined {
+    /// It was examined to the end; what could not be looked at is in the remarks.
+    Done {
+        timed: Box<Timed>,
+        remarks: Vec<String>,
+    },
+    /// A privilege is missing.
+    Refused(String),
+    /// The time was over within it.
+    Late,
+}
+
+/// Examines an entity within the time that is left.
+///
+/// # Errors
+/// What is neither a matter of time nor of a privilege.
+pub(super) async fn examine<'c>(
+    examination: &Examination<'_, 'c>,
+    databases: &mut Databases<'c>,
+    left: Option<Duration>,
+) -> Result<Examined> {
+    databases.mark().await?;
+    let mut remarks = Vec::new();
+    let work = examination.run(databases, &mut remarks);
+    let examined = match left {
+        Some(left) => tokio::time::timeout(left, work).await.ok(),
+        None => Some(work.await),
+    };
+    match examined {
+        Some(Ok(timed)) => Ok(Examined::Done {
+            timed: Box::new(timed),
+            remarks,
+        }),
+        Some(Err(error)) if error.kind() == Kind::Permission => {
+            databases.recover().await?;
+            Ok(Examined::Refused(error.message().to_owned()))
+        }
+        Some(Err(error)) if !is_late(&error, left) => Err(error),
+        _ => Ok(Examined::Late),
     }
 }
 

@@ -4,13 +4,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use regraft_pg::catalog::Catalog;
-use regraft_pg::{Session, SessionOptions, quote};
+use regraft_pg::{Session, SessionOptions};
 use regraft_project::Entity;
+use serde::{Deserialize, Serialize};
 use tokio_postgres::Statement;
 
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, see};
 
 /// Both databases. Everything is read from the views; the sessions beside them answer questions
 /// about types, where a refusal must not end a view.
@@ -20,6 +21,8 @@ pub(super) struct Databases<'a> {
     /// Holds the view of the source and runs nothing in it: an expression that the source refuses
     /// ends only the session that asked.
     source_view: Snapshot,
+    /// The name of the target's view.
+    target_view: String,
     /// The view of the target, for one stream at a time.
     pub(super) target: Session,
     /// The same view, for lookups while a stream is open.
@@ -37,6 +40,26 @@ impl<'a> Databases<'a> {
     /// # Errors
     /// A server that can't be reached; a target without a ledger ([`Kind::Usage`]).
     pub(super) async fn open(context: &'a Context, limit: Option<Duration>) -> Result<Self> {
+        Self::open_in(context, limit, None).await
+    }
+
+    /// Connects to both in views that another process holds.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`]; views that are gone.
+    pub(super) async fn join(
+        context: &'a Context,
+        limit: Option<Duration>,
+        views: &Views,
+    ) -> Result<Self> {
+        Self::open_in(context, limit, Some(views)).await
+    }
+
+    async fn open_in(
+        context: &'a Context,
+        limit: Option<Duration>,
+        views: Option<&Views>,
+    ) -> Result<Self> {
         let target = read_target(context).await?;
         let lookup = read_target(context).await?;
         let target_beside = read_target(context).await?;
@@ -47,19 +70,18 @@ impl<'a> Databases<'a> {
             let limit = time_limit(limit).replace("set local", "set");
             session.batch_execute(&limit).await?;
         }
-        let source_view = Snapshot::take(context.connect_source().await?).await?;
-        target
-            .batch_execute("begin transaction isolation level repeatable read, read only")
-            .await?;
-        let id: String = target
-            .query_one("select pg_export_snapshot()", &[])
-            .await?
-            .get(0);
-        let join = format!(
-            "begin transaction isolation level repeatable read, read only; set transaction snapshot {}",
-            quote::literal(&id)
-        );
-        lookup.batch_execute(&join).await?;
+        let source = context.connect_source().await?;
+        let (source_view, target_view) = match views {
+            Some(views) => {
+                see(&target, &views.target).await?;
+                (
+                    Snapshot::joined(source, &views.source).await?,
+                    views.target.clone(),
+                )
+            }
+            None => (Snapshot::take(source).await?, export(&target).await?),
+        };
+        see(&lookup, &target_view).await?;
         for session in [&target, &lookup] {
             // The mappings are joined by hash; with the usual 4 MB a million of them would go
             // through files.
@@ -72,6 +94,7 @@ impl<'a> Databases<'a> {
             context,
             limit,
             source_view,
+            target_view,
             target,
             lookup,
             spare,
@@ -79,6 +102,14 @@ impl<'a> Databases<'a> {
             target_beside,
             catalog,
         })
+    }
+
+    /// The names by which others join the views.
+    pub(super) fn views(&self) -> Views {
+        Views {
+            source: self.source_view.id().to_owned(),
+            target: self.target_view.clone(),
+        }
     }
 
     /// A session in the view of the source; whoever is done with it gives it back.
@@ -167,6 +198,24 @@ impl<'a> Databases<'a> {
     pub(super) fn beside_target(&self) -> &Session {
         &self.target_beside
     }
+}
+
+/// Views that a process holds, by the names of their snapshots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Views {
+    source: String,
+    target: String,
+}
+
+/// Fixes the view of a session; its name.
+async fn export(session: &Session) -> Result<String> {
+    session
+        .batch_execute("begin transaction isolation level repeatable read, read only")
+        .await?;
+    let row = session
+        .query_one("select pg_export_snapshot()", &[])
+        .await?;
+    Ok(row.get(0))
 }
 
 /// The statement that keeps every later one of the transaction within a limit; none for none.

@@ -1,7 +1,7 @@
 //! How the values of a column are distributed, as they should be and as they are, side by side.
 
 use regraft_pg::quote;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::databases::Databases;
 use super::expectation::Expectation;
@@ -12,7 +12,7 @@ use crate::error::Result;
 const MOST_COUNTS: usize = 1_600;
 
 /// A column over all rows that were compared.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ColumnDistribution {
     /// The column of the target.
     pub column: String,
@@ -22,14 +22,14 @@ pub struct ColumnDistribution {
     pub nulls_held: u64,
     /// Of a column whose values the project lists, how often each should be there and is. The
     /// values are the project's own words.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<ValueCount>,
     /// Rows with a value that the project doesn't list, where it lists them.
     pub other_held: u64,
 }
 
 /// One value of a column whose values the project lists.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ValueCount {
     /// The value as the project writes it.
     pub value: String,

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The kinds of proof.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ValidationType {
     /// Each source row is where the ledger says, and the accounts of all runs balance.
@@ -39,7 +39,7 @@ impl ValidationType {
 }
 
 /// How the rows of both databases are compared.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
     /// By sums where they are likely to tell: of entities whose references all have to be there, and
@@ -54,7 +54,7 @@ pub enum Method {
 }
 
 /// What a validation looks at, how closely, and for how long.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ValidationOptions {
     /// The kinds of proof; all when there is none.
     pub types: Vec<ValidationType>,

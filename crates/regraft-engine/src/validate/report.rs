@@ -38,7 +38,7 @@ pub struct Validation {
 }
 
 /// The checks of one entity.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EntityValidation {
     /// The entity.
     pub entity: String,
@@ -51,25 +51,28 @@ pub struct EntityValidation {
     pub method: Option<Method>,
     /// Columns that were fetched row by row though the others were compared by sums: the servers
     /// can't bring both sides into one form to hash.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fetched_columns: Vec<String>,
     /// How the values of each column are distributed, as they should be and as they are. Empty
     /// where rows were compared by sums and the table is not known to be the entity's alone.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub distributions: Vec<ColumnDistribution>,
     /// Differences that were gone when their rows were looked at again in later views of both
     /// databases: somebody was writing.
     pub transient: u64,
     /// How many of the rows that differ the source has changed since they were moved; `None` where
     /// that was not asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_since: Option<u64>,
     /// Seconds they took.
     pub seconds: f64,
 }
 
+/// The name of a check, one of a few.
+pub(super) type CheckName = &'static str;
+
 /// One check of one entity.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Check {
     /// - `account`: every source row is mapped, in quarantine or dropped by a filter, once, and the
     ///   ledger's figures say the same;
@@ -86,7 +89,8 @@ pub struct Check {
     /// - `queries`: the project's own queries are answered within their limits;
     /// - `catalog`: the target declares what it did when the latest migration finished;
     /// - `invariants`: the project's own figures are the same in both databases.
-    pub name: &'static str,
+    #[serde(deserialize_with = "known_name")]
+    pub name: CheckName,
     /// Whether nothing was found.
     pub passed: bool,
     /// What was looked at: source rows (`account`), rows of the table (`counts`), mappings
@@ -98,7 +102,7 @@ pub struct Check {
 }
 
 /// One kind of difference.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Finding {
     /// What is wrong, with the column, filter or run it is about; never a value of a row.
     pub what: String,
@@ -107,6 +111,22 @@ pub struct Finding {
     /// The first legacy ids, as many as were asked for; a key of the target, marked as such, where
     /// there is none.
     pub examples: Vec<String>,
+}
+
+/// The names of the checks of an entity.
+const NAMES: [&str; 6] = [
+    "account",
+    "counts",
+    "mapping",
+    "references",
+    "columns",
+    "performance",
+];
+
+fn known_name<'de, D: serde::Deserializer<'de>>(from: D) -> Result<&'static str, D::Error> {
+    let name = String::deserialize(from)?;
+    let known = NAMES.into_iter().find(|known| *known == name);
+    known.ok_or_else(|| serde::de::Error::custom(format!("there is no check {name:?}")))
 }
 
 impl Check {
@@ -283,7 +303,7 @@ impl Checked {
 }
 
 /// What is no fault but good to know.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Advice {
     /// Tables whose statistics autovacuum will see to.
     pub(super) stale: Vec<String>,

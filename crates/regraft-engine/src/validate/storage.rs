@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use regraft_ledger::ValidationRecord;
 use regraft_pg::Session;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -12,6 +13,7 @@ use super::report::{Advice, Check, Checked, EntityValidation, Validation};
 use crate::error::Result;
 
 /// A validated entity with the time that its proofs took.
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Timed {
     pub(super) validation: EntityValidation,
     pub(super) completeness: Duration,

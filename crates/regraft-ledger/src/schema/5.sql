@@ -33,3 +33,13 @@ comment on column regraft.migration_workers.seen_at is 'When it was last heard o
 comment on column regraft.migration_workers.run_id is 'The run that its last batch was of';
 comment on column regraft.migration_workers.batches is 'Batches that it has moved';
 comment on column regraft.migration_workers.rows is 'Source rows of these';
+
+create table regraft.migration_proofs (
+  validation_id uuid        not null,
+  entity        text        not null,
+  answer        jsonb,
+  offered_at    timestamptz not null default clock_timestamp(),
+  primary key (validation_id, entity)
+);
+comment on table regraft.migration_proofs is 'Entities that workers examine for a validation at work';
+comment on column regraft.migration_proofs.answer is 'What was found; NULL while nobody has said';

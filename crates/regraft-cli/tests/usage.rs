@@ -96,6 +96,7 @@ fn the_help_of_every_command() {
         "sync runs",
         "service",
         "service start",
+        "worker",
         "explain",
     ] {
         let line = format!("{command} --help");

@@ -65,8 +65,8 @@ pub use mapping::{
 };
 pub use moved::{left_behind, legacy_id_of, moved_rows, stand_for};
 pub use offer::{
-    DoneOffer, Offer, close_gate, end_batch_of_others, fail_offer, find_offer, is_offered,
-    offer_progress, offered_batch_begins, put_offer, withdraw_offer, withdraw_offers,
+    DoneOffer, Offer, close_gate, end_batch_of_others, fail_offer, find_offer, is_batch_wanted,
+    is_offered, offer_progress, offered_batch_begins, put_offer, withdraw_offer, withdraw_offers,
 };
 pub use proof::{answer_proof, answered_proofs, is_proof_wanted, offer_proofs, withdraw_proofs};
 pub use quarantine::{

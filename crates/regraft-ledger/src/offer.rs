@@ -66,6 +66,31 @@ pub async fn find_offer(
     }))
 }
 
+/// Whether a batch of an offer of this epoch is still to be done: the offer was not withdrawn and has not
+/// failed, and nobody has done the batch.
+pub async fn is_batch_wanted(
+    client: &impl GenericClient,
+    run_no: i32,
+    entity: &str,
+    epoch: i64,
+    batch: i32,
+) -> Result<bool> {
+    let row = client
+        .query_one(
+            "select exists (
+               select from regraft.migration_offers
+               join regraft.migration_checkpoints using (run_no, entity, epoch)
+               where run_no = $1 and entity = $2 and epoch = $3 and error is null
+             ) and not exists (
+               select from regraft.migration_control
+               where run_no = $1 and entity = $2 and batch = $4 and status = 'done'
+             )",
+            &[&run_no, &entity, &epoch, &batch],
+        )
+        .await?;
+    Ok(row.get(0))
+}
+
 /// Whether any batch of a run is offered that reads this snapshot.
 pub async fn is_offered(client: &impl GenericClient, run_no: i32, snapshot: &str) -> Result<bool> {
     let row = client

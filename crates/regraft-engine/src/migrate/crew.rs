@@ -268,11 +268,7 @@ impl Joined {
 
 async fn is_wanted(target: &Session, batch: &OfferedBatch) -> Result<bool> {
     let (run_no, entity, epoch) = (batch.run_no, batch.entity.as_str(), batch.epoch);
-    let (offer, done) = try_join!(
-        regraft_ledger::find_offer(&**target, run_no, entity, epoch),
-        regraft_ledger::done_batch(&**target, run_no, entity, batch.batch),
-    )?;
-    Ok(offer.is_some() && done.is_none())
+    Ok(regraft_ledger::is_batch_wanted(&**target, run_no, entity, epoch, batch.batch).await?)
 }
 
 /// What is said of a batch that is nobody's to do any more. Nobody is told.

@@ -177,9 +177,23 @@ pub(crate) enum Command {
     /// Look at checkpoints, all that is known of an entity, past runs, and the servers
     #[command(subcommand)]
     Analyzer(AnalyzerCommand),
-    /// Print the reference of the command line in Markdown
+    /// Print a page of the reference in Markdown
     #[command(name = "__reference", hide = true)]
-    Reference,
+    Reference {
+        /// Which page
+        #[arg(value_enum, default_value_t)]
+        page: Page,
+    },
+}
+
+/// The pages of the reference that the program writes.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum Page {
+    /// The command line
+    #[default]
+    Commands,
+    /// The metrics of the service
+    Metrics,
 }
 
 /// Which entities a command is about.

@@ -34,13 +34,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{
     Arguments, Color, Command, ConflictsCommand, DifferentialCommand, Format, GlobalOptions,
-    MappingsCommand, QuarantineCommand, SchemaCommand, ServiceCommand, SyncCommand,
+    MappingsCommand, Page, QuarantineCommand, SchemaCommand, ServiceCommand, SyncCommand,
 };
 use crate::exit::ExitStatus;
 use crate::interrupts::{self, Stop};
 use crate::invocation::Invocation;
 use crate::log::Log;
 use crate::printer::Printer;
+use crate::traces::Traces;
 use crate::{diagnostics, reference};
 
 /// Runs the program with the process's arguments.
@@ -73,6 +74,7 @@ async fn execute(printer: Arc<Printer>, arguments: Arguments) -> ExitStatus {
     let invocation = Invocation {
         printer: printer.clone(),
         log: Arc::new(Log::new(printer.clone())),
+        traces: Arc::new(Traces::new(printer.clone())),
         cancel: CancellationToken::new(),
         project: arguments.global.project,
     };
@@ -84,6 +86,7 @@ async fn execute(printer: Arc<Printer>, arguments: Arguments) -> ExitStatus {
         Ok(status) => *status,
         Err(error) => diagnostics::print(&printer, error),
     };
+    invocation.traces.finish();
     invocation.log.end(done.err().as_ref(), status);
     status
 }
@@ -156,8 +159,12 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitStatu
             service::start(invocation, &arguments).await
         }
         Command::Analyzer(command) => analyzer::run(invocation, command).await,
-        Command::Reference => {
-            invocation.printer.data(&reference::markdown());
+        Command::Reference { page } => {
+            let text = match page {
+                Page::Commands => reference::markdown(),
+                Page::Metrics => reference::metrics(),
+            };
+            invocation.printer.data(&text);
             Ok(ExitStatus::Done)
         }
     }

@@ -147,6 +147,22 @@ pub(crate) const VARIABLES: &[Variable] = &[
         "REGRAFT_NOTIFY_COMMAND",
         "A shell command that gets them on its standard input, beside the URL or in its place.",
     ),
+    program(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "The OpenTelemetry collector that runs are traced to, over OTLP/HTTP, such as `http://localhost:4318`; `/v1/traces` is added. No traces if not set.",
+    ),
+    program(
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        "The same with its whole path; wins over the other.",
+    ),
+    program(
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "Headers of the requests to the collector, as `name=value,name=value`.",
+    ),
+    program(
+        "OTEL_SERVICE_NAME",
+        "The name that traces are filed under; `regraft` if not set.",
+    ),
     program("NO_COLOR", "No colours, if set to anything."),
     program(
         "COLUMNS",

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use regraft_engine::{Event, Events};
 
+use crate::diagnostics;
 use crate::figures;
 use crate::printer::Printer;
 use crate::style::{self, paint};
@@ -110,13 +111,23 @@ impl Progress {
                 }
                 self.entity_finished(&entity, width, inserted, left, seconds);
             }
-            Event::Note(text) => self.printer.note(text),
+            Event::Note(text) | Event::Retried { text, .. } => self.printer.note(text),
+            Event::JobFailed { job, error } => {
+                let text = diagnostics::human(&self.printer, &error);
+                self.printer.error(&format!("{job}: {text}"));
+            }
+            Event::BatchStarted { .. }
+            | Event::BatchFinished { .. }
+            | Event::RunFinished { .. }
+            | Event::JobEnded(_) => {}
         }
     }
 
     fn run_started(&self, run_id: &str, resumed: bool, entities: &[String]) {
         match self.doing {
             Doing::Rehearsing => self.printer.note("dry run: nothing will be changed"),
+            // Its command tells what it undoes.
+            Doing::Undoing => {}
             _ if resumed => {
                 self.printer
                     .note(format!("going on with {run_id}: {}", entities.join(", ")));
@@ -283,7 +294,7 @@ impl Step {
                 printer.detail(format!("{entity}: {phase}"));
                 bar.set_message(format!("{entity}: {phase}"));
             }
-            Event::Note(text) => printer.note(text),
+            Event::Note(text) | Event::Retried { text, .. } => printer.note(text),
             _ => {}
         })
     }

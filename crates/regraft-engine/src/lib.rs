@@ -51,7 +51,7 @@ pub use differential::{
     unfinished_differential, what_to_do,
 };
 pub use error::{Error, Kind, Place, Result};
-pub use events::{Event, Events};
+pub use events::{Event, Events, JobEnd};
 pub use mappings::{MappingsEntity, MappingsRebuilt, merged_rows, rebuild_mappings};
 pub use migrate::{Gone, MigrateOptions, ModeChoice, Outcome, Retried, migrate, retry_quarantine};
 pub use plan::{

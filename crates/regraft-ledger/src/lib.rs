@@ -17,6 +17,7 @@ mod history;
 mod lock;
 mod mapping;
 mod moved;
+mod observed;
 mod quarantine;
 mod rebuild;
 mod record;
@@ -51,7 +52,7 @@ pub use differential::{
     open_differing, plan_anew, record_differential, rekeyed_since, summaries,
 };
 pub use explain::Figures;
-pub use history::{EntityRun, entity_runs, last_source_rows};
+pub use history::{EntityRun, JobRun, entity_runs, job_runs, last_source_rows};
 pub use lock::{LockHolder, run_lock_holder};
 pub use mapping::{
     MappingIndex, MappingRow, MergedRow, attach_index, copy_merged_statement, copy_statement,
@@ -61,6 +62,7 @@ pub use mapping::{
     partition_name,
 };
 pub use moved::{left_behind, legacy_id_of, moved_rows, stand_for};
+pub use observed::{Observed, SyncQueue, observe, sync_queue};
 pub use quarantine::{
     Bucket, DropCount, DropPreview, QuarantineFilter, QuarantineRow, Quarantined, ReasonCount,
     RedriveFilter, RunReason, any as any_quarantine, behind as behind_quarantined,

@@ -8,6 +8,8 @@
 
 pub mod jobs;
 mod lease;
+mod memory;
+pub mod metrics;
 pub mod notify;
 pub mod schedule;
 mod service;

@@ -1,9 +1,10 @@
 //! The service: whatever is due is run, by this process or by another one like it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use regraft_engine::{Context, Event, Result};
+use regraft_engine::{Context, Event, JobEnd, Result};
 use regraft_pg::Session;
 use tokio::time::sleep;
 
@@ -62,6 +63,15 @@ async fn turn(
     let now = clock(&target).await?;
     for name in regraft_ledger::recover_sync_jobs(&*target, now, GONE).await? {
         note(context, format!("{name}: {GONE}; it is due again"));
+        context.events.send(Event::JobEnded(JobEnd {
+            job: name,
+            run_type: "scheduled".to_owned(),
+            outcome: "failed",
+            seconds: None,
+            written: 0,
+            left_behind: 0,
+            read: 0,
+        }));
     }
     let taken = take_due(&target, now, &options.run.worker, options.run.lease).await?;
     let wait = match &taken {
@@ -107,7 +117,10 @@ async fn carry_out(context: &Context, taken: &Taken, options: &ServiceOptions) -
                 ),
             );
         }
-        Err(error) => note(context, format!("{name}: {}", error.message())),
+        Err(error) => context.events.send(Event::JobFailed {
+            job: name.clone(),
+            error: Arc::new(error),
+        }),
     }
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! `regraft service start`
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use regraft_engine::Result;
+use regraft_engine::{Context, Result};
+use regraft_sync::metrics::{Metrics, serve_metrics};
 use regraft_sync::notify::NotifyOptions;
 use regraft_sync::{ServiceOptions, serve};
 
@@ -24,7 +26,7 @@ pub(super) async fn start(
     arguments: &ServiceStartArguments,
 ) -> Result<ExitStatus> {
     let opened = invocation.open()?;
-    let context = invocation.context(&opened, Needs::Both)?;
+    let mut context = invocation.context(&opened, Needs::Both)?;
     let given = |name: &str| {
         let value = opened
             .environment
@@ -42,6 +44,10 @@ pub(super) async fn start(
         },
     };
     let printer = &invocation.printer;
+    if let Some(address) = &arguments.metrics {
+        let address = metered(&mut context, address).await?;
+        printer.note(format!("metrics are at http://{address}/metrics"));
+    }
     printer.note(format!(
         "{} looks for due jobs every {} s; Ctrl-C ends it at the next checkpoint",
         options.run.worker, arguments.poll
@@ -49,4 +55,11 @@ pub(super) async fn start(
     serve(&context, &options).await?;
     printer.note("the service has ended; what is due stays due");
     Ok(ExitStatus::Done)
+}
+
+/// Counts what happens from now on, and serves it. The address that it is served at.
+pub(super) async fn metered(context: &mut Context, address: &str) -> Result<SocketAddr> {
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
+    context.events = metrics.listening(context.events.clone());
+    serve_metrics(context, &metrics, address).await
 }

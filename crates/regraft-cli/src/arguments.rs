@@ -1,6 +1,7 @@
 //! The command line as clap reads it: types and help, nothing else.
 
 pub(crate) mod analyzer;
+pub(crate) mod ledger;
 mod sync;
 mod values;
 
@@ -13,6 +14,7 @@ use regraft_project::{Deletes, Policy};
 
 use crate::style;
 use analyzer::AnalyzerCommand;
+pub(crate) use ledger::LedgerCommand;
 pub(crate) use sync::{
     CreateJobArguments, DeleteJobArguments, JobName, ListJobsArguments, RunJobArguments,
     ServiceCommand, ServiceStartArguments, SyncCommand, SyncRunsArguments,
@@ -165,6 +167,9 @@ pub(crate) enum Command {
     /// Run jobs when they are due
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// Look after the ledger itself
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
     /// Look at the ledger's mappings, and bring them back in step with the target
     #[command(subcommand)]
     Mappings(MappingsCommand),

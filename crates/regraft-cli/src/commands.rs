@@ -9,6 +9,7 @@ mod conflicts;
 mod demo;
 mod differential;
 mod explain;
+mod ledger;
 mod mappings;
 mod migrate;
 mod plan;
@@ -34,7 +35,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{
     Arguments, Color, Command, ConflictsCommand, DifferentialCommand, Format, GlobalOptions,
-    MappingsCommand, Page, QuarantineCommand, SchemaCommand, ServiceCommand, SyncCommand,
+    LedgerCommand, MappingsCommand, Page, QuarantineCommand, SchemaCommand, ServiceCommand,
+    SyncCommand,
 };
 use crate::exit::ExitStatus;
 use crate::interrupts::{self, Stop};
@@ -157,6 +159,9 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitStatu
         Command::Sync(command) => sync::run(invocation, &command).await,
         Command::Service(ServiceCommand::Start(arguments)) => {
             service::start(invocation, &arguments).await
+        }
+        Command::Ledger(LedgerCommand::Prune(arguments)) => {
+            ledger::prune(invocation, &arguments).await
         }
         Command::Analyzer(command) => analyzer::run(invocation, command).await,
         Command::Reference { page } => {

@@ -137,7 +137,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
     ),
     program(
         "REGRAFT_NOTIFY_URL",
-        "A URL that `regraft service start` tells, by POST of a JSON document, of runs of jobs that fail, leave rows to be decided on, or work again.",
+        "A URL that `regraft service start` and `regraft sync run-job` tell, by POST of a JSON document, of runs of jobs that fail, leave rows to be decided on, or work again.",
     ),
     program(
         "REGRAFT_NOTIFY_SECRET",
@@ -146,6 +146,10 @@ pub(crate) const VARIABLES: &[Variable] = &[
     program(
         "REGRAFT_NOTIFY_COMMAND",
         "A shell command that gets them on its standard input, beside the URL or in its place.",
+    ),
+    program(
+        "REGRAFT_LEDGER_DAYS",
+        "After how many days `regraft service start` removes records of what is over from the ledger (parts of days may be given). All are kept if not set.",
     ),
     program(
         "OTEL_EXPORTER_OTLP_ENDPOINT",

@@ -237,7 +237,7 @@ fn command() -> String {
     let verbs = match words.first().map(String::as_str) {
         Some(
             "schema" | "quarantine" | "mappings" | "differential" | "conflicts" | "sync"
-            | "service" | "analyzer",
+            | "service" | "analyzer" | "ledger",
         ) => 2,
         _ => 1,
     };

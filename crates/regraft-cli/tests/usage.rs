@@ -96,6 +96,8 @@ fn the_help_of_every_command() {
         "sync runs",
         "service",
         "service start",
+        "ledger",
+        "ledger prune",
         "explain",
     ] {
         let line = format!("{command} --help");

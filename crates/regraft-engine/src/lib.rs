@@ -20,6 +20,7 @@ mod mappings;
 mod migrate;
 mod model;
 mod plan;
+mod prune;
 mod quarantine;
 mod receipt;
 mod rehearsal;
@@ -58,6 +59,7 @@ pub use plan::{
     ChildLoss, CodeCount, CodedColumn, ColumnPlan, ConstraintPlan, EntityPlan, FilterCount, Funnel,
     Hop, Loss, Plan, Prediction, SourceTable, plan,
 };
+pub use prune::prune_ledger;
 pub use quarantine::{
     drop_quarantine, export_quarantine, preview_drop, quarantine, quarantine_summary,
     quarantined_row,

@@ -260,6 +260,9 @@ async fn parts(context: &Context, target: &Session, what: &RollbackTarget) -> Re
                 )
                 .hint(format!("the latest are {}", latest.join(", "))));
             };
+            if run.detail.get(regraft_ledger::IMAGES_REMOVED).is_some() {
+                return Err(images_removed(id));
+            }
             let entities = regraft_ledger::entities_of_run(&**target, run.run_no).await?;
             (Some(run.run_no), entities)
         }
@@ -306,6 +309,21 @@ async fn parts(context: &Context, target: &Session, what: &RollbackTarget) -> Re
 }
 
 /// What undoing changes of a part's rows needs to know of their table.
+/// Of later runs, too, it is not known any more which rows they changed.
+fn images_removed(run_id: &str) -> Error {
+    Error::new(
+        Kind::Usage,
+        format!(
+            "run `{run_id}` can't be undone: what rows were before it, and before the runs after it, \
+             was removed from the ledger by its age"
+        ),
+    )
+    .hint(
+        "`regraft rollback ENTITY` undoes all runs of an entity; REGRAFT_LEDGER_DAYS says for how long \
+         single runs can be undone",
+    )
+}
+
 fn undone_table(catalog: &Catalog, part: &Part) -> UndoneTable {
     let table = catalog.tables.iter().find(|t| t.sql_name() == part.table);
     let columns = table.into_iter().flat_map(|t| &t.columns);

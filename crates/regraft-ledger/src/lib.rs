@@ -18,6 +18,7 @@ mod lock;
 mod mapping;
 mod moved;
 mod observed;
+mod prune;
 mod quarantine;
 mod rebuild;
 mod record;
@@ -63,6 +64,7 @@ pub use mapping::{
 };
 pub use moved::{left_behind, legacy_id_of, moved_rows, stand_for};
 pub use observed::{Observed, SyncQueue, observe, sync_queue};
+pub use prune::{DELETED_SINCE, IMAGES_REMOVED, Pruned, prune};
 pub use quarantine::{
     Bucket, DropCount, DropPreview, QuarantineFilter, QuarantineRow, Quarantined, ReasonCount,
     RedriveFilter, RunReason, any as any_quarantine, behind as behind_quarantined,

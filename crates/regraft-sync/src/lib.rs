@@ -11,6 +11,7 @@ mod lease;
 mod memory;
 pub mod metrics;
 pub mod notify;
+mod retention;
 pub mod schedule;
 mod service;
 mod work;

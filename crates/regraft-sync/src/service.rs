@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use crate::jobs::{clock, ledger};
 use crate::lease::{Taken, take_due};
 use crate::notify::{Notifier, NotifyOptions};
+use crate::retention::Retention;
 use crate::work::{GONE, RunOptions, rows_of, run};
 
 /// How the service works.
@@ -22,6 +23,8 @@ pub struct ServiceOptions {
     pub poll: Duration,
     /// Whom it tells of runs that need somebody.
     pub notify: NotifyOptions,
+    /// After how many days records of what is over are removed from the ledger; `None` for never.
+    pub ledger_days: Option<f64>,
 }
 
 /// Runs due jobs, one after the other, until the context is cancelled; then the run at work goes on
@@ -34,7 +37,9 @@ pub struct ServiceOptions {
 pub async fn serve(context: &Context, options: &ServiceOptions) -> Result<()> {
     let mut session = Some(ledger(context).await?);
     let mut notifier = Notifier::new(context, &options.notify);
+    let mut retention = Retention::new(options.ledger_days);
     while !context.cancel.is_cancelled() {
+        retention.turn(context).await;
         let wait = match turn(context, &mut session, options, &mut notifier).await {
             Ok(wait) => wait,
             Err(error) => {

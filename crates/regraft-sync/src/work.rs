@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::jobs::{JobKey, clock, ledger};
 use crate::lease::{Begun, Taken, hold, take_now};
 use crate::memory;
+use crate::notify::{Notifier, NotifyOptions};
 
 /// How long a run that was told to stop may go on to its next checkpoint before its connections are
 /// cut, which the servers notice within a second.
@@ -32,7 +33,7 @@ pub struct RunOptions {
     pub worker: String,
 }
 
-/// Runs a job now, whatever its schedule says.
+/// Runs a job now, whatever its schedule says, and tells of it where somebody wants to be told.
 ///
 /// # Errors
 /// [`Kind::Usage`] for a job that isn't there, or is paused or cancelled and not forced;
@@ -40,7 +41,7 @@ pub struct RunOptions {
 pub async fn run_now(
     context: &Context,
     key: JobKey<'_>,
-    options: &RunOptions,
+    (options, notify): (&RunOptions, &NotifyOptions),
     force: bool,
 ) -> Result<(SyncRun, DifferentialOutcome)> {
     let target = ledger(context).await?;
@@ -48,7 +49,12 @@ pub async fn run_now(
     regraft_ledger::recover_sync_jobs(&*target, now, GONE).await?;
     let taken = take_now(&target, key, &options.worker, options.lease, force).await?;
     let done = run(context, &taken, options, false).await?;
+    // The run may have taken hours.
+    let target = ledger(context).await?;
     let runs = regraft_ledger::sync_runs(&*target, Some(taken.job.job_id), 100).await?;
+    let mut notifier = Notifier::new(context, notify);
+    notifier.tell(&runs);
+    notifier.finish().await;
     let run = runs
         .into_iter()
         .find(|run| run.sync_run_id == taken.sync_run_id);

@@ -132,6 +132,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// The number of its process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGKILL: no destructor runs, nothing is flushed.
     pub fn kill(mut self) -> Finished {
         let _ = self.child.kill();

@@ -1,0 +1,357 @@
+//! Records of what is over are removed, and nothing that is needed: validation still holds, nothing is
+//! carried over twice, a single run whose before-images are gone is not undone, and a run at work is
+//! not disturbed. And the soak: a service that carries changes over for a while keeps its memory and
+//! its ledger within bounds.
+//!
+//! `REGRAFT_TEST_SOAK_SECONDS` is how long it soaks (20 if not set; a day is 86400).
+
+mod town;
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use regraft_testkit::{Dice, Program, Rehearsal};
+use serde_json::{Value, json};
+use town::{DATA, carry_over, in_step, program, town, validates};
+
+const SIGTERM: i32 = 15;
+const PRUNE: [&str; 5] = ["ledger", "prune", "--days", "0", "--yes"];
+
+/// What must never go: tables whole, and what is open.
+const PROTECTED: [&str; 6] = [
+    "select entity, legacy_id, new_id, source_fingerprint, column_fingerprints, run_no, batch, merged_into
+     from regraft.migration_mappings order by 1, 2",
+    "select * from regraft.migration_cursors order by 1, 2",
+    "select * from regraft.migration_quarantine order by id",
+    "select * from regraft.data_differentials where legacy_id is not null and not resolved order by id",
+    "select run_no, entity, status, source_rows from regraft.migration_control
+     where status not in ('done', 'rolled_back') order by 1, 2",
+    "select job_name, status, schedule from regraft.synchronization_jobs order by 1",
+];
+
+fn protected(rehearsal: &Rehearsal<'_>) -> Vec<Vec<Vec<String>>> {
+    PROTECTED
+        .iter()
+        .map(|query| rehearsal.modern_rows(query))
+        .collect()
+}
+
+fn count(rehearsal: &Rehearsal<'_>, table: &str) -> i64 {
+    rehearsal.modern_number(&format!("select count(*) from regraft.{table}"))
+}
+
+/// Runs that change, add and delete, with rows that can't be moved and rows to be decided on.
+fn life(rehearsal: &Rehearsal<'_>, program: &Program) {
+    rehearsal.legacy(
+        "insert into house select 5000, 1, null, null, 5, 9, null, built, 'House', null, false from house where id = 1",
+    );
+    for round in 1..=6 {
+        rehearsal.legacy(&format!(
+            "update house set rent = rent + 1 where id between {round} and {round} + 20;
+             delete from room where id = {round} * 7;
+             insert into room values (2000 + {round}, 1, 'Room', 3, null);
+             delete from room where id = 2000 + {round} - 2"
+        ));
+        program.expect(0, &carry_over(&["--conflict-resolution", "source_wins"]));
+    }
+    // One that both have changed is left for a decision.
+    rehearsal.legacy("update house set rent = 7 where id = 100");
+    rehearsal.modern("update houses set rent = 8 where legacy_id = 100");
+    program.run(&carry_over(&["--conflict-resolution", "manual"]));
+    program.expect(0, &["validate"]);
+}
+
+#[test]
+fn what_is_over_goes_and_what_is_needed_stays() {
+    let town = town(DATA, &[], None);
+    let rehearsal = in_step(&town);
+    let program = program(&rehearsal);
+    program.expect(
+        0,
+        &[
+            "sync",
+            "create-job",
+            "--name",
+            "a",
+            "--entities",
+            "all",
+            "--schedule",
+            "daily",
+        ],
+    );
+    life(&rehearsal, &program);
+    for _ in 0..6 {
+        program.run(&["sync", "run-job", "--name", "a"]);
+    }
+    let runs = program.json(0, &["runs"]);
+    let ids: Vec<&str> = runs
+        .as_array()
+        .expect("runs")
+        .iter()
+        .filter_map(|r| r["run_id"].as_str())
+        .collect();
+    let before = protected(&rehearsal);
+    let figures = ["migration_control", "migration_changes", "sync_run_history"];
+    let counts = figures.map(|table| count(&rehearsal, table));
+    // The preview says what will go, asks, and removes nothing.
+    let asked = program.expect(2, &["ledger", "prune", "--days", "0"]);
+    assert!(
+        asked.says("before-images") && asked.says("nothing was removed"),
+        "{asked}"
+    );
+    assert_eq!(figures.map(|table| count(&rehearsal, table)), counts);
+    // Nothing is that old.
+    let none = program.json(0, &["ledger", "prune", "--days", "1", "--yes"]);
+    assert_eq!(
+        (&none["runs"], &none["before_images"]),
+        (&json!(0), &json!(0))
+    );
+    let pruned = program.json(0, &PRUNE);
+    for part in [
+        "runs",
+        "run_records",
+        "before_images",
+        "differences",
+        "job_runs",
+    ] {
+        assert!(
+            pruned[part].as_i64().is_some_and(|n| n > 0),
+            "{part}: {pruned}"
+        );
+    }
+    assert_eq!(protected(&rehearsal), before);
+    assert_eq!(count(&rehearsal, "migration_changes"), 0);
+    assert_eq!(
+        count(&rehearsal, "sync_run_history"),
+        3,
+        "the last of the job stay"
+    );
+    let left = count(&rehearsal, "migration_control");
+    assert_eq!(
+        counts[0] - left,
+        pruned["run_records"].as_i64().expect("a number")
+    );
+    // Again, there is nothing.
+    let again = program.json(0, &PRUNE);
+    assert_eq!(again["runs"], 0, "{again}");
+    // Runs that stay have their account, and those that wrote rows which are there stay.
+    validates(&rehearsal, "after pruning");
+    program.expect(0, &["validate", "--final"]);
+    for run in program.json(0, &["runs"]).as_array().expect("runs") {
+        let receipt = program.json(0, &["receipt", run["run_id"].as_str().expect("an id")]);
+        assert_eq!(receipt["balances"], true, "{receipt}");
+    }
+    let unknown = "select count(*) from regraft.migration_mappings m where not exists (
+        select from regraft.migration_control c where c.run_no = m.run_no and c.entity = m.entity and c.batch = m.batch)";
+    assert_eq!(rehearsal.modern_number(unknown), 0);
+    let layouts = "select count(*) from regraft.migration_mappings m where not exists (
+        select from regraft.migration_control c where c.run_no = coalesce(m.agreed_run, m.run_no)
+          and c.entity = '' and c.detail -> 'columns' ? m.entity)";
+    assert_eq!(rehearsal.modern_number(layouts), 0);
+    // Nothing is carried over twice; what changes later is found all the same.
+    let nothing = program.json(1, &carry_over(&["--conflict-resolution", "manual"]));
+    assert_eq!(written(&nothing), 0, "{nothing:#}");
+    rehearsal.legacy("update house set rent = rent + 1 where id in (3, 300); delete from room where id = 14 or id = 700");
+    let two = program.run(&carry_over(&[
+        "--conflict-resolution",
+        "manual",
+        "--format",
+        "json",
+    ]));
+    assert!(two.code == Some(1), "the conflict is open still: {two}");
+    validates(&rehearsal, "after later changes");
+    // A single old run can't be undone any more, a later one can.
+    let stays = |id: &&&str| {
+        rehearsal.modern_number(&format!(
+            "select count(*) from regraft.migration_control where run_id = '{id}'"
+        )) > 0
+    };
+    let (old, gone): (Vec<&&str>, Vec<&&str>) = ids.iter().partition(stays);
+    assert!(!old.is_empty() && !gone.is_empty(), "{old:?} {gone:?}");
+    for id in old {
+        let refused = program.expect(2, &["rollback", "--run", id, "--yes"]);
+        assert!(
+            refused.says("can't be undone") && refused.says("hint: "),
+            "{refused}"
+        );
+    }
+    program.expect(2, &["rollback", "--run", gone[0], "--yes"]);
+    let last = program.json(0, &["runs"])[0]["run_id"].clone();
+    program.expect(
+        0,
+        &["rollback", "--run", last.as_str().expect("a run"), "--yes"],
+    );
+    assert_eq!(
+        rehearsal.modern_number("select count(*) from rooms where legacy_id = 700"),
+        1
+    );
+    // All of an entity can.
+    program.expect(0, &["rollback", "--entities", "rooms", "--yes"]);
+    assert_eq!(rehearsal.modern_number("select count(*) from rooms"), 0);
+    program.expect(0, &["migrate"]);
+    validates(&rehearsal, "after undoing an entity and doing it again");
+}
+
+/// Rows inserted, updated or deleted by a run.
+fn written(document: &Value) -> i64 {
+    let total = &document["receipt"]["total"];
+    let of = |name: &str| total[name].as_i64().unwrap_or(0);
+    of("inserted") + of("updated") + total["detail"]["deleted"].as_i64().unwrap_or(0)
+}
+
+/// Rows that are only marked as deleted are known as such, whatever was removed.
+#[test]
+fn marks_of_deleted_rows_are_kept() {
+    let town = town(DATA, &[], None);
+    let rehearsal = in_step(&town);
+    let program = program(&rehearsal);
+    rehearsal.legacy("create table away as select * from room where id in (3, 5); delete from room where id in (3, 5)");
+    program.expect(0, &carry_over(&["--deletes", "soft"]));
+    rehearsal.legacy("update house set rent = rent + 1 where id <= 10");
+    program.expect(
+        0,
+        &carry_over(&["--deletes", "soft", "--conflict-resolution", "source_wins"]),
+    );
+    program.expect(0, &PRUNE);
+    let marked = "select count(*) from rooms where gone is not null";
+    assert_eq!(rehearsal.modern_number(marked), 2);
+    // They are not marked again, and unmarked when they come back.
+    let document = program.json(0, &carry_over(&["--deletes", "soft"]));
+    assert_eq!(written(&document), 0, "{document:#}");
+    rehearsal.legacy("insert into room select * from away");
+    program.expect(0, &carry_over(&["--deletes", "soft"]));
+    assert_eq!(rehearsal.modern_number(marked), 0);
+    validates(&rehearsal, "once they are back");
+}
+
+/// A run that is at work, or half done, is not disturbed.
+#[test]
+fn beside_a_run_at_work_and_a_run_half_done() {
+    let town = town(DATA, &[], None);
+    let rehearsal = in_step(&town);
+    let program = program(&rehearsal);
+    life(&rehearsal, &program);
+    rehearsal.modern(
+        "create function slow() returns trigger language plpgsql as
+           $$ begin perform pg_sleep(0.3); return new; end $$;
+         create trigger slow before update on houses for each row execute function slow()",
+    );
+    rehearsal.legacy("update house set rent = rent + 1 where id <= 60");
+    let way = carry_over(&["--conflict-resolution", "source_wins"]);
+    let running = program.start(&way);
+    let at_work = "select count(*) from regraft.migration_control where status = 'running'";
+    let began = Instant::now();
+    while rehearsal.modern_number(at_work) == 0 {
+        assert!(began.elapsed() < Duration::from_secs(30));
+        thread::sleep(Duration::from_millis(20));
+    }
+    let before = count(&rehearsal, "migration_control");
+    let busy = program.expect(6, &PRUNE);
+    assert!(busy.says("another process is at work"), "{busy}");
+    assert!(count(&rehearsal, "migration_control") >= before);
+    // Killed in the middle, it is unfinished: it stays with all that came after it, and is finished.
+    let killed = running.kill();
+    assert_ne!(killed.code, Some(0));
+    rehearsal.modern("drop trigger slow on houses");
+    program.expect(0, &PRUNE);
+    assert_eq!(rehearsal.modern_number(at_work), 1);
+    assert!(
+        count(&rehearsal, "migration_changes") > 0,
+        "those of the unfinished run"
+    );
+    program.expect(0, &way);
+    validates(&rehearsal, "once it is finished");
+}
+
+fn resident(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+    kilobytes.expect("its memory")
+}
+
+/// One round of simulated changes: rows change, come and go, and there are about as many of them.
+fn changes(rehearsal: &Rehearsal<'_>, dice: &mut Dice, round: u64) {
+    let (low, room) = (dice.below(500) + 1, dice.below(800) + 1);
+    rehearsal.legacy(&format!(
+        "update house set rent = rent + 1 where id between {low} and {low} + 10;
+         update room set area = coalesce(area, 0) + 1 where id between {room} and {room} + 5;
+         insert into room select 100000 + {round}, 1 + {low} % 49, 'Room', 3, null;
+         delete from room where id = 100000 + {round} - 5"
+    ));
+}
+
+/// The most that a figure was in the second half of the soak, against the most in its second quarter.
+fn growth(figures: &[u64]) -> f64 {
+    let quarter = figures.len() / 4;
+    let most = |part: &[u64]| part.iter().copied().max().unwrap_or(0) as f64;
+    most(&figures[2 * quarter..]) / most(&figures[quarter..2 * quarter]).max(1.0)
+}
+
+#[test]
+fn a_service_that_soaks_keeps_its_memory_and_its_ledger_within_bounds() {
+    let seconds = std::env::var("REGRAFT_TEST_SOAK_SECONDS").ok();
+    let seconds: u64 = seconds.map_or(20, |text| text.parse().expect("a number of seconds"));
+    let town = town(DATA, &[], None);
+    let rehearsal = in_step(&town);
+    // A record is kept for a twentieth of the soak.
+    let days = seconds as f64 / 20.0 / 86_400.0;
+    let program = program(&rehearsal).with("REGRAFT_LEDGER_DAYS", &format!("{days:.9}"));
+    let job = [
+        "sync",
+        "create-job",
+        "--name",
+        "often",
+        "--schedule",
+        "1m",
+        "--entities",
+        "all",
+    ];
+    program.expect(
+        0,
+        &[&job[..], &["--conflict-resolution", "source_wins"]].concat(),
+    );
+    let mut running = program.start(&["service", "start", "--poll", "1"]);
+    let mut dice = Dice::from_environment();
+    let (mut memory, mut records, mut round) = (Vec::new(), Vec::new(), 0);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(seconds) {
+        assert!(running.is_running(), "it has ended: {}", running.said());
+        round += 1;
+        changes(&rehearsal, &mut dice, round);
+        rehearsal.modern(
+            "update regraft.synchronization_jobs set next_run_at = clock_timestamp() where status = 'scheduled'",
+        );
+        thread::sleep(Duration::from_millis(250));
+        memory.push(resident(running.process()));
+        let tables = [
+            "migration_control",
+            "migration_changes",
+            "data_differentials",
+            "sync_run_history",
+            "migration_checkpoints",
+        ];
+        records.push(
+            tables
+                .iter()
+                .map(|table| count(&rehearsal, table))
+                .sum::<i64>()
+                .unsigned_abs(),
+        );
+    }
+    running.signal(SIGTERM);
+    let ended = running.wait();
+    assert_eq!(ended.code, Some(0), "{ended}");
+    let ever: i64 = rehearsal.modern_number("select max(run_no) from regraft.migration_control");
+    let told = format!(
+        "{ever} runs, memory {:.3} of what it was, records {:.3}: {records:?}",
+        growth(&memory),
+        growth(&records)
+    );
+    assert!(ever > 10, "{told}");
+    assert!(growth(&memory) < 1.15, "{told} {memory:?}");
+    assert!(growth(&records) < 1.3, "{told}");
+    program.run(&carry_over(&["--conflict-resolution", "source_wins"]));
+    validates(&rehearsal, "after the soak");
+}

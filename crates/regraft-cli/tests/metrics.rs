@@ -189,7 +189,7 @@ fn what_is_served_is_what_is_documented_and_true() {
     assert_eq!(served(&text, &samples), documented());
     // What the ledger keeps with the run, and the analyzer tells.
     let run = &program.json(0, &["sync", "runs", "--name", "a"])[0];
-    let kept = &run["performance_metrics"];
+    let kept = &run["performance"];
     for name in [
         "duration_ms",
         "rows_per_second",

@@ -78,6 +78,8 @@ fn what_is_over_goes_and_what_is_needed_stays() {
             "all",
             "--schedule",
             "daily",
+            "--conflict-resolution",
+            "manual",
         ],
     );
     life(&rehearsal, &program);
@@ -140,7 +142,22 @@ fn what_is_over_goes_and_what_is_needed_stays() {
     program.expect(0, &["validate", "--final"]);
     for run in program.json(0, &["runs"]).as_array().expect("runs") {
         let receipt = program.json(0, &["receipt", run["run_id"].as_str().expect("an id")]);
-        assert_eq!(receipt["balances"], true, "{receipt}");
+        let total = &receipt["total"];
+        let of = |bucket: &str| total[bucket].as_i64().expect("a figure");
+        let buckets = [
+            "inserted",
+            "updated",
+            "unchanged",
+            "merged",
+            "filtered",
+            "quarantined",
+            "blocked",
+        ];
+        assert_eq!(
+            buckets.into_iter().map(of).sum::<i64>(),
+            of("source_rows"),
+            "{receipt}"
+        );
     }
     let unknown = "select count(*) from regraft.migration_mappings m where not exists (
         select from regraft.migration_control c where c.run_no = m.run_no and c.entity = m.entity and c.batch = m.batch)";
@@ -349,7 +366,7 @@ fn a_service_that_soaks_keeps_its_memory_and_its_ledger_within_bounds() {
         growth(&memory),
         growth(&records)
     );
-    assert!(ever > 10, "{told}");
+    assert!(ever > 6, "{told}");
     assert!(growth(&memory) < 1.15, "{told} {memory:?}");
     assert!(growth(&records) < 1.3, "{told}");
     program.run(&carry_over(&["--conflict-resolution", "source_wins"]));

@@ -128,7 +128,7 @@ pub async fn job_runs(
                     (h.performance_metrics ->> 'queue_depth')::int8
              from regraft.sync_run_history h
              join regraft.synchronization_jobs j on j.job_id = h.job_id
-             where h.status <> 'running' and h.started_at >= now() - $2 * interval '1 day'
+             where h.status <> 'running' and h.started_at >= now() - $2::int4 * interval '1 day'
                and h.run_id in (select e.run_id from regraft.migration_control e
                                 where e.entity = $1 and e.batch = 0)
              order by h.started_at desc limit $3",

@@ -118,8 +118,12 @@ impl Invocation {
 
     /// A sink that shows events as progress.
     pub(crate) fn events(&self, doing: Doing) -> Events {
+        self.told(Progress::start(self.printer.clone(), doing))
+    }
+
+    /// A sink that logs and traces events, and hands them on to those who show them.
+    pub(crate) fn told(&self, shown: Events) -> Events {
         let (log, traces) = (self.log.clone(), self.traces.clone());
-        let shown = Progress::start(self.printer.clone(), doing);
         Events::new(move |event| {
             log.event(&event);
             traces.event(&event);

@@ -28,6 +28,8 @@ pub(crate) enum Doing {
     Rehearsing,
     /// They are taken back.
     Undoing,
+    /// Somebody decides on them.
+    Deciding,
 }
 
 /// Turns events into progress.
@@ -127,7 +129,7 @@ impl Progress {
         match self.doing {
             Doing::Rehearsing => self.printer.note("dry run: nothing will be changed"),
             // Its command tells what it undoes.
-            Doing::Undoing => {}
+            Doing::Undoing | Doing::Deciding => {}
             _ if resumed => {
                 self.printer
                     .note(format!("going on with {run_id}: {}", entities.join(", ")));
@@ -192,7 +194,7 @@ impl Progress {
             return;
         }
         let (rows, verb) = match self.doing {
-            Doing::Moving => (inserted, "moved"),
+            Doing::Moving | Doing::Deciding => (inserted, "moved"),
             Doing::Rehearsing => (inserted, "would be moved"),
             // A rollback tells what it took back under `left`.
             Doing::Undoing => (left, "undone"),

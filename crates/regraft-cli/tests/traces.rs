@@ -260,6 +260,10 @@ fn a_run_is_traced_with_its_entities_and_batches() {
     let run = program.json(0, &["runs"])[0]["run_id"].clone();
     let run = run.as_str().expect("a run");
     program.expect(0, &["rollback", "--run", run, "--yes"]);
+    rehearsal.legacy("update house set rent = 7 where id = 101");
+    rehearsal.modern("update houses set rent = 8 where legacy_id = 101");
+    program.expect(1, &carry_over(&["--conflict-resolution", "manual"]));
+    program.expect(0, &["conflicts", "resolve", "--all", "--take", "source"]);
     program.expect(0, &["status"]);
     let received = collector.received();
     are_nested(&received.spans);
@@ -267,7 +271,16 @@ fn a_run_is_traced_with_its_entities_and_batches() {
         .iter()
         .filter_map(|run| attribute(run, "regraft.command"))
         .collect();
-    assert_eq!(commands, ["differential", "differential", "rollback"]);
+    assert_eq!(
+        commands,
+        [
+            "differential",
+            "differential",
+            "rollback",
+            "differential",
+            "resolve"
+        ]
+    );
     let rows = |entity: &str| {
         let batches = of(&received.spans, "batch");
         let of_it = batches
@@ -277,8 +290,12 @@ fn a_run_is_traced_with_its_entities_and_batches() {
             .map(|batch| number(batch, "regraft.rows"))
             .sum::<i64>()
     };
-    assert_eq!(rows("houses"), 30);
-    assert_eq!(rows("rooms"), 1, "the one that was deleted");
+    assert_eq!(
+        rows("houses"),
+        30 + 30 + 1,
+        "the thirty once more after they were taken back"
+    );
+    assert_eq!(rows("rooms"), 2, "the one that was deleted, and once more");
 }
 
 /// The kind of the error stands at the run, the entity and the batch; no value of a row anywhere.
@@ -315,6 +332,34 @@ fn a_run_that_fails_says_what_kind_of_error_it_was() {
         );
     }
     assert!(!format!("{spans:?}").contains("haunted"));
+}
+
+/// A fault that passes is counted at its batch, and is none of the run's.
+#[test]
+fn a_batch_that_is_tried_again_says_how_often() {
+    let town = town(DATA, &[], None);
+    let rehearsal = Rehearsal::once(Servers::shared(), town.path(), LEGACY);
+    let collector = Collector::start(Manner::Takes);
+    rehearsal.modern(
+        "create sequence tries;
+         create function stumble() returns trigger language plpgsql as $$ begin
+           if nextval('tries') <= 2 then raise exception 'later' using errcode = '40001'; end if;
+           return new; end $$;
+         create trigger stumble before insert on houses for each row
+           when (new.legacy_id = 333) execute function stumble();",
+    );
+    let program = traced(&rehearsal, &collector.endpoint).with("MAX_RETRY_ATTEMPTS", "3");
+    program.expect(0, &["migrate", "--mode", "in-place"]);
+    let received = collector.received();
+    are_nested(&received.spans);
+    assert!(!received.spans.iter().any(is_error));
+    let batches = of(&received.spans, "batch");
+    let retries: Vec<i64> = batches
+        .iter()
+        .map(|b| number(b, "regraft.retries"))
+        .collect();
+    assert_eq!(retries.iter().sum::<i64>(), 2, "{retries:?}");
+    assert_eq!(retries.iter().filter(|tries| **tries > 0).count(), 1);
 }
 
 /// Tracing is not worth a migration.

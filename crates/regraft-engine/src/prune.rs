@@ -5,6 +5,7 @@ use regraft_ledger::Pruned;
 use crate::context::Context;
 use crate::error::Result;
 use crate::migrate::{install_ledger, lock};
+use crate::receipt::require_ledger;
 use crate::transaction;
 
 /// Removes records of what ended more than `days` days ago and nothing leans on; with `rehearse` says
@@ -12,9 +13,11 @@ use crate::transaction;
 /// is at work this is refused.
 ///
 /// # Errors
-/// [`Kind::Busy`](crate::Kind::Busy) while a run is at work; a target that can't be reached.
+/// [`Kind::Busy`](crate::Kind::Busy) while a run is at work; a target without a ledger, or that can't be
+/// reached.
 pub async fn prune_ledger(context: &Context, days: f64, rehearse: bool) -> Result<Pruned> {
     let target = context.connect_target().await?;
+    require_ledger(&target).await?;
     install_ledger(&target, false).await?;
     lock(context, &target).await?;
     let marks: Vec<(String, String)> = context

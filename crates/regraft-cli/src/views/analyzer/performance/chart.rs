@@ -71,10 +71,14 @@ const ABOVE: f64 = 12.0;
 /// A line through the values of the runs, each with a dot that tells its run and value; `begun` is
 /// the first and the last run's time.
 pub(super) fn line(series: &Series, runs: &[String], begun: [&str; 2]) -> String {
-    let highest = series
-        .range()
-        .map_or(0.0, |(_, most)| most)
-        .max(f64::MIN_POSITIVE);
+    let highest = series.range().map_or(0.0, |(_, most)| most);
+    // Where all is nothing, the line at the bottom says so.
+    let marked: &[f64] = if highest > 0.0 {
+        &[0.0, 0.5, 1.0]
+    } else {
+        &[0.0]
+    };
+    let whole = highest.max(f64::MIN_POSITIVE);
     let points: Vec<(f64, f64, usize, f64)> = series
         .values
         .iter()
@@ -83,7 +87,7 @@ pub(super) fn line(series: &Series, runs: &[String], begun: [&str; 2]) -> String
         .map(|(at, value)| {
             (
                 across(at, series.values.len()),
-                down(value / highest),
+                down(value / whole),
                 at,
                 value,
             )
@@ -94,13 +98,13 @@ pub(super) fn line(series: &Series, runs: &[String], begun: [&str; 2]) -> String
          role=\"img\" aria-label=\"{}\">\n",
         escaped(series.name)
     );
-    for part in [0.0, 0.5, 1.0] {
-        let y = down(part);
+    for part in marked {
+        let y = down(*part);
         out.push_str(&format!(
             "<path class=\"track\" d=\"M{LEFT} {y:.1}H{WIDTH}\"/>\
              <text class=\"figure\" x=\"0\" y=\"{:.1}\">{}</text>\n",
             y + 4.0,
-            escaped(&(series.written)(highest * part))
+            escaped(&(series.written)(highest * *part))
         ));
     }
     let course: Vec<String> = points

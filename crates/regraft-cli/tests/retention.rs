@@ -3,7 +3,9 @@
 //! not disturbed. And the soak: a service that carries changes over for a while keeps its memory and
 //! its ledger within bounds.
 //!
-//! `REGRAFT_TEST_SOAK_SECONDS` is how long it soaks (20 if not set; a day is 86400).
+//! `REGRAFT_TEST_SOAK_SECONDS` is how long it soaks (20 if not set; a day is 86400),
+//! `REGRAFT_TEST_ROUNDS` how often a pruned ledger is held against one that is not (12 if not set).
+#![allow(clippy::print_stderr, reason = "a failed test tells its seed")]
 
 mod town;
 
@@ -12,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use regraft_engine::ValidationOptions;
-use regraft_testkit::{Dice, Program, Rehearsal};
+use regraft_testkit::{Dice, Dump, Program, Rehearsal};
 use serde_json::{Value, json};
 use town::{DATA, carry_over, in_step, program, town, validates};
 
@@ -224,6 +226,102 @@ fn written(document: &Value) -> i64 {
     let total = &document["receipt"]["total"];
     let of = |name: &str| total[name].as_i64().unwrap_or(0);
     of("inserted") + of("updated") + total["detail"]["deleted"].as_i64().unwrap_or(0)
+}
+
+/// What happens in one round: SQL for the source, and for both targets.
+fn happening(dice: &mut Dice, round: u64) -> (String, String) {
+    let house = |dice: &mut Dice| dice.below(600) + 1;
+    let (a, b, c, d) = (house(dice), house(dice), house(dice), dice.below(900) + 1);
+    let mut source = format!(
+        "update house set rent = rent + 1 where id between {a} and {a} + 5;
+         update room set area = 7 + {round} where id between {d} and {d} + 9;
+         insert into room values (3000 + {round}, {b}, 'Room', 3, null);"
+    );
+    if dice.below(2) == 0 {
+        source.push_str(&format!(
+            "delete from room where id between {d} and {d} + 3;"
+        ));
+    }
+    if dice.below(2) == 0 {
+        // It goes, and comes back in a later round with another key.
+        source.push_str(&format!(
+            "insert into away select * from house where id = {c}; delete from house where id = {c};"
+        ));
+    }
+    if dice.below(2) == 0 {
+        source.push_str(
+            "insert into house select distinct on (id) id, district, overseer, twin, rent, state, notes,
+               built + interval '1 day', label, changed, hidden, updated_at, version from away
+             where id not in (select id from house);
+             delete from away;",
+        );
+    }
+    let target = format!(
+        "update houses set rent = 5 where legacy_id between {b} and {b} + 1;
+         update rooms set name = 'Chamber' where legacy_id = {d} + 20"
+    );
+    (source, target)
+}
+
+/// What validation finds, without the words, which name runs.
+fn figures(rehearsal: &Rehearsal<'_>) -> Vec<(u64, Vec<String>)> {
+    let validation = rehearsal.validate(&[], &ValidationOptions::default());
+    let checks = validation.entities.iter().flat_map(|e| &e.checks);
+    let findings = checks.flat_map(|check| &check.findings);
+    findings
+        .map(|finding| (finding.rows, finding.examples.clone()))
+        .collect()
+}
+
+/// Two targets of one source live through the same; the ledger of one is pruned after every run. Both
+/// come to the same, run by run, whatever is carried over, and validation says the same of both.
+#[test]
+fn a_pruned_ledger_leads_to_the_same_target() {
+    let rounds = std::env::var("REGRAFT_TEST_ROUNDS").ok();
+    let rounds: u64 = rounds.map_or(12, |n| n.parse().expect("REGRAFT_TEST_ROUNDS is a number"));
+    let town = town(DATA, &[], None);
+    let pruned = in_step(&town);
+    pruned.legacy("create table away as select * from house where false");
+    let whole = pruned.copied();
+    let mut dice = Dice::from_environment();
+    eprintln!("REGRAFT_TEST_SEED={}", dice.seed());
+    let mut removed = 0;
+    for round in 0..rounds {
+        let (source, target) = happening(&mut dice, round);
+        pruned.legacy(&source);
+        let entities = ["all", "houses", "rooms", "all"][dice.below(4) as usize];
+        let policy = ["source_wins", "target_wins", "manual"][dice.below(3) as usize];
+        let deletes = ["mirror", "mirror", "soft"][dice.below(3) as usize];
+        let way = [
+            "differential",
+            "migrate",
+            "--entities",
+            entities,
+            "--conflict-resolution",
+            policy,
+            "--deletes",
+            deletes,
+        ];
+        let codes = [&pruned, &whole].map(|rehearsal| {
+            rehearsal.modern(&target);
+            program(rehearsal).run(&way).code
+        });
+        assert_eq!(codes[0], codes[1], "round {round}: {way:?}");
+        let said = program(&pruned).json(0, &PRUNE);
+        removed += said["runs"].as_i64().expect("a number");
+        Dump::of_tables(&pruned.modern_url()).assert_same(
+            &Dump::of_tables(&whole.modern_url()),
+            &format!("round {round}"),
+        );
+        assert_eq!(figures(&pruned), figures(&whole), "round {round}: {way:?}");
+    }
+    assert!(removed > 0, "no run was ever old enough");
+    for rehearsal in [&pruned, &whole] {
+        rehearsal.legacy("insert into house select distinct on (id) * from away where id not in (select id from house); delete from away");
+        program(rehearsal).run(&carry_over(&["--conflict-resolution", "source_wins"]));
+    }
+    Dump::of_tables(&pruned.modern_url())
+        .assert_same(&Dump::of_tables(&whole.modern_url()), "at the end");
 }
 
 /// Rows that are only marked as deleted are known as such, whatever was removed.

@@ -349,6 +349,26 @@ fn marks_of_deleted_rows_are_kept() {
     validates(&rehearsal, "once they are back");
 }
 
+/// A time that can't be meant is refused before anything is looked at; so is a target without a ledger.
+#[test]
+fn times_that_cannot_be_meant() {
+    let town = town(DATA, &[], None);
+    let rehearsal = in_step(&town);
+    for days in ["-1", "soon", "1000000"] {
+        let refused = program(&rehearsal)
+            .with("REGRAFT_LEDGER_DAYS", days)
+            .expect(2, &["service", "start"]);
+        assert!(refused.says("REGRAFT_LEDGER_DAYS"), "{refused}");
+        program(&rehearsal).expect(2, &["ledger", "prune", "--days", days, "--yes"]);
+    }
+    program(&rehearsal).expect(2, &["ledger", "prune"]);
+    rehearsal.modern("drop schema regraft cascade");
+    let nothing = program(&rehearsal).run(&PRUNE);
+    assert!(matches!(nothing.code, Some(1..=6)), "{nothing}");
+    let schemas = "select count(*) from pg_namespace where nspname = 'regraft'";
+    assert_eq!(rehearsal.modern_number(schemas), 0);
+}
+
 /// A run that is at work, or half done, is not disturbed.
 #[test]
 fn beside_a_run_at_work_and_a_run_half_done() {

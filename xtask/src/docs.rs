@@ -68,20 +68,12 @@ pub(crate) fn check() -> Result<(), String> {
 }
 
 fn pages() -> Result<Vec<Page>, String> {
-    let reference = [
-        "run",
-        "--quiet",
-        "--package",
-        "regraft-cli",
-        "--",
-        "__reference",
-    ];
+    let program = ["run", "--quiet", "--package", "regraft-cli", "--"];
+    let reference = |page| output(cargo(&program).args(["__reference", page]));
     let tables = ledger_sql()?;
     Ok(vec![
-        Page::new(
-            "docs/reference/commands.md",
-            output(&mut cargo(&reference))?,
-        ),
+        Page::new("docs/reference/commands.md", reference("commands")?),
+        Page::new("docs/reference/metrics.md", reference("metrics")?),
         Page::new(
             "docs/reference/regraft.schema.json",
             json(&regraft_project::json_schema_manifest())?,

@@ -1,6 +1,7 @@
 //! The command line as clap reads it: types and help, nothing else.
 
 pub(crate) mod analyzer;
+pub(crate) mod ledger;
 mod sync;
 mod values;
 
@@ -13,6 +14,7 @@ use regraft_project::{Deletes, Policy};
 
 use crate::style;
 use analyzer::AnalyzerCommand;
+pub(crate) use ledger::LedgerCommand;
 pub(crate) use sync::{
     CreateJobArguments, DeleteJobArguments, JobName, ListJobsArguments, RunJobArguments,
     ServiceCommand, ServiceStartArguments, SyncCommand, SyncRunsArguments,
@@ -167,6 +169,9 @@ pub(crate) enum Command {
     Service(ServiceCommand),
     /// Take batches of runs that other processes hand out, on this host or on others
     Worker(WorkerArguments),
+    /// Look after the ledger itself
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
     /// Look at the ledger's mappings, and bring them back in step with the target
     #[command(subcommand)]
     Mappings(MappingsCommand),
@@ -179,9 +184,23 @@ pub(crate) enum Command {
     /// Look at checkpoints, all that is known of an entity, past runs, and the servers
     #[command(subcommand)]
     Analyzer(AnalyzerCommand),
-    /// Print the reference of the command line in Markdown
+    /// Print a page of the reference in Markdown
     #[command(name = "__reference", hide = true)]
-    Reference,
+    Reference {
+        /// Which page
+        #[arg(value_enum, default_value_t)]
+        page: Page,
+    },
+}
+
+/// The pages of the reference that the program writes.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum Page {
+    /// The command line
+    #[default]
+    Commands,
+    /// The metrics of the service
+    Metrics,
 }
 
 /// Which entities a command is about.

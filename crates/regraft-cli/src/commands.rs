@@ -9,6 +9,7 @@ mod conflicts;
 mod demo;
 mod differential;
 mod explain;
+mod ledger;
 mod mappings;
 mod migrate;
 mod plan;
@@ -35,13 +36,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{
     Arguments, Color, Command, ConflictsCommand, DifferentialCommand, Format, GlobalOptions,
-    MappingsCommand, QuarantineCommand, SchemaCommand, ServiceCommand, SyncCommand,
+    LedgerCommand, MappingsCommand, Page, QuarantineCommand, SchemaCommand, ServiceCommand,
+    SyncCommand,
 };
 use crate::exit::ExitStatus;
 use crate::interrupts::{self, Stop};
 use crate::invocation::Invocation;
 use crate::log::Log;
 use crate::printer::Printer;
+use crate::traces::Traces;
 use crate::{diagnostics, reference};
 
 /// Runs the program with the process's arguments.
@@ -74,6 +77,7 @@ async fn execute(printer: Arc<Printer>, arguments: Arguments) -> ExitStatus {
     let invocation = Invocation {
         printer: printer.clone(),
         log: Arc::new(Log::new(printer.clone())),
+        traces: Arc::new(Traces::new(printer.clone())),
         cancel: CancellationToken::new(),
         project: arguments.global.project,
     };
@@ -85,6 +89,7 @@ async fn execute(printer: Arc<Printer>, arguments: Arguments) -> ExitStatus {
         Ok(status) => *status,
         Err(error) => diagnostics::print(&printer, error),
     };
+    invocation.traces.finish();
     invocation.log.end(done.err().as_ref(), status);
     status
 }
@@ -157,9 +162,16 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitStatu
             service::start(invocation, &arguments).await
         }
         Command::Worker(arguments) => worker::run(invocation, &arguments).await,
+        Command::Ledger(LedgerCommand::Prune(arguments)) => {
+            ledger::prune(invocation, &arguments).await
+        }
         Command::Analyzer(command) => analyzer::run(invocation, command).await,
-        Command::Reference => {
-            invocation.printer.data(&reference::markdown());
+        Command::Reference { page } => {
+            let text = match page {
+                Page::Commands => reference::markdown(),
+                Page::Metrics => reference::metrics(),
+            };
+            invocation.printer.data(&text);
             Ok(ExitStatus::Done)
         }
     }

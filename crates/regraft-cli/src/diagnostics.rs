@@ -69,7 +69,8 @@ pub(crate) fn record(error: &Error) -> serde_json::Value {
     serde_json::to_value(record).unwrap_or_default()
 }
 
-fn human(printer: &Printer, error: &Error) -> String {
+/// An error for people, with what to do next on lines of its own.
+pub(crate) fn human(printer: &Printer, error: &Error) -> String {
     if let Some(problems) = error.project_problems() {
         let mut text = problems.render(printer.colours_errors(), printer.error_width());
         push_hint(&mut text, printer, hint(error));

@@ -137,7 +137,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
     ),
     program(
         "REGRAFT_NOTIFY_URL",
-        "A URL that `regraft service start` tells, by POST of a JSON document, of runs of jobs that fail, leave rows to be decided on, or work again.",
+        "A URL that `regraft service start` and `regraft sync run-job` tell, by POST of a JSON document, of runs of jobs that fail, leave rows to be decided on, or work again.",
     ),
     program(
         "REGRAFT_NOTIFY_SECRET",
@@ -146,6 +146,26 @@ pub(crate) const VARIABLES: &[Variable] = &[
     program(
         "REGRAFT_NOTIFY_COMMAND",
         "A shell command that gets them on its standard input, beside the URL or in its place.",
+    ),
+    program(
+        "REGRAFT_LEDGER_DAYS",
+        "After how many days `regraft service start` removes records of what is over from the ledger (parts of days may be given). All are kept if not set.",
+    ),
+    program(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "The OpenTelemetry collector that runs are traced to, over OTLP/HTTP, such as `http://localhost:4318`; `/v1/traces` is added. No traces if not set.",
+    ),
+    program(
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        "The same with its whole path; wins over the other.",
+    ),
+    program(
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "Headers of the requests to the collector, as `name=value,name=value`.",
+    ),
+    program(
+        "OTEL_SERVICE_NAME",
+        "The name that traces are filed under; `regraft` if not set.",
     ),
     program("NO_COLOR", "No colours, if set to anything."),
     program(

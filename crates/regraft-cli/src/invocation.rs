@@ -14,6 +14,7 @@ use crate::arguments::EntityNames;
 use crate::log::Log;
 use crate::printer::Printer;
 use crate::progress::{Doing, Progress};
+use crate::traces::Traces;
 use crate::{bundled, diagnostics, environment};
 
 /// One run of the program.
@@ -22,6 +23,8 @@ pub(crate) struct Invocation {
     pub(crate) printer: Arc<Printer>,
     /// What is written of it.
     pub(crate) log: Arc<Log>,
+    /// What is traced of it.
+    pub(crate) traces: Arc<Traces>,
     /// Cancelled to stop at the next checkpoint.
     pub(crate) cancel: CancellationToken,
     /// What `--project` says.
@@ -87,6 +90,7 @@ impl Invocation {
     pub(crate) fn context(&self, opened: &Opened, needs: Needs) -> Result<Context> {
         let environment = &opened.environment;
         self.log.open(environment);
+        self.traces.open(environment);
         let source = Endpoint::from_environment(Side::Source, environment);
         let target = Endpoint::from_environment(Side::Target, environment);
         let (source, target) = match (source, target) {
@@ -114,12 +118,15 @@ impl Invocation {
 
     /// A sink that shows events as progress.
     pub(crate) fn events(&self, doing: Doing) -> Events {
-        let (log, shown) = (
-            self.log.clone(),
-            Progress::start(self.printer.clone(), doing),
-        );
+        self.told(Progress::start(self.printer.clone(), doing))
+    }
+
+    /// A sink that logs and traces events, and hands them on to those who show them.
+    pub(crate) fn told(&self, shown: Events) -> Events {
+        let (log, traces) = (self.log.clone(), self.traces.clone());
         Events::new(move |event| {
             log.event(&event);
+            traces.event(&event);
             shown.send(event);
         })
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
-use regraft_engine::{Error, Event};
+use regraft_engine::{Error, Event, JobEnd};
 use regraft_pg::Environment;
 use serde_json::{Value, json};
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
@@ -139,7 +139,28 @@ impl Log {
                 });
                 ("entity_finished", fields)
             }
+            Event::Retried {
+                entity,
+                batch,
+                text,
+            } => {
+                let fields = json!({ "entity": entity, "batch": batch, "message": text });
+                ("retried", fields)
+            }
+            Event::RunFinished { run_id, failed } => {
+                let kind = failed.as_ref().map(|(kind, _)| kind.as_str());
+                ("run_finished", json!({ "run_id": run_id, "error": kind }))
+            }
+            Event::JobEnded(end) => ("job_ended", job_ended(end)),
+            Event::JobFailed { job, error } => {
+                let mut fields = diagnostics::record(error);
+                fields["job"] = json!(job);
+                self.write("error", "failed", fields);
+                return;
+            }
             Event::Note(text) => ("note", json!({ "message": text })),
+            // Its rows are told when they are done.
+            Event::BatchStarted { .. } | Event::BatchFinished { .. } => return,
         };
         self.write("info", name, fields);
     }
@@ -189,6 +210,18 @@ impl Log {
     }
 }
 
+fn job_ended(end: &JobEnd) -> Value {
+    json!({
+        "job": end.job,
+        "run_type": end.run_type,
+        "outcome": end.outcome,
+        "duration_ms": end.seconds.map(|seconds| (seconds * 1e3).round()),
+        "written": end.written,
+        "left_behind": end.left_behind,
+        "source_rows": end.read,
+    })
+}
+
 /// The words of the command, without options and what they are about.
 fn command() -> String {
     let with_value = ["--project", "--format", "--color"];
@@ -204,7 +237,7 @@ fn command() -> String {
     let verbs = match words.first().map(String::as_str) {
         Some(
             "schema" | "quarantine" | "mappings" | "differential" | "conflicts" | "sync"
-            | "service" | "analyzer",
+            | "service" | "analyzer" | "ledger",
         ) => 2,
         _ => 1,
     };

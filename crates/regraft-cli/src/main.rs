@@ -17,6 +17,7 @@ mod progress;
 mod reference;
 mod style;
 mod table;
+mod traces;
 mod views;
 
 use std::process::ExitCode;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use regraft_engine::{Event, Events};
 
+use crate::diagnostics;
 use crate::figures;
 use crate::printer::Printer;
 use crate::style::{self, paint};
@@ -27,6 +28,8 @@ pub(crate) enum Doing {
     Rehearsing,
     /// They are taken back.
     Undoing,
+    /// Somebody decides on them.
+    Deciding,
 }
 
 /// Turns events into progress.
@@ -110,13 +113,23 @@ impl Progress {
                 }
                 self.entity_finished(&entity, width, inserted, left, seconds);
             }
-            Event::Note(text) => self.printer.note(text),
+            Event::Note(text) | Event::Retried { text, .. } => self.printer.note(text),
+            Event::JobFailed { job, error } => {
+                let text = diagnostics::human(&self.printer, &error);
+                self.printer.error(&format!("{job}: {text}"));
+            }
+            Event::BatchStarted { .. }
+            | Event::BatchFinished { .. }
+            | Event::RunFinished { .. }
+            | Event::JobEnded(_) => {}
         }
     }
 
     fn run_started(&self, run_id: &str, resumed: bool, entities: &[String]) {
         match self.doing {
             Doing::Rehearsing => self.printer.note("dry run: nothing will be changed"),
+            // Its command tells what it undoes.
+            Doing::Undoing | Doing::Deciding => {}
             _ if resumed => {
                 self.printer
                     .note(format!("going on with {run_id}: {}", entities.join(", ")));
@@ -181,7 +194,7 @@ impl Progress {
             return;
         }
         let (rows, verb) = match self.doing {
-            Doing::Moving => (inserted, "moved"),
+            Doing::Moving | Doing::Deciding => (inserted, "moved"),
             Doing::Rehearsing => (inserted, "would be moved"),
             // A rollback tells what it took back under `left`.
             Doing::Undoing => (left, "undone"),
@@ -283,7 +296,7 @@ impl Step {
                 printer.detail(format!("{entity}: {phase}"));
                 bar.set_message(format!("{entity}: {phase}"));
             }
-            Event::Note(text) => printer.note(text),
+            Event::Note(text) | Event::Retried { text, .. } => printer.note(text),
             _ => {}
         })
     }

@@ -5,6 +5,7 @@ pub(crate) mod backfill;
 pub(crate) mod certificate;
 pub(crate) mod check;
 pub(crate) mod differential;
+pub(crate) mod ledger;
 pub(crate) mod mappings;
 pub(crate) mod plan;
 pub(crate) mod quarantine;

@@ -585,6 +585,94 @@ fn who_is_to_be_told_is_told() {
     assert_eq!(running.wait().code, Some(0));
 }
 
+/// A run by hand sends the notices that one of the service would.
+#[test]
+fn who_is_to_be_told_is_told_of_a_run_by_hand() {
+    let town = town(DATA, &[], None);
+    let rehearsal = in_step(&town);
+    let told = town.path().join("told.jsonl");
+    let command = format!("cat >> '{0}'; echo >> '{0}'", told.display());
+    let program = program(&rehearsal).with("REGRAFT_NOTIFY_COMMAND", &command);
+    program.expect(0, &create("a", &DAILY));
+    let run = ["sync", "run-job", "--name", "a"];
+    program.expect(0, &run);
+    assert!(!told.exists(), "there is nothing to tell of");
+    rehearsal.legacy("alter table house rename to castle");
+    program.expect(2, &run);
+    rehearsal.legacy("alter table castle rename to house");
+    program.expect(0, &run);
+    // It has been told when the command ends.
+    let told = fs::read_to_string(&told).expect("the command was run");
+    let told: Vec<Value> = told
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a document"))
+        .collect();
+    let occasions: Vec<&Value> = told.iter().map(|notice| &notice["occasion"]).collect();
+    assert_eq!(occasions, [&json!("failed"), &json!("recovered")]);
+    assert_eq!(told[0]["run"]["run_type"], "manual");
+}
+
+/// A run of the service that fails is an error like others, on the terminal and in the log: with its
+/// kind and what to do next.
+#[test]
+fn the_service_tells_why_a_run_failed() {
+    let town = town(DATA, &[], None);
+    let rehearsal = in_step(&town);
+    let folder = town.path().join("log");
+    let program = program(&rehearsal).with("REGRAFT_LOG_DIR", folder.to_str().expect("a name"));
+    program.expect(0, &create("a", &DAILY));
+    rehearsal.legacy("alter table house rename to castle");
+    let by_hand = program.run(&["sync", "run-job", "--name", "a"]);
+    due_now(&rehearsal);
+    let mut running = service(&program, "30");
+    let failed = "select count(*) / 2 from regraft.sync_run_history where status = 'failed'";
+    wait_for(&rehearsal, &mut running, failed);
+    running.signal(SIGTERM);
+    let ended = running.wait();
+    assert_eq!(ended.code, Some(0), "{ended}");
+    for line in by_hand.stderr.lines() {
+        assert!(
+            ended.says(line.trim()),
+            "{line:?} of {by_hand} is not in {ended}"
+        );
+    }
+    let file = fs::read_dir(folder)
+        .expect("a folder")
+        .next()
+        .expect("a file");
+    let log = fs::read_to_string(file.expect("a file").path()).expect("the log");
+    let log: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a document"))
+        .collect();
+    let errors: Vec<&Value> = log
+        .iter()
+        .filter(|record| record["level"] == "error")
+        .collect();
+    let [by_hand, by_service] = errors[..] else {
+        panic!("{errors:?}")
+    };
+    assert_eq!(by_service["job"], "a");
+    for field in [
+        "event",
+        "kind",
+        "message",
+        "hint",
+        "exit_code",
+        "code",
+        "entity",
+    ] {
+        assert_eq!(by_service[field], by_hand[field], "{field}");
+    }
+    assert_eq!(by_service["kind"], "usage");
+    let ends: Vec<&Value> = log.iter().filter(|r| r["event"] == "job_ended").collect();
+    assert_eq!(ends.len(), 2);
+    assert_eq!(
+        (&ends[1]["job"], &ends[1]["outcome"]),
+        (&json!("a"), &json!("failed"))
+    );
+}
+
 fn kills() -> u64 {
     let given = std::env::var("REGRAFT_TEST_KILLS").ok();
     given.map_or(20, |n| n.parse().expect("REGRAFT_TEST_KILLS is a number"))

@@ -97,6 +97,8 @@ fn the_help_of_every_command() {
         "service",
         "service start",
         "worker",
+        "ledger",
+        "ledger prune",
         "explain",
     ] {
         let line = format!("{command} --help");

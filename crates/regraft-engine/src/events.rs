@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::error::{Error, Kind, Place};
+
 /// Something that happened during a run.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -26,6 +28,31 @@ pub enum Event {
         batches: u64,
         /// `bulk` or `in-place`.
         mode: &'static str,
+    },
+    /// A batch is begun, perhaps not for the first time.
+    BatchStarted {
+        /// The entity.
+        entity: String,
+        /// Its number.
+        batch: i32,
+    },
+    /// A batch is committed.
+    BatchFinished {
+        /// The entity.
+        entity: String,
+        /// Its number.
+        batch: i32,
+        /// Rows it was about.
+        rows: u64,
+    },
+    /// Something failed of a fault that may pass, and is tried again.
+    Retried {
+        /// The entity, where it is about one.
+        entity: Option<String>,
+        /// The batch, where it is about one.
+        batch: Option<i32>,
+        /// What it failed of, and how often it is still tried, for people.
+        text: String,
     },
     /// Source rows of an entity are done for good: their batch is committed.
     RowsDone {
@@ -54,8 +81,43 @@ pub enum Event {
         /// Seconds it took.
         seconds: f64,
     },
+    /// A run ended, or is left for another process to go on with.
+    RunFinished {
+        /// Its id.
+        run_id: String,
+        /// What kind of error ended it, and where that happened; `None` where it is done.
+        failed: Option<(Kind, Place)>,
+    },
+    /// A run of a job ended.
+    JobEnded(JobEnd),
+    /// A run of a job failed, and nobody else is told why.
+    JobFailed {
+        /// The job.
+        job: String,
+        /// Why.
+        error: Arc<Error>,
+    },
     /// Something worth telling that stops nothing.
     Note(String),
+}
+
+/// What came of a run of a job.
+#[derive(Debug, Clone)]
+pub struct JobEnd {
+    /// The job.
+    pub job: String,
+    /// `scheduled`, `manual` or `retry`.
+    pub run_type: String,
+    /// `completed`, `failed` or `cancelled`.
+    pub outcome: &'static str,
+    /// Seconds it took; `None` where the process that ran it is gone.
+    pub seconds: Option<f64>,
+    /// Rows inserted, updated or deleted.
+    pub written: u64,
+    /// Rows in quarantine or blocked.
+    pub left_behind: u64,
+    /// Source rows it went through.
+    pub read: u64,
 }
 
 /// Where events go.
@@ -76,6 +138,14 @@ impl Events {
     /// Tells an event.
     pub fn send(&self, event: Event) {
         (self.0)(event);
+    }
+
+    /// Tells that a run ended, with this error or without one.
+    pub(crate) fn run_finished(&self, run_id: String, error: Option<&Error>) {
+        self.send(Event::RunFinished {
+            run_id,
+            failed: error.map(|error| (error.kind(), error.place().clone())),
+        });
     }
 }
 

@@ -21,6 +21,7 @@ mod mappings;
 mod migrate;
 mod model;
 mod plan;
+mod prune;
 mod quarantine;
 mod receipt;
 mod rehearsal;
@@ -54,13 +55,14 @@ pub use differential::{
     unfinished_differential, what_to_do,
 };
 pub use error::{Error, Kind, Place, Result};
-pub use events::{Event, Events};
+pub use events::{Event, Events, JobEnd};
 pub use mappings::{MappingsEntity, MappingsRebuilt, merged_rows, rebuild_mappings};
 pub use migrate::{Gone, MigrateOptions, ModeChoice, Outcome, Retried, migrate, retry_quarantine};
 pub use plan::{
     ChildLoss, CodeCount, CodedColumn, ColumnPlan, ConstraintPlan, EntityPlan, FilterCount, Funnel,
     Hop, Loss, Plan, Prediction, SourceTable, plan,
 };
+pub use prune::prune_ledger;
 pub use quarantine::{
     drop_quarantine, export_quarantine, preview_drop, quarantine, quarantine_summary,
     quarantined_row,

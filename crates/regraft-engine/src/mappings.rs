@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
+use crate::events::Event;
 use crate::failpoints;
 use crate::keys::Deriver;
 use crate::load::{BatchRange, partition};
@@ -123,6 +124,10 @@ pub async fn rebuild_mappings(
         run: None,
     };
     let result = work.entities().await;
+    if let Some(run) = &work.run {
+        let run_id = run.run_id.clone();
+        context.events.run_finished(run_id, result.as_ref().err());
+    }
     // Every entity that was written is whole, so the run is done even where a later one failed.
     if let Some(run) = &work.run
         && !target.is_closed()
@@ -292,7 +297,15 @@ impl Rebuild<'_> {
             command: "mappings",
             detail: &detail,
         };
-        Ok(regraft_ledger::begin_run(&**self.target, &new).await?)
+        let run = regraft_ledger::begin_run(&**self.target, &new).await?;
+        let steps = self.selection.entities().iter();
+        self.context.events.send(Event::RunStarted {
+            run_id: run.run_id.clone(),
+            resumed: false,
+            entities: steps.map(|step| step.entity.clone()).collect(),
+            backend: self.target.backend_pid(),
+        });
+        Ok(run)
     }
 
     /// The index that makes loading idempotent may be what was lost.

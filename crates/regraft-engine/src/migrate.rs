@@ -272,6 +272,13 @@ impl<'a> Engine<'a> {
     }
 
     async fn close<T>(self, result: Result<T>) -> Result<(T, Outcome)> {
+        let (context, run_id) = (self.context, self.run.run_id.clone());
+        let done = self.recorded(result).await;
+        context.events.run_finished(run_id, done.as_ref().err());
+        done
+    }
+
+    async fn recorded<T>(self, result: Result<T>) -> Result<(T, Outcome)> {
         let status = match &result {
             Ok(_) => RunStatus::Done,
             Err(error) if error.kind() == Kind::Interrupted => RunStatus::Interrupted,

@@ -260,6 +260,9 @@ async fn parts(context: &Context, target: &Session, what: &RollbackTarget) -> Re
                 )
                 .hint(format!("the latest are {}", latest.join(", "))));
             };
+            if run.detail.get(regraft_ledger::IMAGES_REMOVED).is_some() {
+                return Err(images_removed(id));
+            }
             let entities = regraft_ledger::entities_of_run(&**target, run.run_no).await?;
             (Some(run.run_no), entities)
         }
@@ -306,6 +309,21 @@ async fn parts(context: &Context, target: &Session, what: &RollbackTarget) -> Re
 }
 
 /// What undoing changes of a part's rows needs to know of their table.
+/// Of later runs, too, it is not known any more which rows they changed.
+fn images_removed(run_id: &str) -> Error {
+    Error::new(
+        Kind::Usage,
+        format!(
+            "run `{run_id}` can't be undone: what rows were before it, and before the runs after it, \
+             was removed from the ledger by its age"
+        ),
+    )
+    .hint(
+        "`regraft rollback ENTITY` undoes all runs of an entity; REGRAFT_LEDGER_DAYS says for how long \
+         single runs can be undone",
+    )
+}
+
 fn undone_table(catalog: &Catalog, part: &Part) -> UndoneTable {
     let table = catalog.tables.iter().find(|t| t.sql_name() == part.table);
     let columns = table.into_iter().flat_map(|t| &t.columns);
@@ -618,14 +636,33 @@ pub async fn rollback(
         },
     )
     .await?;
-    fence_off(&target, &parts).await?;
+    context.events.send(Event::RunStarted {
+        run_id: run.run_id.clone(),
+        resumed: false,
+        entities: parts.iter().map(|part| part.step.entity.clone()).collect(),
+        backend: target.backend_pid(),
+    });
+    let run_id = run.run_id.clone();
+    let done = carry_out(context, &target, what, force, (run, &parts)).await;
+    context.events.run_finished(run_id, done.as_ref().err());
+    done
+}
+
+async fn carry_out(
+    context: &Context,
+    target: &Session,
+    what: &RollbackTarget,
+    force: bool,
+    (run, parts): (Run, &[Part]),
+) -> Result<RollbackDone> {
+    fence_off(target, parts).await?;
     target.batch_execute(LARGE_JOINS).await?;
-    regraft_ledger::create_left(&*target).await?;
-    let runs = changing_runs(&parts);
+    regraft_ledger::create_left(&**target).await?;
+    let runs = changing_runs(parts);
     let mut reversal = Reversal {
         context,
-        target: &target,
-        parts: &parts,
+        target,
+        parts,
         runs: &runs,
         force,
         run_no: Some(run.run_no),
@@ -633,7 +670,7 @@ pub async fn rollback(
     };
     reversal.changes().await?;
     if matches!(what, RollbackTarget::Run(_)) {
-        kept::leave_inserts(&target, &parts, force).await?;
+        kept::leave_inserts(target, parts, force).await?;
     }
     for (at, part) in parts.iter().enumerate() {
         context.stop_requested()?;
@@ -648,14 +685,14 @@ pub async fn rollback(
         });
     }
     finish_waiting(&mut reversal).await?;
-    let left = regraft_ledger::left_rows(&*target).await?;
+    let left = regraft_ledger::left_rows(&**target).await?;
     reversal.note_left(&left).await?;
-    close_runs(&target, &undone_runs(&run)).await?;
-    regraft_ledger::finish_run(&*target, run.run_no, RunStatus::Done).await?;
-    close_earlier(&target).await?;
+    close_runs(target, &undone_runs(&run)).await?;
+    regraft_ledger::finish_run(&**target, run.run_no, RunStatus::Done).await?;
+    close_earlier(target).await?;
     Ok(RollbackDone {
         run_id: run.run_id,
-        steps: done_steps(&parts, &reversal.undone, &left),
+        steps: done_steps(parts, &reversal.undone, &left),
         left,
     })
 }

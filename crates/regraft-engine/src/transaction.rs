@@ -45,11 +45,15 @@ pub(crate) async fn run_again<T>(
             return Err(error);
         }
         attempt += 1;
-        context.events.send(Event::Note(format!(
-            "{} (attempt {attempt} of {} follows)",
-            error.message(),
-            context.settings.retries
-        )));
+        context.events.send(Event::Retried {
+            entity: error.place().entity.clone(),
+            batch: error.place().batch,
+            text: format!(
+                "{} (attempt {attempt} of {} follows)",
+                error.message(),
+                context.settings.retries
+            ),
+        });
         tokio::time::sleep(Duration::from_millis(50 << attempt.min(6))).await;
     }
 }

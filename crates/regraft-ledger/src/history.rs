@@ -81,3 +81,73 @@ pub async fn last_source_rows(client: &impl GenericClient) -> Result<BTreeMap<St
         .await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
+
+/// A run of a job that carried an entity over, perhaps among others.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct JobRun {
+    /// The job's name.
+    pub job: String,
+    /// Its run in `migration_control`.
+    pub run_id: String,
+    /// `completed`, `failed` or `cancelled`.
+    pub status: String,
+    /// When it was begun; RFC 3339, UTC.
+    pub started_at: String,
+    /// Seconds it took.
+    pub seconds: f64,
+    /// Rows inserted, updated or deleted, of all its entities.
+    pub records_synced: i64,
+    /// Source rows per second that it went through, of all its entities.
+    pub rows_per_second: Option<f64>,
+    /// Memory of the process when it ended, in bytes.
+    pub memory_bytes: Option<i64>,
+    /// The most memory of the process while it ran, in bytes.
+    pub peak_memory_bytes: Option<i64>,
+    /// Jobs that were due and waited for a process when it ended.
+    pub queue_depth: Option<i64>,
+}
+
+/// The runs of jobs in the last `days` days that carried an entity over, latest first and at most
+/// `limit`. Figures are as they were measured then; older programs measured fewer.
+pub async fn job_runs(
+    client: &impl GenericClient,
+    entity: &str,
+    days: i32,
+    limit: i64,
+) -> Result<Vec<JobRun>> {
+    let rows = client
+        .query(
+            "select j.job_name, h.run_id, h.status,
+                    to_char(h.started_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
+                    coalesce((h.performance_metrics ->> 'duration_ms')::float8 / 1000,
+                             extract(epoch from h.completed_at - h.started_at)::float8),
+                    h.records_synced,
+                    (h.performance_metrics ->> 'rows_per_second')::float8,
+                    (h.performance_metrics ->> 'memory_bytes')::int8,
+                    (h.performance_metrics ->> 'peak_memory_bytes')::int8,
+                    (h.performance_metrics ->> 'queue_depth')::int8
+             from regraft.sync_run_history h
+             join regraft.synchronization_jobs j on j.job_id = h.job_id
+             where h.status <> 'running' and h.started_at >= now() - $2::int4 * interval '1 day'
+               and h.run_id in (select e.run_id from regraft.migration_control e
+                                where e.entity = $1 and e.batch = 0)
+             order by h.started_at desc limit $3",
+            &[&entity, &days, &limit],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| JobRun {
+            job: row.get(0),
+            run_id: row.get(1),
+            status: row.get(2),
+            started_at: row.get(3),
+            seconds: row.get(4),
+            records_synced: row.get(5),
+            rows_per_second: row.get(6),
+            memory_bytes: row.get(7),
+            peak_memory_bytes: row.get(8),
+            queue_depth: row.get(9),
+        })
+        .collect())
+}

@@ -17,8 +17,10 @@ mod history;
 mod lock;
 mod mapping;
 mod moved;
+mod observed;
 mod offer;
 mod proof;
+mod prune;
 mod quarantine;
 mod rebuild;
 mod record;
@@ -54,7 +56,7 @@ pub use differential::{
     open_differing, plan_anew, record_differential, rekeyed_since, summaries,
 };
 pub use explain::Figures;
-pub use history::{EntityRun, entity_runs, last_source_rows};
+pub use history::{EntityRun, JobRun, entity_runs, job_runs, last_source_rows};
 pub use lock::{LockHolder, lock_installation, run_lock_holder, unlock_installation};
 pub use mapping::{
     MappingIndex, MappingRow, MergedRow, attach_index, copy_merged_statement, copy_statement,
@@ -64,11 +66,13 @@ pub use mapping::{
     partition_name,
 };
 pub use moved::{left_behind, legacy_id_of, moved_rows, stand_for};
+pub use observed::{Observed, SyncQueue, observe, sync_queue};
 pub use offer::{
     DoneOffer, Offer, close_gate, end_batch_of_others, fail_offer, find_offer, is_batch_wanted,
     is_offered, offer_progress, offered_batch_begins, put_offer, withdraw_offer, withdraw_offers,
 };
 pub use proof::{answer_proof, answered_proofs, is_proof_wanted, offer_proofs, withdraw_proofs};
+pub use prune::{DELETED_SINCE, IMAGES_REMOVED, Pruned, prune};
 pub use quarantine::{
     Bucket, DropCount, DropPreview, QuarantineFilter, QuarantineRow, Quarantined, ReasonCount,
     RedriveFilter, RunReason, any as any_quarantine, behind as behind_quarantined,

@@ -22,6 +22,8 @@ pub struct Taken {
     pub sync_run_id: Uuid,
     /// The epoch of the lease.
     pub epoch: i64,
+    /// `scheduled`, `manual` or `retry`.
+    pub run_type: &'static str,
 }
 
 impl Taken {
@@ -104,7 +106,7 @@ async fn take(
     job: SyncJob,
     (now, lease): (Timestamp, Duration),
     worker: &str,
-    run_type: &str,
+    run_type: &'static str,
 ) -> Result<Taken> {
     let next = next_of(&job, now)?;
     let lease = SyncLease {
@@ -123,6 +125,7 @@ async fn take(
         job,
         sync_run_id,
         epoch,
+        run_type,
     })
 }
 

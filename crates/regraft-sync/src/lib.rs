@@ -8,7 +8,10 @@
 
 pub mod jobs;
 mod lease;
+mod memory;
+pub mod metrics;
 pub mod notify;
+mod retention;
 pub mod schedule;
 mod service;
 mod work;

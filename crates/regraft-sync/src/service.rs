@@ -1,15 +1,17 @@
 //! The service: whatever is due is run, by this process or by another one like it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use regraft_engine::{Context, Event, Result};
+use regraft_engine::{Context, Event, JobEnd, Result};
 use regraft_pg::Session;
 use tokio::time::sleep;
 
 use crate::jobs::{clock, ledger};
 use crate::lease::{Taken, take_due};
 use crate::notify::{Notifier, NotifyOptions};
+use crate::retention::Retention;
 use crate::work::{GONE, RunOptions, rows_of, run};
 
 /// How the service works.
@@ -21,6 +23,8 @@ pub struct ServiceOptions {
     pub poll: Duration,
     /// Whom it tells of runs that need somebody.
     pub notify: NotifyOptions,
+    /// After how many days records of what is over are removed from the ledger; `None` for never.
+    pub ledger_days: Option<f64>,
 }
 
 /// Runs due jobs, one after the other, until the context is cancelled; then the run at work goes on
@@ -33,7 +37,9 @@ pub struct ServiceOptions {
 pub async fn serve(context: &Context, options: &ServiceOptions) -> Result<()> {
     let mut session = Some(ledger(context).await?);
     let mut notifier = Notifier::new(context, &options.notify);
+    let mut retention = Retention::new(options.ledger_days);
     while !context.cancel.is_cancelled() {
+        retention.turn(context).await;
         let wait = match turn(context, &mut session, options, &mut notifier).await {
             Ok(wait) => wait,
             Err(error) => {
@@ -62,6 +68,15 @@ async fn turn(
     let now = clock(&target).await?;
     for name in regraft_ledger::recover_sync_jobs(&*target, now, GONE).await? {
         note(context, format!("{name}: {GONE}; it is due again"));
+        context.events.send(Event::JobEnded(JobEnd {
+            job: name,
+            run_type: "scheduled".to_owned(),
+            outcome: "failed",
+            seconds: None,
+            written: 0,
+            left_behind: 0,
+            read: 0,
+        }));
     }
     let taken = take_due(&target, now, &options.run.worker, options.run.lease).await?;
     let wait = match &taken {
@@ -107,7 +122,10 @@ async fn carry_out(context: &Context, taken: &Taken, options: &ServiceOptions) -
                 ),
             );
         }
-        Err(error) => note(context, format!("{name}: {}", error.message())),
+        Err(error) => context.events.send(Event::JobFailed {
+            job: name.clone(),
+            error: Arc::new(error),
+        }),
     }
     Ok(())
 }

@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use regraft_engine::{
-    Context, DifferentialOptions, DifferentialOutcome, Error, Event, Events, Kind, Result,
+    Context, DifferentialOptions, DifferentialOutcome, Error, Event, Events, JobEnd, Kind, Result,
     migrate_differential, unfinished_differential,
 };
 use regraft_ledger::{SyncJob, SyncRun, SyncRunEnd};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::jobs::{JobKey, clock, ledger};
 use crate::lease::{Begun, Taken, hold, take_now};
+use crate::memory;
+use crate::notify::{Notifier, NotifyOptions};
 
 /// How long a run that was told to stop may go on to its next checkpoint before its connections are
 /// cut, which the servers notice within a second.
@@ -31,7 +33,7 @@ pub struct RunOptions {
     pub worker: String,
 }
 
-/// Runs a job now, whatever its schedule says.
+/// Runs a job now, whatever its schedule says, and tells of it where somebody wants to be told.
 ///
 /// # Errors
 /// [`Kind::Usage`] for a job that isn't there, or is paused or cancelled and not forced;
@@ -39,7 +41,7 @@ pub struct RunOptions {
 pub async fn run_now(
     context: &Context,
     key: JobKey<'_>,
-    options: &RunOptions,
+    (options, notify): (&RunOptions, &NotifyOptions),
     force: bool,
 ) -> Result<(SyncRun, DifferentialOutcome)> {
     let target = ledger(context).await?;
@@ -47,7 +49,12 @@ pub async fn run_now(
     regraft_ledger::recover_sync_jobs(&*target, now, GONE).await?;
     let taken = take_now(&target, key, &options.worker, options.lease, force).await?;
     let done = run(context, &taken, options, false).await?;
+    // The run may have taken hours.
+    let target = ledger(context).await?;
     let runs = regraft_ledger::sync_runs(&*target, Some(taken.job.job_id), 100).await?;
+    let mut notifier = Notifier::new(context, notify);
+    notifier.tell(&runs);
+    notifier.finish().await;
     let run = runs
         .into_iter()
         .find(|run| run.sync_run_id == taken.sync_run_id);
@@ -80,15 +87,20 @@ pub(crate) async fn run(
     stays_due: bool,
 ) -> Result<Result<DifferentialOutcome>> {
     let started = Instant::now();
+    memory::forget_peak();
     let (result, cut_off) = guarded(context, taken, options).await;
     let seconds = started.elapsed().as_secs_f64();
     if cut_off == Some(CutOff::LeaseLost) {
         // Whoever has the job now has recorded what it knows of this run.
         return Ok(result.map(|done| done.outcome));
     }
-    let end = end_of(&taken.job, &result, cut_off, seconds);
+    let mut end = end_of(&taken.job, &result, cut_off, seconds);
+    tell(context, taken, &end, seconds);
     let target = ledger(context).await?;
     let now = clock(&target).await?;
+    let queue = regraft_ledger::sync_queue(&*target).await?;
+    end.metrics["queue_depth"] = json!(queue.waiting);
+    end.metrics["queue_oldest_ms"] = json!((queue.oldest_seconds * 1e3).round());
     let is_cut = cut_off == Some(CutOff::Interrupted) && result.is_err();
     let again = (stays_due && is_cut).then_some(now);
     regraft_ledger::end_sync_run(&*target, taken.lease(), &end, now, again).await?;
@@ -254,7 +266,11 @@ fn end_of(
     seconds: f64,
 ) -> SyncRunEnd {
     let mut end = SyncRunEnd {
-        metrics: json!({ "duration_ms": (seconds * 1e3).round(), "peak_memory_bytes": peak_memory() }),
+        metrics: json!({
+            "duration_ms": (seconds * 1e3).round(),
+            "memory_bytes": memory::resident(),
+            "peak_memory_bytes": memory::peak(),
+        }),
         entities: job.entities.clone(),
         ..SyncRunEnd::default()
     };
@@ -297,10 +313,16 @@ fn end_of(
     end
 }
 
-/// The most memory that this process has had, in bytes; 0 where the system doesn't tell.
-fn peak_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kilobytes.unwrap_or(0) * 1024
+/// Tells what came of a run.
+fn tell(context: &Context, taken: &Taken, end: &SyncRunEnd, seconds: f64) {
+    let read = end.metrics.get("source_rows").and_then(Value::as_u64);
+    context.events.send(Event::JobEnded(JobEnd {
+        job: taken.job.name.clone(),
+        run_type: taken.run_type.to_owned(),
+        outcome: end.status,
+        seconds: Some(seconds),
+        written: end.records_synced.unsigned_abs(),
+        left_behind: end.records_failed.unsigned_abs(),
+        read: read.unwrap_or(0),
+    }));
 }

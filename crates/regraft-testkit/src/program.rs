@@ -132,6 +132,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// The number of its process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGKILL: no destructor runs, nothing is flushed.
     pub fn kill(mut self) -> Finished {
         let _ = self.child.kill();
@@ -164,12 +169,14 @@ impl Running {
         content(&self.stderr)
     }
 
-    /// Waits until it ends.
+    /// Waits until it ends, which a program that was to stop must do in good time however long it has
+    /// been at work.
     pub fn wait(mut self) -> Finished {
+        let asked = Instant::now();
         let status = loop {
             match self.child.try_wait() {
                 Ok(Some(status)) => break status,
-                Ok(None) if self.started.elapsed() < self.limit => {
+                Ok(None) if asked.elapsed() < self.limit => {
                     thread::sleep(Duration::from_millis(3));
                 }
                 Ok(None) => {

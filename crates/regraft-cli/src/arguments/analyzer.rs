@@ -1,5 +1,7 @@
 //! The command line of `analyzer`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use super::values::{days, uuid};
@@ -20,6 +22,9 @@ pub(crate) enum AnalyzerCommand {
     /// doing.
     Debug(DebugArguments),
     /// Show how fast the runs of an entity were, from the ledger
+    ///
+    /// With the runs of jobs that carried it over: their rates as a chart, and time, memory and how
+    /// many jobs waited.
     AnalyzePerformance(AnalyzePerformanceArguments),
     /// Check both servers and the ledger
     ///
@@ -68,6 +73,10 @@ pub(crate) struct AnalyzePerformanceArguments {
     /// How many days to look back
     #[arg(long, default_value_t = 7, value_name = "N", allow_negative_numbers = true, value_parser = days)]
     pub(crate) last_days: i32,
+    /// Write it to a file: as one HTML page with charts or one JSON document where its name ends in
+    /// .html or .json, else as text
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// Arguments of `analyzer system-health`.

@@ -178,4 +178,8 @@ pub(crate) struct ServiceStartArguments {
     /// again
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = seconds)]
     pub(crate) lease: u64,
+    /// Serve metrics for Prometheus at this address, under /metrics, and /healthz: HOST:PORT, or a
+    /// port alone, which is then only reached from this machine
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics: Option<String>,
 }

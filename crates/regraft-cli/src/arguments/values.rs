@@ -64,6 +64,11 @@ pub(super) fn days(text: &str) -> Result<i32, String> {
     whole(text, 1, 3650)
 }
 
+/// Days that something is kept, with parts of days.
+pub(super) fn retention(text: &str) -> Result<f64, String> {
+    factor(text, 0.0, 36_500.0)
+}
+
 fn whole<N>(text: &str, low: N, high: N) -> Result<N, String>
 where
     N: std::str::FromStr + PartialOrd + std::fmt::Display,

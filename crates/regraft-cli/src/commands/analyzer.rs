@@ -2,8 +2,8 @@
 //! `system-health`
 
 use regraft_engine::{
-    CheckpointOverview, CheckpointProgress, Health, Result, checkpoint_status, checkpoint_to_reset,
-    debug_entity, entity_performance, reset_checkpoint, system_health,
+    CheckpointOverview, CheckpointProgress, Error, Health, Kind, Result, checkpoint_status,
+    checkpoint_to_reset, debug_entity, entity_performance, reset_checkpoint, system_health,
 };
 
 use super::quarantine::known;
@@ -16,6 +16,9 @@ use crate::exit::ExitStatus;
 use crate::invocation::{Invocation, Needs};
 use crate::progress::Step;
 use crate::views::analyzer as view;
+
+/// A file has no terminal's width.
+const FILE_WIDTH: usize = 100;
 
 /// Does one of its commands.
 pub(super) async fn run(invocation: &Invocation, command: AnalyzerCommand) -> Result<ExitStatus> {
@@ -118,9 +121,27 @@ async fn performance(
     let context = invocation.context(&opened, Needs::Target)?;
     let found = entity_performance(&context, &arguments.entity, arguments.last_days).await?;
     let now = jiff::Timestamp::now();
-    invocation.printer.report(&found, |width| {
-        view::performance::render(&found, now, width)
-    });
+    let printer = &invocation.printer;
+    let Some(file) = &arguments.output else {
+        printer.report(&found, |width| {
+            view::performance::render(&found, now, width)
+        });
+        return Ok(ExitStatus::Done);
+    };
+    let ending = file.extension().and_then(|ending| ending.to_str());
+    let text = match ending {
+        Some("html" | "htm") => view::performance::html(&found),
+        ending if ending == Some("json") || printer.is_json() => {
+            serde_json::to_string_pretty(&found).map_err(|error| {
+                Error::new(
+                    Kind::Internal,
+                    format!("the figures can't be written: {error}"),
+                )
+            })?
+        }
+        _ => view::performance::render(&found, now, FILE_WIDTH),
+    };
+    printer.save(file, &text)?;
     Ok(ExitStatus::Done)
 }
 

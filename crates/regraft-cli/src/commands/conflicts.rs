@@ -15,6 +15,7 @@ use crate::arguments::{
 use crate::contract::Resolved;
 use crate::exit::ExitStatus;
 use crate::invocation::{Invocation, Needs, select, selected_names};
+use crate::progress::Doing;
 use crate::views::differential as view;
 
 /// The JSON document of a list.
@@ -118,7 +119,8 @@ pub(super) async fn resolve(
     if matches!(take, Take::Values(_)) && arguments.id.is_none() {
         return Err(Error::new(Kind::Usage, "values are for one row").hint("name it with --id"));
     }
-    let context = invocation.context(&opened, Needs::Both)?;
+    let mut context = invocation.context(&opened, Needs::Both)?;
+    context.events = invocation.events(Doing::Deciding);
     let filter = DifferingFilter {
         entities: arguments.entity.clone(),
         id: arguments.id,

@@ -54,7 +54,7 @@ async fn work(
 ) -> Result<MappingsRebuilt> {
     let mut context = context.clone();
     let step = Step::begin(&invocation.printer, "tracing rows to their source");
-    context.events = step.events();
+    context.events = invocation.told(step.events());
     rebuild_mappings(&context, selection, dry_run).await
 }
 

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use regraft_engine::{Context, Result};
 use regraft_sync::jobs::{self, Decision, JobKey, JobRequest};
+use regraft_sync::notify::NotifyOptions;
 use regraft_sync::{RunOptions, run_now};
 
+use super::service::notify_options;
 use super::worker::process_name;
+
 use crate::arguments::{
     CreateJobArguments, DeleteJobArguments, JobName, ListJobsArguments, RunJobArguments,
     SyncCommand, SyncRunsArguments,
@@ -40,7 +43,10 @@ pub(super) async fn run(invocation: &Invocation, command: &SyncCommand) -> Resul
         SyncCommand::CreateJob(arguments) => create(invocation, &context, arguments).await,
         SyncCommand::ListJobs(arguments) => list(invocation, &context, arguments).await,
         SyncCommand::JobStatus(job) => status(invocation, &context, job).await,
-        SyncCommand::RunJob(arguments) => run_job(invocation, &context, arguments).await,
+        SyncCommand::RunJob(arguments) => {
+            let notify = notify_options(&opened.environment);
+            run_job(invocation, &context, &notify, arguments).await
+        }
         SyncCommand::PauseJob(job) => decide(invocation, &context, job, Decision::Pause).await,
         SyncCommand::ResumeJob(job) => decide(invocation, &context, job, Decision::Resume).await,
         SyncCommand::CancelJob(job) => decide(invocation, &context, job, Decision::Cancel).await,
@@ -109,10 +115,11 @@ async fn status(invocation: &Invocation, context: &Context, job: &JobName) -> Re
 async fn run_job(
     invocation: &Invocation,
     context: &Context,
+    notify: &NotifyOptions,
     arguments: &RunJobArguments,
 ) -> Result<ExitStatus> {
-    let options = run_options(LEASE);
-    let (run, outcome) = run_now(context, arguments.job.key(), &options, arguments.force).await?;
+    let how = (&run_options(LEASE), notify);
+    let (run, outcome) = run_now(context, arguments.job.key(), how, arguments.force).await?;
     let printer = &invocation.printer;
     printer.report(&contract::Run::of(&run), |width| {
         view::run(&run, &outcome, width)

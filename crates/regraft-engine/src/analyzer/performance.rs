@@ -1,6 +1,6 @@
 //! How fast the runs of an entity were, from the ledger's own record of them.
 
-use regraft_ledger::EntityRun;
+use regraft_ledger::{EntityRun, JobRun};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -31,6 +31,10 @@ pub struct EntityPerformance {
     pub best_run: Option<String>,
     /// The last run against those before it.
     pub trend: Option<Trend>,
+    /// The runs of jobs that carried it over, oldest first.
+    pub job_runs: Vec<JobRun>,
+    /// The last of these that went through rows against the earlier ones of its job.
+    pub job_trend: Option<Trend>,
 }
 
 /// One run of the entity.
@@ -45,11 +49,11 @@ pub struct RunPerformance {
     pub left_behind_percent: Option<f64>,
 }
 
-/// The last run with a rate against the earlier ones of the same command: other commands do other
+/// The last run with a rate against the earlier ones of the same command or job: others do other
 /// work.
 #[derive(Debug, Clone, Serialize)]
 pub struct Trend {
-    /// The command.
+    /// The command, or the job.
     pub command: String,
     /// The rate of the last run, in source rows per second.
     pub last: f64,
@@ -73,11 +77,17 @@ pub async fn entity_performance(
     days: i32,
 ) -> Result<EntityPerformance> {
     let target = context.connect_target().await?;
-    let ledger_installed = regraft_ledger::installed_version(&*target).await?.is_some();
-    let mut runs = Vec::new();
+    let version = regraft_ledger::installed_version(&*target).await?;
+    let ledger_installed = version.is_some();
+    let (mut runs, mut job_runs) = (Vec::new(), Vec::new());
     if ledger_installed {
         runs = regraft_ledger::entity_runs(&*target, entity, Some(days), MOST).await?;
         runs.reverse();
+    }
+    // Jobs came with the fourth version of the ledger.
+    if version >= Some(4) {
+        job_runs = regraft_ledger::job_runs(&*target, entity, days, MOST).await?;
+        job_runs.reverse();
     }
     let runs: Vec<RunPerformance> = runs.into_iter().map(measured).collect();
     let rates: Vec<f64> = runs.iter().filter_map(|run| run.rows_per_second).collect();
@@ -94,8 +104,10 @@ pub async fn entity_performance(
         median_rows_per_second: median(rates),
         best_rows_per_second: best.and_then(|run| run.rows_per_second),
         best_run: best.map(|run| run.run.run_id.clone()),
-        trend: trend(&runs),
+        trend: trend(&of_commands(&runs)),
         runs,
+        job_trend: trend(&of_jobs(&job_runs)),
+        job_runs,
     })
 }
 
@@ -122,23 +134,32 @@ fn median(mut rates: Vec<f64>) -> Option<f64> {
     Some(f64::midpoint(*low, *high))
 }
 
-fn trend(runs: &[RunPerformance]) -> Option<Trend> {
-    let last_run = runs
-        .iter()
-        .rev()
-        .find(|run| run.rows_per_second.is_some())?;
-    let command = &last_run.run.command;
-    let mut rates: Vec<f64> = runs
-        .iter()
-        .filter(|run| run.run.command == *command)
-        .filter_map(|run| run.rows_per_second)
-        .collect();
+/// What was measured: the name of the command or job, and source rows per second.
+type Rated<'r> = (&'r str, f64);
+
+fn of_commands(runs: &[RunPerformance]) -> Vec<Rated<'_>> {
+    let runs = runs.iter();
+    runs.filter_map(|run| Some((run.run.command.as_str(), run.rows_per_second?)))
+        .collect()
+}
+
+fn of_jobs(runs: &[JobRun]) -> Vec<Rated<'_>> {
+    let runs = runs.iter().filter(|run| run.status == "completed");
+    runs.filter_map(|run| Some((run.job.as_str(), run.rows_per_second?)))
+        .filter(|(_, rate)| *rate > 0.0)
+        .collect()
+}
+
+fn trend(rated: &[Rated<'_>]) -> Option<Trend> {
+    let (command, _) = *rated.last()?;
+    let same = rated.iter().filter(|(of, _)| *of == command);
+    let mut rates: Vec<f64> = same.map(|(_, rate)| *rate).collect();
     let last = rates.pop()?;
     let runs_before = rates.len();
     let median_before = median(rates)?;
     let change = last / median_before - 1.0;
     Some(Trend {
-        command: command.clone(),
+        command: command.to_owned(),
         last,
         median_before,
         runs_before,
@@ -185,12 +206,12 @@ mod tests {
             run("migrate", 300, 1.0),
             run("migrate", 100, 1.0),
         ];
-        let trend = trend(&runs).expect("there are runs before");
+        let trend = trend(&of_commands(&runs)).expect("there are runs before");
         assert_eq!((trend.command.as_str(), trend.runs_before), ("migrate", 2));
         assert_eq!((trend.median_before, trend.verdict), (200.0, "slower"));
         assert_eq!(trend.change_percent, -50.0);
         assert!(
-            super::trend(&runs[..2]).is_none(),
+            super::trend(&of_commands(&runs[..2])).is_none(),
             "the first of its command"
         );
     }

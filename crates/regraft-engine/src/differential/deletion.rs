@@ -12,6 +12,7 @@ use super::cycle::{Held, referred};
 use super::examine::edits;
 use super::way::EntityWay;
 use crate::error::Result;
+use crate::events::Event;
 use crate::keys::LegacyId;
 use crate::migrate::Engine;
 use crate::model::EntityModel;
@@ -77,13 +78,25 @@ impl Deletion<'_> {
         batch: i32,
     ) -> Result<(Choice, Vec<LegacyId>)> {
         let (context, target) = (self.engine.context, &self.engine.target);
-        transaction::run_again(context, target, self.engine.options.dry_run, async || {
-            let choice = self.choose(catalog, part).await?;
-            let done = self.carry_out(&choice.go, batch).await?;
-            self.record(batch, part, done.len()).await?;
-            Ok((choice, done))
-        })
-        .await
+        let entity = &self.model.name;
+        context.events.send(Event::BatchStarted {
+            entity: entity.clone(),
+            batch,
+        });
+        let done =
+            transaction::run_again(context, target, self.engine.options.dry_run, async || {
+                let choice = self.choose(catalog, part).await?;
+                let done = self.carry_out(&choice.go, batch).await?;
+                self.record(batch, part, done.len()).await?;
+                Ok((choice, done))
+            })
+            .await?;
+        context.events.send(Event::BatchFinished {
+            entity: entity.clone(),
+            batch,
+            rows: part.len() as u64,
+        });
+        Ok(done)
     }
 
     /// Which rows may go. Rows that somebody has changed in the target stay unless the source wins,

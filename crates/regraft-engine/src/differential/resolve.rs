@@ -17,6 +17,7 @@ use super::tally::Tally;
 use super::way::EntityWay;
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
+use crate::events::Event;
 use crate::keys::{Deriver, LegacyId};
 use crate::load::{merged, parse_id};
 use crate::migrate::{
@@ -142,13 +143,20 @@ pub async fn resolve_conflicts(
     let mut detail = run_detail(context, &selection, &model, &options, &snapshot.position);
     detail["resolved"] = json!({ "take": take.strategy() });
     let before = resolution.clone();
-    transaction::run_again(context, &target, false, async || {
+    let done = transaction::run_again(context, &target, false, async || {
         resolution.clone_from(&before);
         let new = NewRun {
             command: "resolve",
             detail: &detail,
         };
         let run = regraft_ledger::begin_run(&*target, &new).await?;
+        context.events.send(Event::RunStarted {
+            run_id: run.run_id.clone(),
+            resumed: false,
+            entities: names.clone(),
+            backend: target.backend_pid(),
+        });
+        resolution.run_id = Some(run.run_id.clone());
         let mut resolver = Resolver {
             context,
             all: &model,
@@ -163,11 +171,13 @@ pub async fn resolve_conflicts(
             done.map_err(|e| e.in_entity(entity))?;
         }
         regraft_ledger::finish_run(&*target, run.run_no, RunStatus::Done).await?;
-        resolution.run_id = Some(run.run_id);
         Ok(())
     })
-    .await?;
-    Ok(resolution)
+    .await;
+    if let Some(run_id) = resolution.run_id.clone() {
+        context.events.run_finished(run_id, done.as_ref().err());
+    }
+    done.map(|()| resolution)
 }
 
 /// What is to be done about open rows of a kind that are not decided on by taking values.

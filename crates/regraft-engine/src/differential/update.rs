@@ -11,6 +11,7 @@ use super::examine::{Examination, Examined, Examiner};
 use super::tally::{EntityDifferential, Tally};
 use super::way::EntityWay;
 use crate::error::{Error, Kind, Result};
+use crate::events::Event;
 use crate::keys::LegacyId;
 use crate::load::{Reason, is_about_rows};
 use crate::migrate::Engine;
@@ -94,6 +95,10 @@ impl Updater<'_> {
         let (context, target) = (self.engine.context, &self.engine.target);
         let number = self.batch + 1;
         let before = tally.found.clone();
+        context.events.send(Event::BatchStarted {
+            entity: self.entity.to_owned(),
+            batch: number,
+        });
         let (examination, written) =
             transaction::run_again(context, target, self.engine.options.dry_run, async || {
                 target
@@ -112,6 +117,11 @@ impl Updater<'_> {
             })
             .await?;
         self.batch = number;
+        context.events.send(Event::BatchFinished {
+            entity: self.entity.to_owned(),
+            batch: number,
+            rows: ids.len() as u64,
+        });
         tally.found.refused.rows += examination.refused.len() as i64;
         for (id, _) in &examination.refused {
             updated.refused.push(id.clone());

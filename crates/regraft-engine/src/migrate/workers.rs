@@ -198,6 +198,10 @@ async fn take_batches(
             () = stop.cancelled() => return Err(interrupted()),
             worker = pool.take() => worker?,
         };
+        context.events.send(Event::BatchStarted {
+            entity: load.model.name.clone(),
+            batch: range.number,
+        });
         let record = tokio::select! {
             // Dropping the batch closes its connections, and with them its transaction.
             () = stop.cancelled() => return Err(interrupted()),
@@ -211,6 +215,11 @@ async fn take_batches(
             )
         })?;
         pool.put(worker);
+        context.events.send(Event::BatchFinished {
+            entity: load.model.name.clone(),
+            batch: record.batch,
+            rows: record.account.source_rows.unsigned_abs(),
+        });
         context.events.send(Event::RowsDone {
             entity: load.model.name.clone(),
             batch: Some(record.batch),
@@ -267,13 +276,17 @@ async fn with_retries(
             });
         }
         attempt += 1;
-        context.events.send(Event::Note(format!(
-            "{}, batch {}: {} (attempt {attempt} of {} follows)",
-            load.model.name,
-            range.number,
-            error.message(),
-            context.settings.retries
-        )));
+        context.events.send(Event::Retried {
+            entity: Some(load.model.name.clone()),
+            batch: Some(range.number),
+            text: format!(
+                "{}, batch {}: {} (attempt {attempt} of {} follows)",
+                load.model.name,
+                range.number,
+                error.message(),
+                context.settings.retries
+            ),
+        });
         tokio::time::sleep(Duration::from_millis(250 << attempt.min(6))).await;
         worker.target = Arc::new(loading_session(context).await?);
         let done = regraft_ledger::done_batch(

@@ -28,6 +28,8 @@ struct Entry {
     source_rows: i64,
     buckets: [i64; 7],
     filters: BTreeMap<String, i64>,
+    /// Rows that it wrote and that were deleted since, where no before-image tells of it any more.
+    deleted: u64,
 }
 
 impl Entry {
@@ -104,6 +106,10 @@ impl History {
                 source_rows: row.get(4),
                 buckets: std::array::from_fn(|i| row.get(6 + i)),
                 filters: filters(&detail),
+                deleted: detail
+                    .get(regraft_ledger::DELETED_SINCE)
+                    .and_then(Value::as_u64)
+                    .unwrap_or(0),
             };
             if let Some(run) = runs.last_mut() {
                 match entry.batch {
@@ -318,7 +324,7 @@ fn written(census: &Census, history: &History) -> Option<Finding> {
             let is = found.remove(&(run.run_no, batch.batch)).unwrap_or(0);
             let mut said = (batch.bucket("inserted") + batch.bucket("merged")).unsigned_abs();
             let deleted = history.deleted.get(&(run.run_no, batch.batch));
-            said = said.saturating_sub(deleted.copied().unwrap_or(0));
+            said = said.saturating_sub(deleted.copied().unwrap_or(0) + batch.deleted);
             // A rebuilt mapping names its batch only where there was no doubt which one it was.
             if latest_rebuilt.is_some_and(|rebuilt| *rebuilt > run.run_no) {
                 said = said.min(is);

@@ -1,7 +1,13 @@
-//! How fast the runs of an entity were, as a table with bars.
+//! How fast the runs of an entity were, as a table with bars and charts.
+
+mod chart;
+mod page;
+mod series;
 
 use jiff::Timestamp;
 use regraft_engine::{EntityPerformance, RunPerformance, Trend};
+
+pub(crate) use page::html;
 
 use crate::figures;
 use crate::style::{self, paint};
@@ -16,6 +22,14 @@ pub(crate) fn render(found: &EntityPerformance, now: Timestamp, width: usize) ->
     if found.runs.is_empty() {
         return format!("no run was about {} in the last {days}", found.entity);
     }
+    let mut out = of_entity(found, &days, now, width);
+    if !found.job_runs.is_empty() {
+        out.push_str(&of_jobs(found));
+    }
+    out
+}
+
+fn of_entity(found: &EntityPerformance, days: &str, now: Timestamp, width: usize) -> String {
     let mut out = format!(
         "{}, its runs of the last {days}\n\n",
         paint(style::HEADING, &found.entity)
@@ -34,6 +48,33 @@ pub(crate) fn render(found: &EntityPerformance, now: Timestamp, width: usize) ->
         figures::rate(best)
     ));
     out.push_str(&trend(found.trend.as_ref()));
+    out
+}
+
+/// The runs of jobs that carried the entity over, as a chart of their rates and the range of the
+/// other figures.
+fn of_jobs(found: &EntityPerformance) -> String {
+    let runs = figures::counted(found.job_runs.len() as u64, "run");
+    let mut out = format!(
+        "\n{}, oldest first\n\n",
+        paint(style::HEADING, format!("{runs} of jobs"))
+    );
+    for (at, series) in series::all(found).iter().enumerate() {
+        if at == 0 {
+            out.push_str(&chart::columns(series));
+        }
+        let Some((least, most)) = series.range() else {
+            continue;
+        };
+        let (least, most) = ((series.written)(least), (series.written)(most));
+        let last = series.values.last().copied().flatten();
+        let last = last.map_or("not measured".to_owned(), series.written);
+        out.push_str(&format!(
+            "{:<13} {least} to {most}, last {last}\n",
+            series.name
+        ));
+    }
+    out.push_str(&trend(found.job_trend.as_ref()));
     out
 }
 

@@ -334,6 +334,10 @@ pub(crate) struct WorkerArguments {
     /// Leave when there was nothing to do for so many seconds, instead of waiting for the next run
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) leave_after: Option<u64>,
+    /// Serve metrics for Prometheus at this address, under /metrics, and /healthz: HOST:PORT, or a
+    /// port alone, which is then only reached from this machine
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics: Option<String>,
 }
 
 /// How rows are loaded.

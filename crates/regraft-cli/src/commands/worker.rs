@@ -7,6 +7,7 @@ use regraft_engine::{Context, Error, Events, Kind, Result};
 use regraft_workers::{Queue, WorkerOptions, serve};
 use tokio_util::sync::CancellationToken;
 
+use super::service::metered;
 use crate::arguments::WorkerArguments;
 use crate::exit::ExitStatus;
 use crate::invocation::{Invocation, Needs};
@@ -42,6 +43,10 @@ pub(super) async fn run(
         leave_after: arguments.leave_after.map(Duration::from_secs),
     };
     let printer = &invocation.printer;
+    if let Some(address) = &arguments.metrics {
+        let address = metered(&mut context, address).await?;
+        printer.note(format!("metrics are at http://{address}/metrics"));
+    }
     printer.note(format!(
         "{} takes batches, {} side by side; Ctrl-C lets it finish those at work",
         options.name, context.settings.workers

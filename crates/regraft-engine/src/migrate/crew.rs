@@ -12,6 +12,7 @@ use super::workers::{Pool, once};
 use super::{Engine, MigrateOptions, OfferedBatch, entity, resolved};
 use crate::context::{Context, interrupted};
 use crate::error::{Error, Kind, Result};
+use crate::events::Event;
 use crate::load::{BatchRange, EntityLoad, Worker, parse_id};
 use crate::model::Model;
 use crate::snapshot::Snapshot;
@@ -226,6 +227,11 @@ impl Joined {
             filtered: batch.filtered.clone(),
         };
         let record = once(context, load, &range, worker).await?;
+        context.events.send(Event::RowsDone {
+            entity: load.model.name.clone(),
+            batch: Some(record.batch),
+            rows: record.account.source_rows.unsigned_abs(),
+        });
         Ok(Some(record.account.source_rows))
     }
 

@@ -45,10 +45,10 @@ pub use check::{CheckOutcome, check};
 pub use context::{Context, KeySecret, Settings};
 pub use differential::{
     Analysis, AnalysisOptions, BackfillOptions, Backfilled, ConflictReport, Count, DeleteForecast,
-    DifferentialOptions, DifferentialOutcome, EntityDifferential, OperationStatus, PolicyForecast,
-    Resolution, StillOpen, Take, analyze_differential, backfill, check_differential,
-    conflict_report, differing_rows, migrate_differential, operation_status, resolve_conflicts,
-    unfinished_differential, what_to_do,
+    DifferentialOptions, DifferentialOutcome, EntityDifferential, OpenDifferential,
+    OperationStatus, PolicyForecast, Resolution, StillOpen, Take, analyze_differential, backfill,
+    check_differential, conflict_report, differing_rows, filled_tables, migrate_differential,
+    open_differentials, operation_status, resolve_conflicts, unfinished_differential, what_to_do,
 };
 pub use error::{Error, Kind, Place, Result};
 pub use events::{Event, Events};

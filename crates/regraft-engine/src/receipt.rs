@@ -396,7 +396,6 @@ fn untouched(context: &Context, entity: &str) -> EntityStatus {
 /// The runs that were begun and not finished, oldest first.
 pub(crate) async fn unfinished(target: &Session, project: &Project) -> Result<Vec<UnfinishedRun>> {
     let open = regraft_ledger::open_runs(&**target).await?;
-    let working = regraft_ledger::run_lock_holder(&**target).await?.is_some();
     let mut unfinished = Vec::with_capacity(open.len());
     for open in open {
         let entities = regraft_ledger::checkpoints(&**target, open.run.run_no).await?;
@@ -413,7 +412,7 @@ pub(crate) async fn unfinished(target: &Session, project: &Project) -> Result<Ve
             run_id: open.run.run_id,
             command: open.run.command,
             status: open.run.status.as_str().to_owned(),
-            working,
+            working: open.at_work,
             left: open.left,
             entities,
         });

@@ -253,31 +253,36 @@ pub async fn sync_job(
     Ok(row.as_ref().map(read_job))
 }
 
-/// The job that has been due for longest, locked until the transaction ends; those that another
-/// process is about to take are passed over.
+/// The job that has been due for longest, locked until the transaction ends. Those of `passed_over` are
+/// left, and those that another process is about to take.
 pub async fn lock_due_sync_job(
     client: &impl GenericClient,
     now: Timestamp,
+    passed_over: &[Uuid],
 ) -> Result<Option<SyncJob>> {
     let row = client
         .query_opt(
             &format!(
                 "select {JOB} from regraft.synchronization_jobs
-                 where status = 'scheduled' and next_run_at <= $1
+                 where status = 'scheduled' and next_run_at <= $1 and job_id <> all ($2)
                  order by next_run_at, job_name limit 1 for update skip locked"
             ),
-            &[&now],
+            &[&now, &passed_over],
         )
         .await?;
     Ok(row.as_ref().map(read_job))
 }
 
-/// When the next job is due.
-pub async fn next_sync_job_due(client: &impl GenericClient) -> Result<Option<Timestamp>> {
+/// When the next job is due, those of `passed_over` apart.
+pub async fn next_sync_job_due(
+    client: &impl GenericClient,
+    passed_over: &[Uuid],
+) -> Result<Option<Timestamp>> {
     let row = client
         .query_one(
-            "select min(next_run_at) from regraft.synchronization_jobs where status = 'scheduled'",
-            &[],
+            "select min(next_run_at) from regraft.synchronization_jobs
+             where status = 'scheduled' and job_id <> all ($1)",
+            &[&passed_over],
         )
         .await?;
     Ok(row.get(0))

@@ -35,6 +35,7 @@ pub(super) async fn start(
     let options = ServiceOptions {
         run: run_options(Duration::from_secs(arguments.lease)),
         poll: Duration::from_secs(arguments.poll),
+        jobs: arguments.jobs,
         notify: NotifyOptions {
             url: given(NOTIFY_URL),
             secret: given(NOTIFY_SECRET),
@@ -43,8 +44,8 @@ pub(super) async fn start(
     };
     let printer = &invocation.printer;
     printer.note(format!(
-        "{} looks for due jobs every {} s; Ctrl-C ends it at the next checkpoint",
-        options.run.worker, arguments.poll
+        "{} looks for due jobs every {} s and runs up to {} at once; Ctrl-C ends it at the next checkpoint",
+        options.run.worker, arguments.poll, arguments.jobs
     ));
     serve(&context, &options).await?;
     printer.note("the service has ended; what is due stays due");

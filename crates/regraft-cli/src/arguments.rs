@@ -1,6 +1,7 @@
 //! The command line as clap reads it: types and help, nothing else.
 
 pub(crate) mod analyzer;
+mod budget;
 mod sync;
 mod values;
 
@@ -13,6 +14,7 @@ use regraft_project::{Deletes, Policy};
 
 use crate::style;
 use analyzer::AnalyzerCommand;
+pub(crate) use budget::BudgetArguments;
 pub(crate) use sync::{
     CreateJobArguments, DeleteJobArguments, JobName, ListJobsArguments, RunJobArguments,
     ServiceCommand, ServiceStartArguments, SyncCommand, SyncRunsArguments,
@@ -295,6 +297,8 @@ pub(crate) struct MigrateArguments {
     /// How rows are loaded
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     pub(crate) mode: Mode,
+    #[command(flatten)]
+    pub(crate) budget: BudgetArguments,
 }
 
 /// How rows are loaded.
@@ -531,6 +535,8 @@ pub(crate) struct LookingArguments {
     /// Hold back while a probe query of the source takes more than N times what it took at first
     #[arg(long, value_name = "N", value_parser = factor)]
     pub(crate) max_source_load: Option<f64>,
+    #[command(flatten)]
+    pub(crate) budget: BudgetArguments,
 }
 
 fn factor(text: &str) -> Result<f64, String> {

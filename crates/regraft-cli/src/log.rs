@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
-use regraft_engine::{Error, Event};
+use regraft_engine::{Error, Event, PaceChange};
 use regraft_pg::Environment;
 use serde_json::{Value, json};
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
@@ -138,6 +138,18 @@ impl Log {
                     "entity": entity, "written": inserted, "left_behind": left, "duration_ms": duration,
                 });
                 ("entity_finished", fields)
+            }
+            Event::PaceChanged(change) => {
+                let PaceChange {
+                    rate,
+                    slower,
+                    reason,
+                } = change;
+                let fields = json!({
+                    "slower": slower, "workers": rate.workers, "of": rate.of, "percent": rate.percent,
+                    "stopped": rate.stopped, "reason": reason.code(), "message": reason.to_string(),
+                });
+                ("pace_changed", fields)
             }
             Event::Note(text) => ("note", json!({ "message": text })),
         };

@@ -110,6 +110,7 @@ impl Progress {
                 }
                 self.entity_finished(&entity, width, inserted, left, seconds);
             }
+            Event::PaceChanged(change) => self.printer.note(change.to_string()),
             Event::Note(text) => self.printer.note(text),
         }
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::pacing::PaceChange;
+
 /// Something that happened during a run.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -54,6 +56,8 @@ pub enum Event {
         /// Seconds it took.
         seconds: f64,
     },
+    /// The work goes slower or faster than before.
+    PaceChanged(PaceChange),
     /// Something worth telling that stops nothing.
     Note(String),
 }

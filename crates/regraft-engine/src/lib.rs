@@ -19,6 +19,7 @@ mod load;
 mod mappings;
 mod migrate;
 mod model;
+mod pacing;
 mod plan;
 mod quarantine;
 mod receipt;
@@ -54,6 +55,7 @@ pub use error::{Error, Kind, Place, Result};
 pub use events::{Event, Events};
 pub use mappings::{MappingsEntity, MappingsRebuilt, merged_rows, rebuild_mappings};
 pub use migrate::{Gone, MigrateOptions, ModeChoice, Outcome, Retried, migrate, retry_quarantine};
+pub use pacing::{Budget, Limit, Pace, PaceChange, PaceRate, PaceReason, PaceStep, RecordedPace};
 pub use plan::{
     ChildLoss, CodeCount, CodedColumn, ColumnPlan, ConstraintPlan, EntityPlan, FilterCount, Funnel,
     Hop, Loss, Plan, Prediction, SourceTable, plan,

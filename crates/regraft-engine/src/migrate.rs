@@ -40,6 +40,7 @@ use crate::failpoints;
 use crate::keys::{KeyMap, KeyMapBuilder, LegacyId};
 use crate::load::DROPPED;
 use crate::model::{EntityModel, Model};
+use crate::pacing::watch;
 use crate::receipt::{Receipt, require_ledger};
 use crate::snapshot::Snapshot;
 use workers::Pool;
@@ -182,6 +183,7 @@ pub(crate) async fn with_engine<T>(
         &snapshot.position,
     )
     .await?;
+    let watched = watch(context, Some(run.run_no)).await?;
     let snapshot = Arc::new(snapshot);
     let pool = Pool::new(context, options, &snapshot, &target);
     if !matches!(task, Task::Differential(_)) {
@@ -200,6 +202,7 @@ pub(crate) async fn with_engine<T>(
         gate: Arc::default(),
     };
     let result = engine.work(&selection, work).await;
+    drop(watched);
     engine.close(result).await
 }
 

@@ -6,16 +6,16 @@
 
 mod budget;
 mod controller;
-mod measure;
+pub(crate) mod measure;
 mod pace;
 mod reading;
 mod recorded;
 mod watch;
 
 pub use budget::{Budget, Limit};
-pub use controller::Rate;
+pub use controller::PaceRate;
 pub use pace::Pace;
 pub(crate) use pace::Turn;
-pub use reading::Reason;
-pub use recorded::{PaceChange, RecordedPace};
+pub use reading::PaceReason;
+pub use recorded::{PaceChange, PaceStep, RecordedPace};
 pub(crate) use watch::watch;

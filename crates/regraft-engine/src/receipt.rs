@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::bulk::Dropped;
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
+use crate::pacing::RecordedPace;
 use crate::unfinished::finishing_command;
 
 pub use explanation::{Explanation, Figure, explain};
@@ -146,8 +147,11 @@ pub struct UnfinishedRun {
     pub command: String,
     /// `running`, `interrupted` or `failed`.
     pub status: String,
-    /// Whether a process is at work on the target.
+    /// Whether a process is at work on it.
     pub working: bool,
+    /// How its rate has changed, where it was held back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pace: Option<RecordedPace>,
     /// What to type to have it finished.
     pub finish: String,
     /// Entities of it that are not done.
@@ -413,6 +417,7 @@ pub(crate) async fn unfinished(target: &Session, project: &Project) -> Result<Ve
             command: open.run.command,
             status: open.run.status.as_str().to_owned(),
             working: open.at_work,
+            pace: RecordedPace::of(&open.run.detail),
             left: open.left,
             entities,
         });

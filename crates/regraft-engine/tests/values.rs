@@ -4,7 +4,9 @@
 
 use std::sync::{Arc, LazyLock};
 
-use regraft_engine::{Context, Events, KeySecret, MigrateOptions, ModeChoice, Settings, migrate};
+use regraft_engine::{
+    Context, Events, KeySecret, MigrateOptions, ModeChoice, Pace, Settings, migrate,
+};
 use regraft_pg::managed::{Installation, Server, ServerOptions};
 use regraft_pg::{Environment, Session, SessionOptions, Side};
 use regraft_project::Project;
@@ -270,6 +272,7 @@ fn context(project: Arc<Project>, database: &str) -> Context {
         },
         cancel: CancellationToken::new(),
         events: Events::none(),
+        pace: Pace::default(),
     }
 }
 

@@ -103,6 +103,9 @@ pub struct SyncRun {
     pub performance_metrics: Value,
     /// The process that ran it.
     pub worker: String,
+    /// How its rate has changed, where it was held back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pace: Option<Value>,
 }
 
 /// What came of a run.
@@ -515,8 +518,10 @@ pub async fn sync_runs(
         .query(
             "select r.sync_run_id, r.job_id, j.job_name, r.run_type, r.due_at, r.started_at,
                     r.completed_at, r.status, r.run_id, r.records_synced, r.records_failed, r.conflicts,
-                    r.error_summary, r.performance_metrics, r.worker
+                    r.error_summary, r.performance_metrics, r.worker, m.detail -> 'pace'
              from regraft.sync_run_history r join regraft.synchronization_jobs j using (job_id)
+             left join regraft.migration_control m
+               on m.run_id = r.run_id and m.entity = '' and m.batch = 0
              where $1::uuid is null or r.job_id = $1
              order by r.started_at desc, r.lease_epoch desc limit $2",
             &[&job_id, &most],
@@ -538,6 +543,7 @@ pub async fn sync_runs(
         error_summary: row.get(12),
         performance_metrics: row.get(13),
         worker: row.get(14),
+        pace: row.get(15),
     };
     Ok(rows.iter().map(read).collect())
 }

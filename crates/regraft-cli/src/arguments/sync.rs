@@ -9,7 +9,7 @@ use regraft_sync::jobs::JobKey;
 use uuid::Uuid;
 
 use super::values::{jobs, limit, per_batch, seconds, time_limit, uuid};
-use super::{deletes, policy};
+use super::{BudgetArguments, deletes, policy};
 
 /// The subcommands of `sync`.
 #[derive(Debug, Subcommand)]
@@ -182,4 +182,6 @@ pub(crate) struct ServiceStartArguments {
     /// again
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = seconds)]
     pub(crate) lease: u64,
+    #[command(flatten)]
+    pub(crate) budget: BudgetArguments,
 }

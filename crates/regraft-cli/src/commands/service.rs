@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use regraft_engine::Result;
+use regraft_engine::{Budget, Result};
 use regraft_sync::notify::NotifyOptions;
 use regraft_sync::{ServiceOptions, serve};
 
@@ -24,7 +24,9 @@ pub(super) async fn start(
     arguments: &ServiceStartArguments,
 ) -> Result<ExitStatus> {
     let opened = invocation.open()?;
-    let context = invocation.context(&opened, Needs::Both)?;
+    let mut context = invocation.context(&opened, Needs::Both)?;
+    let given = arguments.budget.over(context.settings.budget);
+    context.settings.budget = given.or(Budget::OF_JOBS);
     let given = |name: &str| {
         let value = opened
             .environment

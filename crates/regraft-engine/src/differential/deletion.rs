@@ -52,7 +52,7 @@ impl Deletion<'_> {
         while !waiting.is_empty() {
             let mut held = Vec::new();
             for part in waiting.rchunks(size) {
-                self.engine.context.stop_requested()?;
+                let _turn = self.engine.context.turn().await?;
                 let (choice, done) = self.part(catalog, part, *batch + 1).await?;
                 *batch += 1;
                 held.extend(choice.held);

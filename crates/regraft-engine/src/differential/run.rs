@@ -302,6 +302,7 @@ async fn insert(
     ids.sort_unstable();
     ids.dedup();
     let size = engine.context.settings.batch_size as usize;
+    let size = engine.context.pace.rows(size);
     let mut ranges = Vec::new();
     for (part, number) in ids.chunks(size).zip(last + 1..) {
         let rows = part.len() as i64;

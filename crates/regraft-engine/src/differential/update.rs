@@ -57,8 +57,12 @@ impl Updater<'_> {
         let mut waiting: Vec<(Vec<LegacyId>, bool)> = Vec::new();
         waiting.extend(ids.chunks(size).rev().map(|part| (part.to_vec(), true)));
         let mut later: Vec<LegacyId> = Vec::new();
-        while let Some((part, may_wait)) = waiting.pop() {
-            self.engine.context.stop_requested()?;
+        while let Some((mut part, may_wait)) = waiting.pop() {
+            let _turn = self.engine.context.turn().await?;
+            let rows = self.engine.context.pace.rows(size);
+            if part.len() > rows {
+                waiting.push((part.split_off(rows), may_wait));
+            }
             let before = std::mem::take(&mut tally.found);
             tally.found = before.clone();
             match self.batch(examiner, &part, tally, &mut updated).await {

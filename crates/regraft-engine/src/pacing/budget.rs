@@ -99,7 +99,10 @@ impl FromStr for Limit<Duration> {
         let time = text.parse::<jiff::SignedDuration>().ok();
         match time.and_then(|time| Duration::try_from(time).ok()) {
             Some(time) if (1..=86_400).contains(&time.as_secs()) => Ok(Self::At(time)),
-            _ => Err("a time from 1 second to a day is needed, such as `30s` or `2m`, or `off`".to_owned()),
+            _ => Err(
+                "a time from 1 second to a day is needed, such as `30s` or `2m`, or `off`"
+                    .to_owned(),
+            ),
         }
     }
 }

@@ -7,7 +7,7 @@ use regraft_pg::Side;
 use serde::{Deserialize, Serialize};
 
 use super::budget::Budget;
-use super::reading::{Reading, Reason, WAITING_FILES};
+use super::reading::{PaceReason, Reading, WAITING_FILES};
 
 /// The least that is done, as a part of what one worker does.
 const LEAST: f64 = 1.0 / 16.0;
@@ -23,7 +23,7 @@ const NEAR: f64 = 0.8;
 
 /// How fast the work may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rate {
+pub struct PaceRate {
     /// Batches at work side by side, 1 or more.
     pub workers: usize,
     /// Of so many.
@@ -34,14 +34,14 @@ pub struct Rate {
     pub stopped: bool,
 }
 
-impl Rate {
+impl PaceRate {
     /// Whether nothing is held back.
     pub fn is_full(&self) -> bool {
         !self.stopped && self.workers == self.of && self.percent == 100
     }
 }
 
-impl std::fmt::Display for Rate {
+impl std::fmt::Display for PaceRate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self { stopped: true, .. } => f.write_str("nothing new is begun"),
@@ -60,10 +60,10 @@ impl std::fmt::Display for Rate {
 /// A change of the rate.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Change {
-    pub(super) rate: Rate,
+    pub(super) rate: PaceRate,
     /// Whether it is less than before.
     pub(super) slower: bool,
-    pub(super) reason: Reason,
+    pub(super) reason: PaceReason,
 }
 
 /// What is remembered from one measurement to the next.
@@ -113,8 +113,8 @@ impl Controller {
         clippy::cast_sign_loss,
         reason = "between 1/16 and the number of workers"
     )]
-    pub(super) fn rate(&self) -> Rate {
-        Rate {
+    pub(super) fn rate(&self) -> PaceRate {
+        PaceRate {
             workers: (self.level.floor() as usize).clamp(1, self.of),
             of: self.of,
             percent: (self.level * 100.0).round().clamp(1.0, 100.0) as u32,
@@ -129,14 +129,14 @@ impl Controller {
         let rate = self.rate();
         (rate != before).then(|| Change {
             rate,
-            slower: reason != Reason::Calm,
+            slower: reason != PaceReason::Calm,
             reason,
         })
     }
 
-    fn judge(&mut self, readings: &[Reading]) -> Option<Reason> {
+    fn judge(&mut self, readings: &[Reading]) -> Option<PaceReason> {
         self.settling = self.settling.saturating_sub(1);
-        let found: Vec<Reason> = readings.iter().flat_map(|r| self.over(r)).collect();
+        let found: Vec<PaceReason> = readings.iter().flat_map(|r| self.over(r)).collect();
         let suspected = std::mem::take(&mut self.suspected);
         let mut reasons = Vec::new();
         for reason in found {
@@ -150,7 +150,7 @@ impl Controller {
                 None => reasons.push(reason),
             }
         }
-        let stop = reasons.iter().position(Reason::stops);
+        let stop = reasons.iter().position(PaceReason::stops);
         if let Some(reason) = stop.map(|at| reasons.swap_remove(at)) {
             self.calm = 0;
             if !self.stopped {
@@ -159,9 +159,18 @@ impl Controller {
             }
             return Some(reason);
         }
+        if self.stopped {
+            // Whatever else is too much, it is no reason to stand still.
+            self.calm += 1;
+            if self.calm >= SETTLE {
+                self.stopped = false;
+                self.calm = 0;
+            }
+            return Some(PaceReason::Calm);
+        }
         if let Some(reason) = reasons.into_iter().next() {
             self.calm = 0;
-            if self.settling == 0 && !self.stopped {
+            if self.settling == 0 {
                 self.halve();
             }
             return Some(reason);
@@ -171,18 +180,11 @@ impl Controller {
             return None;
         }
         self.calm += 1;
-        if self.stopped {
-            if self.calm >= SETTLE {
-                self.stopped = false;
-                self.calm = 0;
-            }
-            return Some(Reason::Calm);
-        }
         if self.calm >= CALM {
             self.calm = 0;
             self.raise();
         }
-        Some(Reason::Calm)
+        Some(PaceReason::Calm)
     }
 
     fn halve(&mut self) {
@@ -199,17 +201,17 @@ impl Controller {
     }
 
     /// What is over its limit on a server, the worst first.
-    fn over(&self, reading: &Reading) -> Vec<Reason> {
+    fn over(&self, reading: &Reading) -> Vec<PaceReason> {
         let side = reading.side;
         let mut over = Vec::new();
         if let Some(keep) = self.budget.connections.get()
             && reading.free < i64::from(keep)
         {
             let free = reading.free.max(0);
-            over.push(Reason::Connections { side, free, keep });
+            over.push(PaceReason::Connections { side, free, keep });
         }
         if reading.archiving_fails || reading.files_waiting > WAITING_FILES {
-            over.push(Reason::Archiving {
+            over.push(PaceReason::Archiving {
                 side,
                 fails: reading.archiving_fails,
                 files: reading.files_waiting,
@@ -218,7 +220,7 @@ impl Controller {
         if let (Some(limit), Some(lag)) = (self.budget.replication_lag.get(), reading.lag)
             && lag.time > limit
         {
-            over.push(Reason::ReplicationLag {
+            over.push(PaceReason::ReplicationLag {
                 side,
                 seconds: lag.time.as_secs_f64(),
                 bytes: lag.bytes,
@@ -226,7 +228,7 @@ impl Controller {
             });
         }
         if reading.waiting_for_us > 0 {
-            over.push(Reason::LockWaits {
+            over.push(PaceReason::LockWaits {
                 side,
                 sessions: reading.waiting_for_us,
             });
@@ -234,7 +236,7 @@ impl Controller {
         if let Some(factor) = self.budget.load.get()
             && reading.probe > reading.usual.mul_f64(factor)
         {
-            over.push(Reason::Probe {
+            over.push(PaceReason::Probe {
                 side,
                 milliseconds: reading.probe.as_secs_f64() * 1e3,
                 limit: reading.usual.mul_f64(factor).as_secs_f64() * 1e3,
@@ -259,9 +261,11 @@ impl Controller {
 }
 
 /// What may be chance when it comes once, and where.
-fn chance(reason: &Reason) -> Option<(Side, &'static str)> {
+fn chance(reason: &PaceReason) -> Option<(Side, &'static str)> {
     match reason {
-        Reason::Probe { side, .. } | Reason::LockWaits { side, .. } => Some((*side, reason.code())),
+        PaceReason::Probe { side, .. } | PaceReason::LockWaits { side, .. } => {
+            Some((*side, reason.code()))
+        }
         _ => None,
     }
 }

@@ -41,7 +41,7 @@ pub(super) struct Lag {
 /// Why the rate of the work is another than before.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reason {
+pub enum PaceReason {
     /// A probe query takes too long.
     Probe {
         /// Where.
@@ -91,7 +91,7 @@ pub enum Reason {
     Calm,
 }
 
-impl Reason {
+impl PaceReason {
     /// As it is logged: `probe`, `replication_lag`, `archiving`, `lock_waits`, `connections`, `calm`.
     pub fn code(&self) -> &'static str {
         match self {
@@ -110,7 +110,7 @@ impl Reason {
     }
 }
 
-impl std::fmt::Display for Reason {
+impl std::fmt::Display for PaceReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Probe {
@@ -144,7 +144,11 @@ impl std::fmt::Display for Reason {
             Self::LockWaits { side, sessions } => write!(
                 f,
                 "{sessions} {} of others {} for locks of ours on the {}",
-                if *sessions == 1 { "session" } else { "sessions" },
+                if *sessions == 1 {
+                    "session"
+                } else {
+                    "sessions"
+                },
                 if *sessions == 1 { "waits" } else { "wait" },
                 side.name()
             ),

@@ -117,7 +117,15 @@ fn it_halves_waits_and_never_ends() {
     let steps: Vec<(usize, u32)> = seen.iter().map(|r| (r.workers, r.percent)).collect();
     assert_eq!(
         steps,
-        [(4, 100), (2, 100), (1, 100), (1, 50), (1, 25), (1, 13), (1, 6)]
+        [
+            (4, 100),
+            (2, 100),
+            (1, 100),
+            (1, 50),
+            (1, 25),
+            (1, 13),
+            (1, 6)
+        ]
     );
 }
 
@@ -149,8 +157,15 @@ fn more_workers_are_free_to_work() {
 }
 
 fn any_readings() -> impl Strategy<Value = Vec<Reading>> {
-    (0_u64..6_000, 0_u64..20, any::<bool>(), 0_i64..40, 0_i64..2, 0_i64..20).prop_map(
-        |(probe, lag, fails, files, waiting, free)| {
+    (
+        0_u64..6_000,
+        0_u64..20,
+        any::<bool>(),
+        0_i64..40,
+        0_i64..2,
+        0_i64..20,
+    )
+        .prop_map(|(probe, lag, fails, files, waiting, free)| {
             target(|r| {
                 r.probe = Duration::from_micros(probe);
                 r.lag = Some(Lag {
@@ -162,8 +177,7 @@ fn any_readings() -> impl Strategy<Value = Vec<Reading>> {
                 r.waiting_for_us = waiting;
                 r.free = free;
             })
-        },
-    )
+        })
 }
 
 proptest! {
@@ -193,7 +207,7 @@ proptest! {
         }
         for _ in 0..1_000 {
             let change = controller.take(&quiet());
-            prop_assert!(change.is_none_or(|c| !c.slower && c.reason == Reason::Calm));
+            prop_assert!(change.is_none_or(|c| !c.slower && c.reason == PaceReason::Calm));
         }
         prop_assert!(controller.rate().is_full());
     }

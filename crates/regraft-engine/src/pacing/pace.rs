@@ -1,0 +1,225 @@
+//! Whose turn it is.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::controller::PaceRate;
+use super::recorded::RecordedPace;
+
+/// The longest rest between two batches of a worker that works a part of its time.
+const LONGEST_REST: Duration = Duration::from_secs(3);
+
+/// At least a part like this is taken of the rows of a batch, in percent: smaller ones cost more than
+/// they spare.
+const LEAST_ROWS: u32 = 25;
+
+/// After so long, whoever waits looks again.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The pace of a process: all its runs share it. Nothing is held back until a run is watched that has a
+/// budget.
+#[derive(Clone, Default)]
+pub struct Pace(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Notify,
+    /// Held while somebody begins to watch.
+    beginning: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    /// `None` while nothing is held back.
+    pub(super) rate: Option<PaceRate>,
+    /// What has come of it so far.
+    pub(super) recorded: RecordedPace,
+    at_work: usize,
+    rest_until: Option<Instant>,
+    pub(super) members: Vec<Member>,
+    next_id: u64,
+    pub(super) watcher: Option<CancellationToken>,
+}
+
+/// A run that keeps the pace.
+pub(super) struct Member {
+    id: u64,
+    /// Its number; `None` for what only looks.
+    pub(super) run_no: Option<i32>,
+    workers: usize,
+    /// How many changes of the rate have been recorded with it.
+    pub(super) recorded: u64,
+}
+
+impl State {
+    /// Whether somebody may go on; if not, after which time to ask again at the latest.
+    fn may_go(&mut self) -> Result<(), Duration> {
+        if let Some(rate) = self.rate {
+            if rate.stopped || self.at_work >= rate.workers {
+                return Err(LOOK);
+            }
+            let rest = self
+                .rest_until
+                .map(|at| at.saturating_duration_since(Instant::now()));
+            if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
+                return Err(rest);
+            }
+        }
+        self.at_work += 1;
+        Ok(())
+    }
+
+    /// Workers of all members.
+    pub(super) fn workers(&self) -> usize {
+        self.members.iter().map(|member| member.workers).sum()
+    }
+}
+
+impl Pace {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) async fn beginning(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.0.beginning.lock().await
+    }
+
+    /// Tells those who wait that something is other than before.
+    pub(super) fn tell(&self) {
+        self.0.changed.notify_waiters();
+    }
+
+    /// Waits until it may go on with the next batch. To be held until it is done, and never together
+    /// with another turn.
+    pub(crate) async fn turn(&self) -> Turn {
+        loop {
+            let changed = self.0.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let wait = match self.state().may_go() {
+                Ok(()) => {
+                    return Turn {
+                        pace: self.clone(),
+                        began: Instant::now(),
+                    };
+                }
+                Err(wait) => wait,
+            };
+            let _ = tokio::time::timeout(wait, changed).await;
+        }
+    }
+
+    /// How many rows to take at a time where it would be so many at full speed.
+    pub(crate) fn rows(&self, full: usize) -> usize {
+        let percent = self.state().rate.map_or(100, |rate| rate.percent);
+        (full * percent.max(LEAST_ROWS) as usize / 100).max(1)
+    }
+
+    pub(super) fn join(&self, run_no: Option<i32>, workers: usize) -> u64 {
+        let mut state = self.state();
+        state.next_id += 1;
+        let id = state.next_id;
+        state.members.push(Member {
+            id,
+            run_no,
+            workers,
+            recorded: 0,
+        });
+        id
+    }
+
+    /// The last one to leave ends the watching.
+    pub(super) fn leave(&self, id: u64) {
+        let mut state = self.state();
+        state.members.retain(|member| member.id != id);
+        if state.members.is_empty() {
+            if let Some(watcher) = state.watcher.take() {
+                watcher.cancel();
+            }
+            state.rate = None;
+            state.rest_until = None;
+            state.recorded = RecordedPace::default();
+        }
+        drop(state);
+        self.tell();
+    }
+}
+
+impl std::fmt::Debug for Pace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pace({:?})", self.state().rate)
+    }
+}
+
+/// The right to do a batch.
+pub(crate) struct Turn {
+    pace: Pace,
+    began: Instant,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut state = self.pace.state();
+        state.at_work = state.at_work.saturating_sub(1);
+        if let Some(rate) = state.rate.filter(|rate| rate.percent < 100) {
+            let rest = f64::from(100 - rate.percent) / f64::from(rate.percent);
+            let rest = self.began.elapsed().mul_f64(rest).min(LONGEST_REST);
+            state.rest_until = Some(Instant::now() + rest);
+        }
+        drop(state);
+        self.pace.tell();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(workers: usize, percent: u32, stopped: bool) -> PaceRate {
+        PaceRate {
+            workers,
+            of: 4,
+            percent,
+            stopped,
+        }
+    }
+
+    #[tokio::test]
+    async fn so_many_go_at_a_time() {
+        let pace = Pace::default();
+        let (_one, _two) = (pace.turn().await, pace.turn().await);
+        pace.state().rate = Some(rate(2, 100, false));
+        let third = tokio::time::timeout(Duration::from_millis(50), pace.turn()).await;
+        assert!(third.is_err(), "three at a time");
+        drop(_one);
+        pace.turn().await;
+        pace.state().rate = Some(rate(2, 100, true));
+        let more = tokio::time::timeout(Duration::from_millis(50), pace.turn()).await;
+        assert!(more.is_err(), "although it is stopped");
+        pace.state().rate = None;
+        pace.tell();
+        pace.turn().await;
+    }
+
+    #[tokio::test]
+    async fn a_part_of_the_time_is_rested() {
+        let pace = Pace::default();
+        pace.state().rate = Some(rate(1, 25, false));
+        let turn = pace.turn().await;
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        let worked = turn.began.elapsed();
+        drop(turn);
+        let rested = Instant::now();
+        pace.turn().await;
+        assert!(
+            rested.elapsed() >= worked * 2,
+            "{:?} after {worked:?}",
+            rested.elapsed()
+        );
+        assert_eq!(pace.rows(1_000), 250);
+    }
+}

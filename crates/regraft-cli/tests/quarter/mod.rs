@@ -91,7 +91,12 @@ pub(crate) fn program(rehearsal: &Rehearsal<'_>) -> Program {
 
 /// Migrated and compared once, with a job for each entity, named like it.
 pub(crate) fn with_jobs(folder: &ProjectFolder) -> Rehearsal<'static> {
-    let rehearsal = Rehearsal::once(Servers::shared(), folder.path(), LEGACY);
+    with_jobs_on(Servers::shared(), folder)
+}
+
+/// The same on servers of the caller's own.
+pub(crate) fn with_jobs_on<'s>(servers: &'s Servers, folder: &ProjectFolder) -> Rehearsal<'s> {
+    let rehearsal = Rehearsal::once(servers, folder.path(), LEGACY);
     let program = program(&rehearsal);
     program.expect(0, &["migrate"]);
     program.expect(0, &["differential", "migrate", "--entities", "all"]);

@@ -43,10 +43,10 @@ select case when not pg_is_in_recovery() then pg_wal_lsn_diff(pg_current_wal_lsn
        (select count(*)
         from (select distinct pid from pg_locks where not granted) waiting
         left join pg_stat_activity other on other.pid = waiting.pid
-        where coalesce(other.application_name, '') not like 'regraft%'
+        where coalesce(other.application_name, '') <> 'regraft'
           and exists (select from unnest(pg_blocking_pids(waiting.pid)) holder
                       join pg_stat_activity ours on ours.pid = holder
-                      where ours.application_name like 'regraft%'))
+                      where ours.application_name = 'regraft'))
 from pg_stat_archiver a";
 
 /// One server that is measured.

@@ -1,5 +1,6 @@
 //! Whose turn it is.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,8 @@ pub(super) struct State {
     pub(super) recorded: RecordedPace,
     at_work: usize,
     rest_until: Option<Instant>,
+    /// Those who wait for their turn, in the order in which they came.
+    waiting: BTreeSet<u64>,
     pub(super) members: Vec<Member>,
     next_id: u64,
     pub(super) watcher: Option<CancellationToken>,
@@ -56,10 +59,12 @@ pub(super) struct Member {
 }
 
 impl State {
-    /// Whether somebody may go on; if not, after which time to ask again at the latest.
-    fn may_go(&mut self) -> Result<(), Duration> {
+    /// Whether who waits under this number may go on; if not, after which time to ask again at the
+    /// latest.
+    fn may_go(&mut self, number: u64) -> Result<(), Duration> {
         if let Some(rate) = self.rate {
-            if rate.stopped || self.at_work >= rate.workers {
+            let is_first = self.waiting.first() == Some(&number);
+            if rate.stopped || self.at_work >= rate.workers || !is_first {
                 return Err(LOOK);
             }
             let rest = self
@@ -96,11 +101,12 @@ impl Pace {
     /// Waits until it may go on with the next batch. To be held until it is done, and never together
     /// with another turn.
     pub(crate) async fn turn(&self) -> Turn {
+        let place = Place::last(self);
         loop {
             let changed = self.0.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let wait = match self.state().may_go() {
+            let wait = match self.state().may_go(place.number) {
                 Ok(()) => {
                     return Turn {
                         pace: self.clone(),
@@ -152,6 +158,29 @@ impl Pace {
 impl std::fmt::Debug for Pace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Pace({:?})", self.state().rate)
+    }
+}
+
+/// The place of somebody who waits.
+struct Place<'a> {
+    pace: &'a Pace,
+    number: u64,
+}
+
+impl<'a> Place<'a> {
+    fn last(pace: &'a Pace) -> Self {
+        let mut state = pace.state();
+        state.next_id += 1;
+        let number = state.next_id;
+        state.waiting.insert(number);
+        Self { pace, number }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.pace.state().waiting.remove(&self.number);
+        self.pace.tell();
     }
 }
 

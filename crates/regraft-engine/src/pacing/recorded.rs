@@ -76,7 +76,7 @@ impl RecordedPace {
     pub(super) fn add(&mut self, change: &PaceChange) {
         self.changes += 1;
         self.last.push_back(PaceStep {
-            since: Timestamp::now().to_string(),
+            since: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             rate: change.rate,
             slower: change.slower,
             reason: change.reason.code().to_owned(),
@@ -92,10 +92,7 @@ impl RecordedPace {
         let now = self.last.back().filter(|now| !now.rate.is_full())?;
         let slower = self.last.iter().rev().find(|step| step.slower);
         let why = slower.map_or(&now.why, |step| &step.why);
-        Some(format!(
-            "{}, because {why} ({})",
-            now.rate,
-            slower.map_or(&now.since, |s| &s.since)
-        ))
+        let since = slower.map_or(&now.since, |step| &step.since);
+        Some(format!("{}, because {why} (since {since})", now.rate))
     }
 }

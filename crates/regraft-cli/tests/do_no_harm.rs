@@ -343,7 +343,7 @@ const BUSY: &str = "create or replace function slow() returns trigger language p
   end $$";
 
 /// What a user feels meanwhile: how long a lookup takes, again and again, until `over`; the median.
-fn felt(rehearsal: &Rehearsal<'_>, over: impl Fn() -> bool + Send) -> Duration {
+fn felt(rehearsal: &Rehearsal<'_>, over: impl Fn() -> bool + Send + Sync) -> Duration {
     let endpoint = regraft_testkit::endpoint_of(&rehearsal.modern_url(), Side::Target);
     let mut times = regraft_testkit::block_on(async {
         let session = Session::connect(&endpoint, &SessionOptions::writing("a user")).await;

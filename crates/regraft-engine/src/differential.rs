@@ -154,7 +154,7 @@ pub fn check_differential(
 
 /// The differential migration that was left unfinished, as the options that it was begun with and
 /// the entities that it is about. `operation` and `entity` say which one is meant; without them it is
-/// the latest that nobody is at work on.
+/// the latest, and one that nobody is at work on where there is one.
 ///
 /// # Errors
 /// [`Kind::Usage`] when there is none, or it is another one.
@@ -167,8 +167,8 @@ pub async fn unfinished_differential(
     require_ledger(&target).await?;
     unfinished::refuse_others(&target, &context.project, "differential").await?;
     let mut open = regraft_ledger::open_runs(&*target).await?;
-    // Those that are at work are nobody else's to go on with, but may be meant.
-    open.retain(|open| !open.at_work || Some(open.run.run_id.as_str()) == operation);
+    // One that is at work is only meant where no other can be: whoever goes on with it is told so.
+    open.sort_by_key(|open| !open.at_work);
     let is_meant = |open: &&OpenRun| {
         let mut about = unfinished::entities(&open.run);
         operation.is_none_or(|id| id == open.run.run_id)

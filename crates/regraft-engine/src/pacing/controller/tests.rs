@@ -62,7 +62,8 @@ fn one_slow_probe_is_chance() {
 
 #[test]
 fn every_reason_is_named_and_slows_down() {
-    let worse: [(&str, fn(&mut Reading)); 6] = [
+    type Change = fn(&mut Reading);
+    let worse: [(&str, Change); 6] = [
         ("probe", |r| r.probe = Duration::from_millis(4)),
         ("replication_lag", |r| {
             r.lag = Some(Lag {

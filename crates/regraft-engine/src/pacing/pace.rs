@@ -13,6 +13,18 @@ use super::recorded::RecordedPace;
 /// The longest rest between two batches of a worker that works a part of its time.
 const LONGEST_REST: Duration = Duration::from_secs(3);
 
+/// Rows of a transaction where somebody watches, at most: what is under way can't be slowed down.
+const MOST_ROWS: usize = 2_000;
+
+/// Rows of the first batch that is measured.
+const FIRST_ROWS: usize = 200;
+
+/// How long a measured batch is to take.
+const FITTING: Duration = Duration::from_millis(500);
+
+/// Rows of a measured batch at least.
+const LEAST_FITTING: usize = 20;
+
 /// At least a part like this is taken of the rows of a batch, in percent: smaller ones cost more than
 /// they spare.
 const LEAST_ROWS: u32 = 25;
@@ -119,10 +131,23 @@ impl Pace {
         }
     }
 
-    /// How many rows to take at a time where it would be so many at full speed.
+    /// How many rows to take at a time where it would be so many if nobody watched.
     pub(crate) fn rows(&self, full: usize) -> usize {
-        let percent = self.state().rate.map_or(100, |rate| rate.percent);
-        (full * percent.max(LEAST_ROWS) as usize / 100).max(1)
+        let state = self.state();
+        if state.watcher.is_none() {
+            return full;
+        }
+        let percent = state.rate.map_or(100, |rate| rate.percent);
+        (full.min(MOST_ROWS) * percent.max(LEAST_ROWS) as usize / 100).max(1)
+    }
+
+    /// The same for rows of which nobody knows how long they take, each batch of them being measured.
+    pub(crate) fn measured(&self, full: usize) -> Measured {
+        Measured {
+            pace: self.clone(),
+            full,
+            fitting: FIRST_ROWS,
+        }
     }
 
     pub(super) fn join(&self, run_no: Option<i32>, workers: usize) -> u64 {
@@ -158,6 +183,35 @@ impl Pace {
 impl std::fmt::Debug for Pace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Pace({:?})", self.state().rate)
+    }
+}
+
+/// Batches that are as large as fits into a short time, where somebody watches.
+pub(crate) struct Measured {
+    pace: Pace,
+    full: usize,
+    fitting: usize,
+}
+
+impl Measured {
+    /// How many rows to take now.
+    pub(crate) fn rows(&self) -> usize {
+        let rows = self.pace.rows(self.full);
+        match self.pace.state().watcher.is_none() {
+            true => rows,
+            false => rows.min(self.fitting),
+        }
+    }
+
+    /// So many rows took so long.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "bounded before it is used"
+    )]
+    pub(crate) fn took(&mut self, rows: usize, time: Duration) {
+        let fitting = rows as f64 * FITTING.as_secs_f64() / time.as_secs_f64().max(1e-6);
+        self.fitting = (fitting as usize).clamp(LEAST_FITTING, MOST_ROWS);
     }
 }
 
@@ -249,6 +303,23 @@ mod tests {
             "{:?} after {worked:?}",
             rested.elapsed()
         );
-        assert_eq!(pace.rows(1_000), 250);
+    }
+
+    #[test]
+    fn batches_are_as_large_as_fits() {
+        let pace = Pace::default();
+        assert_eq!(pace.rows(50_000), 50_000, "nobody watches");
+        let mut measured = pace.measured(50_000);
+        assert_eq!(measured.rows(), 50_000, "nobody watches");
+        pace.state().watcher = Some(CancellationToken::new());
+        assert_eq!((pace.rows(50_000), pace.rows(100)), (2_000, 100));
+        assert_eq!(measured.rows(), FIRST_ROWS);
+        assert_eq!(pace.measured(1_000).rows(), FIRST_ROWS);
+        measured.took(200, Duration::from_secs(2));
+        assert_eq!(measured.rows(), 50);
+        measured.took(50, Duration::from_micros(10));
+        assert_eq!(measured.rows(), 2_000);
+        pace.state().rate = Some(rate(1, 10, false));
+        assert_eq!(pace.rows(50_000), 500);
     }
 }

@@ -101,7 +101,10 @@ fn eight_jobs_at_once() {
         unfinished.iter().all(|run| run["working"] == true),
         "{status}"
     );
-    for alone in [&["migrate"][..], &["differential", "resume"]] {
+    for alone in [
+        &["migrate"][..],
+        &["differential", "resume", "--entity", "shops1"],
+    ] {
         program.expect(6, alone);
     }
     let same = ["differential", "migrate", "--entities", "shops1"];

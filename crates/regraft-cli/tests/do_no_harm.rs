@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use quarter::{due_now, fast, names, program, quarter, slow, with_jobs, with_jobs_on};
+use quarter::{due_now, empty_on, fast, names, program, quarter, slow, with_jobs, with_jobs_on};
 use regraft_engine::ValidationOptions;
 use regraft_pg::{Session, SessionOptions, Side};
 use regraft_testkit::{Rehearsal, Running, Servers};
@@ -408,6 +408,68 @@ fn eight_jobs_beside_users() {
     assert!(with.lookup <= without.lookup * 2, "{what}");
     eprintln!("{what}");
     validates(&rehearsal);
+}
+
+/// A first load is held back too, can be stopped while it is, and goes on from there.
+#[test]
+fn a_first_load_is_held_back() {
+    let servers = Servers::pair();
+    let folder = quarter(3_000);
+    let rehearsal = empty_on(&servers, &folder);
+    let program = program(&rehearsal);
+    slow(&rehearsal, "areas", 0.2);
+    let command = ["migrate", "--batch-size", "20", "--keep-connections", "150"];
+    let mut running = program.start(&command);
+    let begun = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
+    wait_until(&mut running, "it has begun", || {
+        rehearsal.modern_number(begun) > 0
+    });
+    thread::scope(|scope| {
+        for _ in 0..70 {
+            scope.spawn(|| rehearsal.modern("select pg_sleep(10)"));
+        }
+        wait_until(&mut running, "it stops", || {
+            slower_by(&steps(&rehearsal), "connections")
+        });
+        fast(&rehearsal);
+        running.signal(SIGTERM);
+        let stopped = running.wait();
+        assert_eq!(stopped.code, Some(6), "{stopped}");
+        assert!(stopped.time < Duration::from_secs(60), "{stopped}");
+    });
+    program.expect(0, &command);
+    validates(&rehearsal);
+}
+
+/// Users with no more rights than regraft needs can measure all but standbys.
+#[test]
+fn measuring_takes_no_rights() {
+    let folder = quarter(40);
+    let rehearsal = with_jobs(&folder);
+    rehearsal.legacy(
+        "create role looker login password 'looker';
+         grant usage on schema public to looker; grant select on all tables in schema public to looker",
+    );
+    let source = regraft_testkit::endpoint_of(&rehearsal.legacy_url(), Side::Source);
+    let source = source.with_user("looker", Some("looker".to_owned())).url();
+    let program = program(&rehearsal).with("SOURCE_DATABASE_URL", &source);
+    rehearsal.legacy("update shop1 set sales = sales + 1");
+    slow(&rehearsal, "shops1", 0.1);
+    let all = [
+        "differential",
+        "migrate",
+        "--entities",
+        "all",
+        "--max-load",
+        "1000",
+    ];
+    let done = program.expect(0, &all);
+    assert!(
+        done.time > Duration::from_secs(2),
+        "it measured nothing: {done}"
+    );
+    assert!(!done.says("can't be measured"), "{done}");
+    assert_eq!(steps(&rehearsal), [] as [Value; 0]);
 }
 
 /// Without a budget nothing is measured, and what can't be one is refused.

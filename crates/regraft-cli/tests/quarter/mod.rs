@@ -94,9 +94,14 @@ pub(crate) fn with_jobs(folder: &ProjectFolder) -> Rehearsal<'static> {
     with_jobs_on(Servers::shared(), folder)
 }
 
+/// The databases on servers of the caller's own, with nothing migrated yet.
+pub(crate) fn empty_on<'s>(servers: &'s Servers, folder: &ProjectFolder) -> Rehearsal<'s> {
+    Rehearsal::once(servers, folder.path(), LEGACY)
+}
+
 /// The same on servers of the caller's own.
 pub(crate) fn with_jobs_on<'s>(servers: &'s Servers, folder: &ProjectFolder) -> Rehearsal<'s> {
-    let rehearsal = Rehearsal::once(servers, folder.path(), LEGACY);
+    let rehearsal = empty_on(servers, folder);
     let program = program(&rehearsal);
     program.expect(0, &["migrate"]);
     program.expect(0, &["differential", "migrate", "--entities", "all"]);

@@ -92,6 +92,16 @@ pub enum PaceReason {
 }
 
 impl PaceReason {
+    /// What [`PaceReason::code`] may be.
+    pub const CODES: [&str; 6] = [
+        "probe",
+        "replication_lag",
+        "archiving",
+        "lock_waits",
+        "connections",
+        "calm",
+    ];
+
     /// As it is logged: `probe`, `replication_lag`, `archiving`, `lock_waits`, `connections`, `calm`.
     pub fn code(&self) -> &'static str {
         match self {

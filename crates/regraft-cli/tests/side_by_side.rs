@@ -166,7 +166,7 @@ fn parents_and_children_side_by_side() {
          insert into shop1 values (1001, 60, null, 5), (1002, 1, 60, 5);
          update shop1 set second = 59 where id = 1",
     );
-    slow(&rehearsal, "areas", 0.3);
+    slow(&rehearsal, "areas", 0.5);
     let mut parents = program.start(&["sync", "run-job", "--name", "areas"]);
     // Its rows are on the way, and nobody sees them yet.
     wait_until(&mut parents, "the parents' run", || {

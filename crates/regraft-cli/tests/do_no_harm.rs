@@ -6,13 +6,17 @@
 mod quarter;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use quarter::{due_now, empty_on, fast, names, program, quarter, slow, with_jobs, with_jobs_on};
 use regraft_engine::ValidationOptions;
-use regraft_pg::{Session, SessionOptions, Side};
+use regraft_pg::managed::{Installation, Server, ServerOptions};
+use regraft_pg::{Environment, Session, SessionOptions, Side};
 use regraft_testkit::{Rehearsal, Running, Servers};
 use serde_json::Value;
 
@@ -276,6 +280,87 @@ fn a_replica_lags() {
     end(&rehearsal, running);
     rehearsal.legacy("alter subscription news disable");
     rehearsal.legacy("drop subscription news");
+}
+
+/// A standby of a server: a copy that follows it.
+fn standby_of(primary: &Server, url: &str) -> Server {
+    let installation = Installation::find(None, &Environment::from_process()).expect("PostgreSQL");
+    let copier = installation.bin_dir.join("pg_basebackup");
+    let standby = Server::start(ServerOptions::new(installation, "standby")).expect("a server");
+    standby.stop().expect("it stops");
+    let data = standby.data_dir();
+    let owner = fs::metadata(&data).expect("the folder");
+    fs::remove_dir_all(&data).expect("it goes");
+    let done = Command::new(copier)
+        .args([
+            "--wal-method=stream",
+            "--checkpoint=fast",
+            "--write-recovery-conf",
+        ])
+        .arg(format!("--pgdata={}", data.display()))
+        .arg(format!("--dbname={url}"))
+        .output()
+        .expect("pg_basebackup is there");
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    give(&data, &owner);
+    assert_ne!(primary.port(), standby.port());
+    standby.start_again().expect("it follows");
+    standby
+}
+
+/// Gives a folder and all that is in it to an owner.
+fn give(path: &Path, owner: &fs::Metadata) {
+    std::os::unix::fs::lchown(path, Some(owner.uid()), Some(owner.gid()))
+        .expect("a change of owner");
+    if path.is_dir() {
+        for entry in fs::read_dir(path).expect("a folder") {
+            give(&entry.expect("an entry").path(), owner);
+        }
+    }
+}
+
+/// A standby of the target has stopped to replay what comes, and replays it later.
+#[test]
+fn a_standby_lags() {
+    let servers = Servers::pair();
+    let folder = quarter(3_000);
+    let rehearsal = with_jobs_on(&servers, &folder);
+    let url = rehearsal.modern_url();
+    let standby = standby_of(servers.modern(), &url);
+    let port = |server: &Server| format!(":{}/", server.port());
+    let beside = url.replace(&port(servers.modern()), &port(&standby));
+    let endpoint = regraft_testkit::endpoint_of(&beside, Side::Target);
+    let on_standby = |statement: &str| {
+        regraft_testkit::block_on(async {
+            let session = Session::connect(&endpoint, &SessionOptions::reading("test")).await;
+            let session = session.expect("a connection");
+            session.batch_execute(statement).await.expect("it works");
+        });
+    };
+    let mut running = begin(&rehearsal, &["--max-replication-lag", "2s"]);
+    let follows = "select count(*) from pg_stat_replication where state = 'streaming'";
+    wait_until(&mut running, "it follows", || {
+        rehearsal.modern_number(follows) == 1
+    });
+    on_standby("select pg_wal_replay_pause()");
+    wait_until(&mut running, "lag", || {
+        slower_by(&steps(&rehearsal), "replication_lag")
+    });
+    let why = steps(&rehearsal)[0]["why"].clone();
+    assert!(
+        why.as_str()
+            .is_some_and(|why| why.contains("a standby of the target")),
+        "{why}"
+    );
+    on_standby("select pg_wal_replay_resume()");
+    wait_until(&mut running, "it comes back", || {
+        at_full_speed(&steps(&rehearsal))
+    });
+    end(&rehearsal, running);
 }
 
 /// Every row that is written costs the server some work of its own.

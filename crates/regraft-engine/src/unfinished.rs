@@ -9,9 +9,8 @@ use crate::error::{Error, Kind, Result};
 use crate::migrate::{Claim, tables_of};
 
 /// The runs that were begun and not finished, and that stand in the way of whoever holds this claim:
-/// all of them, for who has the target for itself; for who shares it, those that don't carry over the
-/// changes of other tables. Such a run, at work or left behind in the middle, is one that this one goes
-/// side by side with.
+/// all of them, for who has the target for itself. Who shares it goes side by side with differential
+/// migrations of other tables, whether they are at work or were left in the middle.
 pub(crate) async fn in_the_way(
     target: &Session,
     project: &Project,

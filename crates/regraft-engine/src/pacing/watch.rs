@@ -50,6 +50,7 @@ pub(crate) async fn watch(context: &Context, run_no: Option<i32>) -> Result<Watc
             context: context.clone(),
             controller: Controller::new(context.settings.budget, context.settings.workers),
             servers,
+            stop: stop.clone(),
             is_blind: false,
         };
         tokio::spawn(async move {
@@ -67,6 +68,8 @@ struct Watcher {
     context: Context,
     controller: Controller,
     servers: [Server; 2],
+    /// Cancelled when the last run has left.
+    stop: CancellationToken,
     /// Whether the last measurement failed, which was told then.
     is_blind: bool,
 }
@@ -101,21 +104,23 @@ impl Watcher {
         };
         self.is_blind = false;
         self.controller.resize(context.pace.state().workers());
-        let Some(change) = self.controller.take(&readings) else {
-            return;
-        };
-        let change = PaceChange::of(&change);
+        let change = self.controller.take(&readings);
+        let change = change.as_ref().map(PaceChange::of);
         {
             let mut state = context.pace.state();
-            // Somebody who has just ended the watching wants nothing held back.
-            if state.members.is_empty() {
+            // Whoever has just ended the watching wants nothing held back, and another may watch.
+            if self.stop.is_cancelled() {
                 return;
             }
-            state.rate = Some(change.rate).filter(|rate| !rate.is_full());
-            state.recorded.add(&change);
+            state.rate = Some(self.controller.rate()).filter(|rate| !rate.is_full());
+            if let Some(change) = &change {
+                state.recorded.add(change);
+            }
         }
-        context.pace.tell();
-        context.events.send(Event::PaceChanged(change));
+        if let Some(change) = change {
+            context.pace.tell();
+            context.events.send(Event::PaceChanged(change));
+        }
     }
 
     /// Keeps what has changed with the runs that it concerns.

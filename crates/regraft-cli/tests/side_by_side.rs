@@ -9,9 +9,9 @@ mod quarter;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use quarter::{due_now, fast, names, program, quarter, slow, with_jobs};
+use quarter::{create_jobs, due_now, empty_on, fast, names, program, quarter, slow, with_jobs};
 use regraft_engine::ValidationOptions;
-use regraft_testkit::{Dice, Dump, Program, Rehearsal, Running};
+use regraft_testkit::{Dice, Dump, Program, Rehearsal, Running, Servers};
 use serde_json::Value;
 
 const SIGTERM: i32 = 15;
@@ -230,6 +230,33 @@ fn a_parent_goes_as_children_come() {
                      + (select count(*) from shops1 where legacy_id = 2001)";
     assert_eq!(rehearsal.modern_number(left), 0);
     validates(&rehearsal, "after both");
+}
+
+/// Jobs of entities that nobody has migrated make their places in the ledger side by side, and children
+/// follow their parents from run to run.
+#[test]
+fn nothing_was_migrated_before() {
+    let folder = quarter(100);
+    let rehearsal = empty_on(Servers::shared(), &folder);
+    create_jobs(&rehearsal);
+    let mut running = service(&program(&rehearsal), "8", "30");
+    let busy = "select count(*) from regraft.synchronization_jobs
+        where status <> 'scheduled' or next_run_at <= clock_timestamp()";
+    for _ in 0..4 {
+        due_now(&rehearsal, None);
+        wait_until(&mut running, "a job is stuck", || {
+            rehearsal.modern_number(busy) == 0
+        });
+    }
+    running.signal(SIGTERM);
+    assert_eq!(running.wait().code, Some(0));
+    let failed = "select count(*) from regraft.sync_run_history where status <> 'completed'";
+    assert_eq!(rehearsal.modern_number(failed), 0);
+    let left = "select count(*) from regraft.migration_quarantine where state = 'open'";
+    assert_eq!(rehearsal.modern_number(left), 0);
+    assert_eq!(rehearsal.modern_number("select count(*) from shops8"), 100);
+    none_overlap(&rehearsal);
+    validates(&rehearsal, "after four rounds");
 }
 
 fn kills() -> u64 {

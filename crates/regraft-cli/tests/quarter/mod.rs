@@ -105,12 +105,18 @@ pub(crate) fn with_jobs_on<'s>(servers: &'s Servers, folder: &ProjectFolder) -> 
     let program = program(&rehearsal);
     program.expect(0, &["migrate"]);
     program.expect(0, &["differential", "migrate", "--entities", "all"]);
+    create_jobs(&rehearsal);
+    rehearsal
+}
+
+/// A job for each entity, named like it.
+pub(crate) fn create_jobs(rehearsal: &Rehearsal<'_>) {
+    let program = program(rehearsal);
     for name in names() {
         let job = ["sync", "create-job", "--name", &name, "--entities", &name];
         let how = ["--schedule", "1d", "--conflict-resolution", "source_wins"];
         program.expect(0, &[&job[..], &how].concat());
     }
-    rehearsal
 }
 
 /// The entities, and the jobs of the same names.

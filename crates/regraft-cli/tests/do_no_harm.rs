@@ -488,7 +488,11 @@ fn eight_jobs_beside_users() {
     };
     let (with, said) = beside_users(&rehearsal, &["--max-load", "1.2"], held);
     assert!(said.contains("answers a probe in"), "{said}");
-    let what = format!("{with:?} with a budget, {without:?} without");
+    let [with_it, without_it] = [&with, &without].map(|met| {
+        let Met { lookup, ours } = met;
+        format!("lookups in {lookup:?}, {ours:.1} of ours")
+    });
+    let what = format!("with a budget {with_it}; without one {without_it}");
     assert!(with.ours * 2.0 < without.ours, "{what}");
     // How long lookups take is shown and not judged: others use this machine too.
     eprintln!("{what}");

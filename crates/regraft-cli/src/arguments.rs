@@ -1,6 +1,7 @@
 //! The command line as clap reads it: types and help, nothing else.
 
 pub(crate) mod analyzer;
+mod budget;
 pub(crate) mod ledger;
 mod sync;
 mod values;
@@ -14,6 +15,7 @@ use regraft_project::{Deletes, Policy};
 
 use crate::style;
 use analyzer::AnalyzerCommand;
+pub(crate) use budget::BudgetArguments;
 pub(crate) use ledger::LedgerCommand;
 pub(crate) use sync::{
     CreateJobArguments, DeleteJobArguments, JobName, ListJobsArguments, RunJobArguments,
@@ -319,6 +321,8 @@ pub(crate) struct MigrateArguments {
     /// Hand the batches out: `regraft worker` on any number of hosts takes its share
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) distribute: bool,
+    #[command(flatten)]
+    pub(crate) budget: BudgetArguments,
 }
 
 /// Arguments of `worker`.
@@ -577,6 +581,8 @@ pub(crate) struct LookingArguments {
     /// Hold back while a probe query of the source takes more than N times what it took at first
     #[arg(long, value_name = "N", value_parser = factor)]
     pub(crate) max_source_load: Option<f64>,
+    #[command(flatten)]
+    pub(crate) budget: BudgetArguments,
 }
 
 fn factor(text: &str) -> Result<f64, String> {

@@ -120,6 +120,18 @@ pub(crate) const VARIABLES: &[Variable] = &[
         "Batches at work side by side, 1 to 64. The project's own setting if not set.",
     ),
     work(
+        "REGRAFT_MAX_LOAD",
+        "How many times as long as at first a probe query of either server may take before the work goes slower, or `off`; as `--max-load`.",
+    ),
+    work(
+        "REGRAFT_MAX_REPLICATION_LAG",
+        "How far a standby of either server may be behind, such as `30s`, or `off`; as `--max-replication-lag`.",
+    ),
+    work(
+        "REGRAFT_KEEP_CONNECTIONS",
+        "How many connections of either server stay free for others, or `off`; as `--keep-connections`.",
+    ),
+    work(
         "REGRAFT_KEY_SECRET",
         "The secret the target's keys are derived from: 16 characters or more. Keep it: with another one the keys would be others.",
     ),

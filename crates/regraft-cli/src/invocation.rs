@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use regraft_engine::{Context, Error, Events, Kind, Result, Settings};
+use regraft_engine::{Context, Error, Events, Kind, Pace, Result, Settings};
 use regraft_pg::settings::Host;
 use regraft_pg::{Endpoint, Environment, Side};
 use regraft_project::{Project, Selection};
@@ -113,6 +113,7 @@ impl Invocation {
             settings: Settings::from_environment(&opened.project, environment)?,
             cancel: self.cancel.clone(),
             events: self.events(Doing::Moving),
+            pace: Pace::default(),
         })
     }
 

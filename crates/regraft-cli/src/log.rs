@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
-use regraft_engine::{Error, Event, JobEnd};
+use regraft_engine::{Error, Event, JobEnd, PaceChange};
 use regraft_pg::Environment;
 use serde_json::{Value, json};
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
@@ -36,8 +36,27 @@ struct Open {
     file: RollingFileAppender,
     /// Whether it was told that it can't be written.
     told: bool,
+    /// The run that began last.
     operation: Option<String>,
+    /// Of each entity the run that it was last part of.
+    operations: HashMap<String, String>,
     entities: HashMap<String, Instant>,
+}
+
+impl Open {
+    /// The run that something belongs to: that of its entity, or else the one run that is at work.
+    fn operation_of(&self, entity: Option<&str>) -> Option<&String> {
+        if let Some(operation) = entity.and_then(|entity| self.operations.get(entity)) {
+            return Some(operation);
+        }
+        let mut at_work = self.entities.keys().filter_map(|e| self.operations.get(e));
+        let last = self.operation.as_ref();
+        match at_work.any(|operation| Some(operation) != last) {
+            // Of several runs at work it is not known which.
+            true => None,
+            false => last,
+        }
+    }
 }
 
 impl Log {
@@ -75,6 +94,7 @@ impl Log {
                     file,
                     told: false,
                     operation: None,
+                    operations: HashMap::new(),
                     entities: HashMap::new(),
                 };
                 let _ = self.open.set(Mutex::new(open));
@@ -98,11 +118,15 @@ impl Log {
                 entities,
                 ..
             } => {
-                self.with(|open| open.operation = Some(run_id.clone()));
-                (
-                    "run_started",
-                    json!({ "resumed": resumed, "entities": entities }),
-                )
+                self.with(|open| {
+                    open.operation = Some(run_id.clone());
+                    let of = entities.iter().map(|e| (e.clone(), run_id.clone()));
+                    open.operations.extend(of);
+                });
+                let fields = json!({
+                    "operation_id": run_id, "resumed": resumed, "entities": entities,
+                });
+                ("run_started", fields)
             }
             Event::EntityStarted {
                 entity,
@@ -158,6 +182,18 @@ impl Log {
                 self.write("error", "failed", fields);
                 return;
             }
+            Event::PaceChanged(change) => {
+                let PaceChange {
+                    rate,
+                    slower,
+                    reason,
+                } = change;
+                let fields = json!({
+                    "slower": slower, "workers": rate.workers, "of": rate.of, "percent": rate.percent,
+                    "stopped": rate.stopped, "reason": reason.code(), "message": reason.to_string(),
+                });
+                ("pace_changed", fields)
+            }
             Event::Note(text) => ("note", json!({ "message": text })),
             // Its rows are told when they are done.
             Event::BatchStarted { .. } | Event::BatchFinished { .. } => return,
@@ -186,12 +222,13 @@ impl Log {
 
     fn write(&self, level: &str, event: &str, fields: Value) {
         let failed = self.with(|open| {
+            let entity = fields.get("entity").and_then(Value::as_str);
             let mut record = json!({
                 "time": Timestamp::now().to_string(),
                 "level": level,
                 "event": event,
                 "process": std::process::id(),
-                "operation_id": open.operation,
+                "operation_id": open.operation_of(entity),
             });
             if let (Some(record), Value::Object(fields)) = (record.as_object_mut(), fields) {
                 record.extend(fields);

@@ -122,6 +122,7 @@ impl Progress {
             | Event::BatchFinished { .. }
             | Event::RunFinished { .. }
             | Event::JobEnded(_) => {}
+            Event::PaceChanged(change) => self.printer.note(change.to_string()),
         }
     }
 

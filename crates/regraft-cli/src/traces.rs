@@ -49,12 +49,18 @@ struct Open {
 /// Spans that are not ended.
 #[derive(Default)]
 struct AtWork {
-    run: Option<(String, Context)>,
+    /// By their ids: a service has several at work, of entities of their own.
+    runs: HashMap<String, RunAtWork>,
     entities: HashMap<String, Context>,
     batches: HashMap<(String, i32), Span>,
     retries: HashMap<(String, i32), i64>,
     /// When something was last heard of: what tells only of its end began then.
     heard: Option<SystemTime>,
+}
+
+struct RunAtWork {
+    context: Context,
+    entities: Vec<String>,
 }
 
 impl Traces {
@@ -111,7 +117,7 @@ impl Traces {
     pub(crate) fn finish(&self) {
         let Some(open) = self.open.get() else { return };
         let mut at_work = open.at_work.lock().unwrap_or_else(PoisonError::into_inner);
-        at_work.end_run(Some((Kind::Interrupted, None)));
+        at_work.cut_off(|_| true);
         drop(at_work);
         let delivered = open.provider.shutdown_with_timeout(LAST);
         if delivered.is_err() || export::failed() {
@@ -140,7 +146,7 @@ impl AtWork {
                 ..
             } => {
                 // One whose end was not told was cut off.
-                self.end_run(Some((Kind::Interrupted, None)));
+                self.cut_off(|run| run.entities.iter().any(|entity| entities.contains(entity)));
                 let command = run_id.split("_20").next().unwrap_or(run_id);
                 let span = tracer
                     .span_builder("run")
@@ -151,7 +157,11 @@ impl AtWork {
                         KeyValue::new("regraft.entities", texts(entities)),
                     ])
                     .start_with_context(tracer, &Context::new());
-                self.run = Some((run_id.clone(), Context::new().with_span(span)));
+                let run = RunAtWork {
+                    context: Context::new().with_span(span),
+                    entities: entities.clone(),
+                };
+                self.runs.insert(run_id.clone(), run);
             }
             Event::EntityStarted {
                 entity,
@@ -181,8 +191,8 @@ impl AtWork {
                 if let (Some(entity), Some(batch)) = (entity, batch) {
                     let key = (entity.clone(), *batch);
                     *self.retries.entry(key).or_default() += 1;
-                } else if let Some((_, run)) = &self.run {
-                    run.span().add_event("retried", Vec::new());
+                } else if let Some(run) = self.run_of(entity.as_deref()) {
+                    run.context.span().add_event("retried", Vec::new());
                 }
             }
             Event::EntityFinished {
@@ -203,14 +213,13 @@ impl AtWork {
                 context.span().end();
             }
             Event::RunFinished { run_id, failed } => {
-                if self.run.as_ref().is_some_and(|(id, _)| id == run_id) {
-                    let place = failed.as_ref();
-                    self.end_run(place.map(|(kind, place)| {
-                        (*kind, Some((place.entity.as_deref(), place.batch)))
-                    }));
-                }
+                let fault = failed
+                    .as_ref()
+                    .map(|(kind, place)| (*kind, Some((place.entity.as_deref(), place.batch))));
+                self.end_run(run_id, fault);
             }
             Event::RowsDone { .. }
+            | Event::PaceChanged(_)
             | Event::JobEnded(_)
             | Event::JobFailed { .. }
             | Event::Note(_) => {}
@@ -222,7 +231,7 @@ impl AtWork {
         if let Some(context) = self.entities.get(entity) {
             return context.clone();
         }
-        let parent = self.run.as_ref().map(|(_, run)| run.clone());
+        let parent = self.run_of(Some(entity)).map(|run| run.context.clone());
         let span = tracer
             .span_builder("entity")
             .with_start_time(since)
@@ -259,10 +268,34 @@ impl AtWork {
         span.end();
     }
 
-    /// Ends everything that is at work, with the error's kind where it is the error's.
-    fn end_run(&mut self, failed: Option<(Kind, Option<Fault<'_>>)>) {
+    /// The run that something is part of: that of its entity, or else the only one.
+    fn run_of(&self, entity: Option<&str>) -> Option<&RunAtWork> {
+        let is_its = |run: &&RunAtWork| {
+            entity.is_some_and(|entity| run.entities.iter().any(|its| its == entity))
+        };
+        let only = || self.runs.values().next().filter(|_| self.runs.len() == 1);
+        self.runs.values().find(is_its).or_else(only)
+    }
+
+    /// Ends runs that were cut off, and all that is at work in them.
+    fn cut_off(&mut self, is_one: impl Fn(&RunAtWork) -> bool) {
+        let runs = self.runs.iter().filter(|(_, run)| is_one(run));
+        let ids: Vec<String> = runs.map(|(id, _)| id.clone()).collect();
+        for id in ids {
+            self.end_run(&id, Some((Kind::Interrupted, None)));
+        }
+    }
+
+    /// Ends a run and everything that is at work in it, with the error's kind where it is the error's.
+    fn end_run(&mut self, run_id: &str, failed: Option<(Kind, Option<Fault<'_>>)>) {
+        let Some(run) = self.runs.remove(run_id) else {
+            return;
+        };
+        let alone = self.runs.is_empty();
+        let is_its = |entity: &String| alone || run.entities.contains(entity);
         let fault = failed.and_then(|(_, fault)| fault).unwrap_or_default();
-        for ((entity, batch), mut span) in self.batches.drain() {
+        for ((entity, batch), mut span) in self.batches.extract_if(|(entity, _), _| is_its(entity))
+        {
             let retries = self.retries.remove(&(entity.clone(), batch)).unwrap_or(0);
             span.set_attribute(KeyValue::new("regraft.retries", retries));
             if let Some((kind, _)) = failed
@@ -273,8 +306,8 @@ impl AtWork {
             }
             span.end();
         }
-        self.retries.clear();
-        for (entity, context) in self.entities.drain() {
+        self.retries.retain(|(entity, _), _| !is_its(entity));
+        for (entity, context) in self.entities.extract_if(|entity, _| is_its(entity)) {
             if let Some((kind, _)) = failed
                 && fault.0 == Some(entity.as_str())
             {
@@ -282,14 +315,11 @@ impl AtWork {
             }
             context.span().end();
         }
-        let Some((_, run)) = self.run.take() else {
-            return;
-        };
         match failed {
-            Some((kind, _)) => fail(&run, kind),
-            None => run.span().set_status(Status::Ok),
+            Some((kind, _)) => fail(&run.context, kind),
+            None => run.context.span().set_status(Status::Ok),
         }
-        run.span().end();
+        run.context.span().end();
     }
 }
 

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Kind, Result};
 use crate::events::Events;
+use crate::pacing::{Budget, Limit, Pace, Turn};
 use crate::work_queue::WorkQueue;
 
 /// The secret that target keys are derived with. Whoever has it can compute every key from the
@@ -63,6 +64,8 @@ pub struct Settings {
     /// Where work is handed out to workers on this and other hosts; `None` for workers of this
     /// process alone.
     pub queue: Option<Arc<dyn WorkQueue>>,
+    /// What the work may cost the users of both servers.
+    pub budget: Budget,
 }
 
 impl Default for Settings {
@@ -76,6 +79,7 @@ impl Default for Settings {
             key_memory: 32 << 20,
             max_source_load: None,
             queue: None,
+            budget: Budget::default(),
         }
     }
 }
@@ -83,7 +87,8 @@ impl Default for Settings {
 impl Settings {
     /// The settings of a project under the environment: `BATCH_SIZE`, `MAX_RETRY_ATTEMPTS`,
     /// `MIGRATION_TIMEOUT` (milliseconds per batch, 0 for none), `REGRAFT_WORKERS`,
-    /// `REGRAFT_KEY_SECRET`.
+    /// `REGRAFT_KEY_SECRET`, and the budget: `REGRAFT_MAX_LOAD`, `REGRAFT_MAX_REPLICATION_LAG`,
+    /// `REGRAFT_KEEP_CONNECTIONS`.
     ///
     /// # Errors
     /// [`Kind::Usage`] for a variable that isn't what it should be.
@@ -105,6 +110,11 @@ impl Settings {
             settings.batch_timeout =
                 (milliseconds > 0).then(|| Duration::from_millis(milliseconds));
         }
+        settings.budget = Budget {
+            load: limit(environment, "REGRAFT_MAX_LOAD")?,
+            replication_lag: limit(environment, "REGRAFT_MAX_REPLICATION_LAG")?,
+            connections: limit(environment, "REGRAFT_KEEP_CONNECTIONS")?,
+        };
         if let Some(secret) = environment
             .get("REGRAFT_KEY_SECRET")
             .filter(|s| !s.is_empty())
@@ -138,6 +148,20 @@ impl Settings {
     }
 }
 
+/// A limit of the budget, as a variable of the environment has it.
+fn limit<T>(environment: &Environment, name: &str) -> Result<Limit<T>>
+where
+    Limit<T>: std::str::FromStr<Err = String> + Default,
+{
+    match environment.get(name).filter(|text| !text.is_empty()) {
+        None => Ok(Limit::default()),
+        Some(text) => text
+            .trim()
+            .parse()
+            .map_err(|why| Error::new(Kind::Usage, format!("{name}: {why}"))),
+    }
+}
+
 /// The project, both databases, the settings, and how to stop and be heard.
 #[derive(Debug, Clone)]
 pub struct Context {
@@ -153,6 +177,8 @@ pub struct Context {
     pub cancel: CancellationToken,
     /// Where events go.
     pub events: Events,
+    /// How fast it may go, shared by all runs of the process.
+    pub pace: Pace,
 }
 
 impl Context {
@@ -166,6 +192,18 @@ impl Context {
     /// [`Kind::Unreachable`], or what else stands in the way.
     pub async fn connect_target(&self) -> Result<Session> {
         Ok(Session::connect(&self.target, &SessionOptions::writing("regraft")).await?)
+    }
+
+    /// Waits until it may go on with the next batch ([`Pace::turn`]).
+    ///
+    /// # Errors
+    /// A stop was asked for.
+    pub(crate) async fn turn(&self) -> Result<Turn> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(interrupted()),
+            turn = self.pace.turn() => Ok(turn),
+        }
     }
 
     pub(crate) fn stop_requested(&self) -> Result<()> {

@@ -6,6 +6,7 @@
 //! to say (`way`, `policy`).
 
 mod analysis;
+mod awaited;
 mod backfill;
 mod conflicts;
 mod cursor;
@@ -24,8 +25,9 @@ mod update;
 mod way;
 mod window;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use regraft_ledger::{OpenRun, Run};
 use regraft_project::{Deletes, Policy, Project, Selection};
 use serde::Serialize;
 use serde_json::json;
@@ -42,7 +44,7 @@ pub use tally::{Count, DeleteForecast, EntityDifferential, PolicyForecast};
 
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
-use crate::migrate::{MigrateOptions, ModeChoice, Task, with_engine};
+use crate::migrate::{MigrateOptions, ModeChoice, Task, tables_of, with_engine};
 use crate::model::Model;
 use crate::receipt::{Receipt, require_ledger};
 use crate::unfinished;
@@ -151,7 +153,8 @@ pub fn check_differential(
 }
 
 /// The differential migration that was left unfinished, as the options that it was begun with and
-/// the entities that it is about. `operation` and `entity` say which one is meant.
+/// the entities that it is about. `operation` and `entity` say which one is meant; without them it is
+/// the latest, and one that nobody is at work on where there is one.
 ///
 /// # Errors
 /// [`Kind::Usage`] when there is none, or it is another one.
@@ -159,45 +162,103 @@ pub async fn unfinished_differential(
     context: &Context,
     operation: Option<&str>,
     entity: Option<&str>,
-) -> Result<(regraft_ledger::Run, DifferentialOptions)> {
+) -> Result<(Run, DifferentialOptions)> {
     let target = context.connect_target().await?;
     require_ledger(&target).await?;
     unfinished::refuse_others(&target, &context.project, "differential").await?;
-    let run = regraft_ledger::unfinished_run(&*target, "differential").await?;
-    let Some(run) = run else {
+    let mut open = regraft_ledger::open_runs(&*target).await?;
+    // One that is at work is only meant where no other can be: whoever goes on with it is told so.
+    open.sort_by_key(|open| !open.at_work);
+    let is_meant = |open: &&OpenRun| {
+        let mut about = unfinished::entities(&open.run);
+        operation.is_none_or(|id| id == open.run.run_id)
+            && entity.is_none_or(|entity| about.any(|about| about == entity))
+    };
+    let meant = open.iter().rev().find(is_meant);
+    if let Some(OpenRun { run, .. }) = meant {
+        return Ok((run.clone(), begun_with(run)));
+    }
+    let Some(OpenRun { run, .. }) = open.last() else {
         return Err(Error::new(
             Kind::Usage,
             "there is no differential migration to resume: none was left unfinished",
         )
         .hint("see `regraft runs`; `regraft differential migrate` carries over what has changed"));
     };
-    let about: Vec<&str> = unfinished::entities(&run).collect();
-    let other = operation.is_some_and(|id| id != run.run_id)
-        || entity.is_some_and(|entity| !about.contains(&entity));
-    if other {
-        return Err(Error::new(
-            Kind::Usage,
-            format!(
-                "the run to resume is {}, of {}",
-                run.run_id,
-                about.join(", ")
-            ),
-        )
-        .hint(format!(
-            "type `regraft differential resume --operation-id {}`",
-            run.run_id
-        )));
-    }
+    let about: Vec<&str> = unfinished::entities(run).collect();
+    Err(Error::new(
+        Kind::Usage,
+        format!(
+            "the run to resume is {}, of {}",
+            run.run_id,
+            about.join(", ")
+        ),
+    )
+    .hint(format!(
+        "type `regraft differential resume --operation-id {}`",
+        run.run_id
+    )))
+}
+
+/// The options that a differential migration was begun with.
+fn begun_with(run: &Run) -> DifferentialOptions {
     let way = |field: &str| {
         let value = run.detail.get("differential")?.get(field)?.as_str()?;
         Some(value.to_owned())
     };
-    let options = DifferentialOptions {
+    DifferentialOptions {
         policy: way("policy").and_then(|policy| policy.parse().ok()),
         deletes: way("deletes").and_then(|deletes| deletes.parse().ok()),
         ..DifferentialOptions::default()
-    };
-    Ok((run, options))
+    }
+}
+
+/// A differential migration that was begun and not finished.
+#[derive(Debug, Clone)]
+pub struct OpenDifferential {
+    /// Its run.
+    pub run: Run,
+    /// The options that it was begun with, and that it alone is to be gone on with.
+    pub options: DifferentialOptions,
+    /// The entities that it is about.
+    pub entities: Vec<String>,
+    /// Whether a process is at work on it.
+    pub at_work: bool,
+}
+
+/// The differential migrations that were begun and not finished, and that fill tables which these
+/// entities fill, oldest first.
+///
+/// # Errors
+/// A target that can't be reached, or without a ledger.
+pub async fn open_differentials(
+    context: &Context,
+    entities: &[String],
+) -> Result<Vec<OpenDifferential>> {
+    let target = context.connect_target().await?;
+    require_ledger(&target).await?;
+    let own = filled_tables(&context.project, entities);
+    let open = regraft_ledger::open_runs(&*target).await?.into_iter();
+    let open = open.filter(|open| {
+        let about = tables_of(&context.project, unfinished::entities(&open.run));
+        open.run.command == "differential" && !own.is_disjoint(&about)
+    });
+    Ok(open
+        .map(|open| OpenDifferential {
+            options: DifferentialOptions {
+                only_resume: Some(open.run.run_id.clone()),
+                ..begun_with(&open.run)
+            },
+            entities: unfinished::entities(&open.run).map(str::to_owned).collect(),
+            at_work: open.at_work,
+            run: open.run,
+        })
+        .collect())
+}
+
+/// The tables that entities fill. Differential migrations that fill other tables go side by side.
+pub fn filled_tables(project: &Project, entities: &[String]) -> BTreeSet<String> {
+    tables_of(project, entities.iter().map(String::as_str))
 }
 
 fn names(selection: &Selection) -> Vec<String> {

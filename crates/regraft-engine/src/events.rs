@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Place};
+use crate::pacing::PaceChange;
 
 /// Something that happened during a run.
 #[derive(Debug, Clone)]
@@ -97,6 +98,8 @@ pub enum Event {
         /// Why.
         error: Arc<Error>,
     },
+    /// The work goes slower or faster than before.
+    PaceChanged(PaceChange),
     /// Something worth telling that stops nothing.
     Note(String),
 }

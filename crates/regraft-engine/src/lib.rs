@@ -20,6 +20,7 @@ mod load;
 mod mappings;
 mod migrate;
 mod model;
+mod pacing;
 mod plan;
 mod prune;
 mod quarantine;
@@ -49,15 +50,16 @@ pub use context::{Context, KeySecret, Settings};
 pub use crew::{Crew, Moved};
 pub use differential::{
     Analysis, AnalysisOptions, BackfillOptions, Backfilled, ConflictReport, Count, DeleteForecast,
-    DifferentialOptions, DifferentialOutcome, EntityDifferential, OperationStatus, PolicyForecast,
-    Resolution, StillOpen, Take, analyze_differential, backfill, check_differential,
-    conflict_report, differing_rows, migrate_differential, operation_status, resolve_conflicts,
-    unfinished_differential, what_to_do,
+    DifferentialOptions, DifferentialOutcome, EntityDifferential, OpenDifferential,
+    OperationStatus, PolicyForecast, Resolution, StillOpen, Take, analyze_differential, backfill,
+    check_differential, conflict_report, differing_rows, filled_tables, migrate_differential,
+    open_differentials, operation_status, resolve_conflicts, unfinished_differential, what_to_do,
 };
 pub use error::{Error, Kind, Place, Result};
 pub use events::{Event, Events, JobEnd};
 pub use mappings::{MappingsEntity, MappingsRebuilt, merged_rows, rebuild_mappings};
 pub use migrate::{Gone, MigrateOptions, ModeChoice, Outcome, Retried, migrate, retry_quarantine};
+pub use pacing::{Budget, Limit, Pace, PaceChange, PaceRate, PaceReason, PaceStep, RecordedPace};
 pub use plan::{
     ChildLoss, CodeCount, CodedColumn, ColumnPlan, ConstraintPlan, EntityPlan, FilterCount, Funnel,
     Hop, Loss, Plan, Prediction, SourceTable, plan,

@@ -1,5 +1,6 @@
 //! `migrate`: the run as a whole.
 
+mod claim;
 mod crew;
 mod entity;
 mod lanes;
@@ -23,6 +24,7 @@ use tokio::sync::RwLock;
 use tokio::try_join;
 use uuid::Uuid;
 
+pub(crate) use claim::{Claim, tables_of};
 pub(crate) use crew::BatchCrew;
 pub(crate) use entity::{
     checkpoint, choose_mode, is_empty, open as open_entity, plan as plan_entity,
@@ -42,6 +44,7 @@ use crate::failpoints;
 use crate::keys::{KeyMap, KeyMapBuilder, LegacyId};
 use crate::load::DROPPED;
 use crate::model::{EntityModel, Model};
+use crate::pacing::watch;
 use crate::receipt::{Receipt, require_ledger};
 use crate::snapshot::Snapshot;
 use workers::Pool;
@@ -163,14 +166,16 @@ pub(crate) async fn with_engine<T>(
     redrive::restrict(&mut model, task)?;
     prepare::check_plan_hash(context, selection, options, &model)?;
     check_secret(context, &model, selection)?;
-    prepare::check_ready(&source, &target, &model, selection, options).await?;
+    let how = (options, task);
+    prepare::check_ready(&source, &target, &model, selection, how, &context.project).await?;
     // Finding equal rows among millions is done by hashing, where the memory allows it.
     target.batch_execute("set work_mem = '64MB'").await?;
     if options.dry_run {
         target.batch_execute("begin").await?;
     }
     prepare::install_ledger(&target, options.dry_run).await?;
-    prepare::lock(context, &target).await?;
+    let how = (task, options.dry_run);
+    let claim = claim::claim(context, &target, selection, &model, how).await?;
     prepare::check_same_secret(context, &target).await?;
     let snapshot = Snapshot::take(source).await?;
     let (run, selection, resumed) = prepare::open_run(
@@ -178,10 +183,11 @@ pub(crate) async fn with_engine<T>(
         &target,
         selection,
         &model,
-        (options, task),
+        (options, task, &claim),
         &snapshot.position,
     )
     .await?;
+    let watched = watch(context, Some(run.run_no)).await?;
     let snapshot = Arc::new(snapshot);
     let pool = Pool::new(context, options, &snapshot, &target);
     if !matches!(task, Task::Differential(_)) && context.settings.queue.is_none() {
@@ -200,6 +206,7 @@ pub(crate) async fn with_engine<T>(
         gate: Arc::default(),
     };
     let result = engine.work(&selection, work).await;
+    drop(watched);
     engine.close(result).await
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::bulk::Dropped;
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
+use crate::pacing::RecordedPace;
 use crate::unfinished::finishing_command;
 
 pub use explanation::{Explanation, Figure, explain};
@@ -148,8 +149,11 @@ pub struct UnfinishedRun {
     pub command: String,
     /// `running`, `interrupted` or `failed`.
     pub status: String,
-    /// Whether a process is at work on the target.
+    /// Whether a process is at work on it.
     pub working: bool,
+    /// How its rate has changed, where it was held back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pace: Option<RecordedPace>,
     /// What to type to have it finished.
     pub finish: String,
     /// Entities of it that are not done.
@@ -400,7 +404,6 @@ fn untouched(context: &Context, entity: &str) -> EntityStatus {
 /// The runs that were begun and not finished, oldest first.
 pub(crate) async fn unfinished(target: &Session, project: &Project) -> Result<Vec<UnfinishedRun>> {
     let open = regraft_ledger::open_runs(&**target).await?;
-    let working = regraft_ledger::run_lock_holder(&**target).await?.is_some();
     let mut unfinished = Vec::with_capacity(open.len());
     for open in open {
         let entities = regraft_ledger::checkpoints(&**target, open.run.run_no).await?;
@@ -417,7 +420,8 @@ pub(crate) async fn unfinished(target: &Session, project: &Project) -> Result<Ve
             run_id: open.run.run_id,
             command: open.run.command,
             status: open.run.status.as_str().to_owned(),
-            working,
+            working: open.at_work,
+            pace: RecordedPace::of(&open.run.detail),
             left: open.left,
             entities,
         });

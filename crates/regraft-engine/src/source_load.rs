@@ -1,7 +1,7 @@
 //! Holding back while the users of the source would feel us: a probe query is timed now and then,
 //! and nothing is read while it takes much longer than it did at first.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use regraft_ledger::RANGE_BITS;
 use regraft_pg::Session;
@@ -12,10 +12,7 @@ use crate::events::Event;
 use crate::keys::LegacyId;
 use crate::load::literal;
 use crate::model::EntityModel;
-
-/// A little work of the kind that an application asks for: an index lookup and a short sort.
-const PROBE: &str =
-    "select relname from pg_catalog.pg_class where oid < 20000 order by relname limit 20";
+use crate::pacing::measure::time;
 
 /// Probes whose median is what the source usually takes.
 const FIRST_PROBES: usize = 7;
@@ -84,11 +81,12 @@ impl<'a> SourceLoad<'a> {
         Ok(())
     }
 
-    /// Waits while the probe takes too long, and says so.
+    /// Waits for its turn, and while the probe takes too long, and says so.
     ///
     /// # Errors
     /// The source can't be reached; a stop was asked for.
     pub(crate) async fn wait(&self) -> Result<()> {
+        drop(self.context.turn().await?);
         let Some(probe) = &self.probe else {
             return Ok(());
         };
@@ -134,7 +132,7 @@ impl<'a> SourceLoad<'a> {
         source: &Session,
         model: &EntityModel,
     ) -> Result<Vec<Option<String>>> {
-        if self.probe.is_none() {
+        if self.probe.is_none() && self.context.settings.budget.load.get().is_none() {
             return Ok(vec![None]);
         }
         let key = model.key_order();
@@ -169,15 +167,6 @@ fn cut(low: i64, high: i64) -> Vec<(i64, i64)> {
     (low >> bits..=high >> bits)
         .map(|span| (span << bits, (span << bits) + ((1 << bits) - 1)))
         .collect()
-}
-
-async fn time(session: &Session) -> Result<Duration> {
-    let started = Instant::now();
-    session
-        .simple_query(PROBE)
-        .await
-        .map_err(|error| Error::from(session.error(error)))?;
-    Ok(started.elapsed())
 }
 
 #[cfg(test)]

@@ -6,6 +6,23 @@ use regraft_pg::Session;
 use regraft_project::Project;
 
 use crate::error::{Error, Kind, Result};
+use crate::migrate::{Claim, tables_of};
+
+/// The runs that were begun and not finished, and that stand in the way of whoever holds this claim:
+/// all of them, for who has the target for itself. Who shares it goes side by side with differential
+/// migrations of other tables, whether they are at work or were left in the middle.
+pub(crate) async fn in_the_way(
+    target: &Session,
+    project: &Project,
+    claim: &Claim,
+) -> Result<Vec<OpenRun>> {
+    let mut open = regraft_ledger::open_runs(&**target).await?;
+    open.retain(|open| {
+        let about = tables_of(project, entities(&open.run));
+        open.run.command != "differential" || claim.meets(&about)
+    });
+    Ok(open)
+}
 
 /// Refuses to begin while a run of another command is unfinished: what it left half done would be
 /// taken for what is there. Runs of `command` itself are its own to take up.

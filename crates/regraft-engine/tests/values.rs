@@ -5,7 +5,7 @@
 use std::sync::{Arc, LazyLock};
 
 use regraft_engine::{
-    AnalysisOptions, Context, Events, KeySecret, MigrateOptions, ModeChoice, Settings,
+    AnalysisOptions, Context, Events, KeySecret, MigrateOptions, ModeChoice, Pace, Settings,
     analyze_differential, migrate,
 };
 use regraft_pg::managed::{Installation, Server, ServerOptions};
@@ -281,6 +281,7 @@ fn context(project: Arc<Project>, database: &str) -> Context {
         },
         cancel: CancellationToken::new(),
         events: Events::none(),
+        pace: Pace::default(),
     }
 }
 

@@ -54,6 +54,25 @@ pub struct DeletedRows {
     pub mappings: Vec<String>,
 }
 
+/// Locks rows of an entity until the transaction ends: whoever is about to refer to one of them waits,
+/// and finds it gone. Who refers to them already can be asked for then, and stays an answer.
+pub async fn lock_rows(
+    client: &impl GenericClient,
+    owned: &OwnedTable<'_>,
+    ids: &[String],
+) -> Result<()> {
+    let sql = format!(
+        "select 1 from regraft.migration_mappings m join {table} t on t.{key} = m.new_id
+         where m.entity = $1 and {among} and m.merged_into is null
+         order by t.{key} for update of t",
+        table = owned.table,
+        key = ident(owned.key),
+        among = among(owned.numeric, "m", "$2"),
+    );
+    client.execute(&sql, &[&owned.entity, &ids]).await?;
+    Ok(())
+}
+
 /// Deletes rows of an entity with their mappings, inside the caller's transaction, and keeps what
 /// was there, so that the run can be undone. Ids that have no mapping are passed over, and so are
 /// rows that others are merged into which are not deleted with them.

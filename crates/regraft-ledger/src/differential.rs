@@ -282,13 +282,19 @@ pub async fn plan_anew(client: &impl GenericClient, run_no: i32, entity: &str) -
     Ok(row.get(0))
 }
 
-/// The latest run before this one that has looked at all rows of an entity; 0 for none.
+/// The run up to which an entity has been looked at before this one: what runs up to it have written
+/// was there when all rows of the entity were last looked at. 0 for none.
+///
+/// It is the latest run that has looked at them, or an earlier one, where others were not finished when
+/// that one began: what these wrote may have come too late for it.
 pub async fn looked_at_by(client: &impl GenericClient, entity: &str, before: i32) -> Result<i32> {
     let row = client
         .query_one(
-            "select coalesce(max(run_no), 0) from regraft.migration_control
-             where entity = $1 and batch = 0 and status = 'done' and run_no < $2
-               and command in ('migrate', 'differential')",
+            "select coalesce(max(least(e.run_no, (r.detail ->> 'oldest_beside')::int4 - 1)), 0)
+             from regraft.migration_control e
+             join regraft.migration_control r on r.run_no = e.run_no and r.entity = '' and r.batch = 0
+             where e.entity = $1 and e.batch = 0 and e.status = 'done' and e.run_no < $2
+               and e.command in ('migrate', 'differential')",
             &[&entity, &before],
         )
         .await?;

@@ -40,7 +40,9 @@ pub use agreed::{
     AgreedRange, KnownRange, RANGE_BITS, agree_on_ranges, disagree_on_ranges, forget_ranges,
     known_ranges,
 };
-pub use changes::{DeletedRows, OwnedTable, delete_rows, delete_together, forget_agreed_ranges};
+pub use changes::{
+    DeletedRows, OwnedTable, delete_rows, delete_together, forget_agreed_ranges, lock_rows,
+};
 pub use checkpoint::{
     Checkpoint, Mode, Phase, advance, checkpoints, checkpoints_of, open_checkpoint, set_dropped,
     set_phase, settled, take_over,
@@ -57,7 +59,10 @@ pub use differential::{
 };
 pub use explain::Figures;
 pub use history::{EntityRun, JobRun, entity_runs, job_runs, last_source_rows};
-pub use lock::{LockHolder, lock_installation, run_lock_holder, unlock_installation};
+pub use lock::{
+    LockHolder, hold_run, lock_installation, release_run_lock, run_lock, run_lock_holder,
+    share_run_lock, unlock_installation,
+};
 pub use mapping::{
     MappingIndex, MappingRow, MergedRow, attach_index, copy_merged_statement, copy_statement,
     create_partition, delete_of_run, drop_partition, encode as encode_mapping, encode_merged,
@@ -98,7 +103,7 @@ pub use report::{
 pub use run::{
     NewRun, OpenRun, Run, RunStatus, begin_run, close_if_undone, entities_of_run, find_run,
     finish_run, last_secret_check, layouts, list_runs, mark_entity_rolled_back, open_runs,
-    run_lock, runs_that_wrote, set_run_detail, unfinished_run,
+    runs_that_wrote, set_run_detail, unfinished_run,
 };
 pub use schema::{SCHEMA, VERSION, install, installed_version};
 pub use sync::{

@@ -1,10 +1,17 @@
-//! Who is at work on a target, without getting in anybody's way.
+//! Who may write to a target, and who is at work on it.
+//!
+//! All locks are advisory ones of the session: they are gone when its process is. Whoever writes
+//! holds the target, alone or together with others. Those who share it each hold the tables that they
+//! fill, so that no two of them fill the same; and every run is held by the session that coordinates
+//! it, which is how a run at work is told from one that was left unfinished.
+
+use std::collections::HashSet;
 
 use regraft_pg::Result;
 use serde::Serialize;
 use tokio_postgres::GenericClient;
 
-/// The process that holds the lock of those who write ([`crate::run_lock`]).
+/// The process that holds the lock of those who write ([`run_lock`]).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LockHolder {
     /// Its server process.
@@ -15,7 +22,120 @@ pub struct LockHolder {
     pub seconds: Option<f64>,
 }
 
-/// Who holds the lock of those who write. Unlike [`crate::run_lock`] this takes nothing.
+/// Tries to become the one process that writes to this target.
+pub async fn run_lock(client: &impl GenericClient) -> Result<bool> {
+    let row = client
+        .query_one("select pg_try_advisory_lock(hashtext('regraft'), 1)", &[])
+        .await?;
+    Ok(row.get(0))
+}
+
+/// Tries to become one of the processes that write to this target at the same time: the one that fills
+/// the tables `own`, and one of those for whom nobody fills `others`. Whether all of it could be had; if
+/// not, the session holds nothing, what it held before included.
+pub async fn share_run_lock(
+    client: &impl GenericClient,
+    own: &[String],
+    others: &[String],
+) -> Result<bool> {
+    // In an order: the first that can't be had ends it, and nobody waits for anybody.
+    let row = client
+        .query_one(
+            "select pg_try_advisory_lock_shared(hashtext('regraft'), 1)",
+            &[],
+        )
+        .await?;
+    let mut all: bool = row.get(0);
+    if all {
+        let row = client
+            .query_one(
+                "select coalesce(bool_and(pg_try_advisory_lock(hashtext('regraft table'), hashtext(t))), true)
+                 from unnest($1::text[]) t",
+                &[&own],
+            )
+            .await?;
+        all = row.get(0);
+    }
+    if all {
+        let row = client
+            .query_one(
+                "select coalesce(bool_and(pg_try_advisory_lock_shared(hashtext('regraft table'), hashtext(t))), true)
+                 from unnest($1::text[]) t",
+                &[&others],
+            )
+            .await?;
+        all = row.get(0);
+    }
+    if !all {
+        release_run_lock(client).await?;
+    }
+    Ok(all)
+}
+
+/// Gives back all that [`run_lock`] or [`share_run_lock`] got, and the run that is held.
+pub async fn release_run_lock(client: &impl GenericClient) -> Result<()> {
+    client
+        .execute("select pg_advisory_unlock_all()", &[])
+        .await?;
+    Ok(())
+}
+
+/// Holds a run: as long as the session lives, the run is at work. Whoever held it before has to be gone
+/// or about to go: this waits for it. The caller holds what the run writes to.
+pub async fn hold_run(client: &impl GenericClient, run_no: i32) -> Result<()> {
+    client
+        .execute(
+            "select pg_advisory_lock(hashtext('regraft run'), $1)",
+            &[&run_no],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Until the end of the transaction, nobody else begins a run.
+pub(crate) async fn one_at_a_time(client: &impl GenericClient) -> Result<()> {
+    client
+        .execute("select pg_advisory_xact_lock(hashtext('regraft'), 2)", &[])
+        .await?;
+    Ok(())
+}
+
+/// The runs that are at work.
+pub(crate) struct HeldRuns {
+    numbers: HashSet<i32>,
+    /// Somebody has the target for itself: whatever is unfinished is its business.
+    is_alone: bool,
+}
+
+impl HeldRuns {
+    /// Whether a process is at work on this run.
+    pub(crate) fn contains(&self, run_no: i32) -> bool {
+        self.is_alone || self.numbers.contains(&run_no)
+    }
+}
+
+/// The runs that are at work now.
+pub(crate) async fn held_runs(client: &impl GenericClient) -> Result<HeldRuns> {
+    let row = client
+        .query_one(
+            "select coalesce(bool_or(l.classid::bigint = hashtext('regraft')::bigint & 4294967295
+                                     and l.objid = 1 and l.mode = 'ExclusiveLock'
+                                     and l.pid <> pg_backend_pid()), false),
+                    coalesce(array_agg(l.objid::bigint::int4) filter (
+                      where l.classid::bigint = hashtext('regraft run')::bigint & 4294967295), '{}')
+             from pg_locks l
+             where l.locktype = 'advisory' and l.granted and l.objsubid = 2
+               and l.database = (select oid from pg_database where datname = current_database())",
+            &[],
+        )
+        .await?;
+    Ok(HeldRuns {
+        is_alone: row.get(0),
+        numbers: row.get::<_, Vec<i32>>(1).into_iter().collect(),
+    })
+}
+
+/// Who holds the lock of those who write; the first of them where several share it. Unlike [`run_lock`] this takes nothing.
 pub async fn run_lock_holder(client: &impl GenericClient) -> Result<Option<LockHolder>> {
     let row = client
         .query_opt(
@@ -25,7 +145,7 @@ pub async fn run_lock_holder(client: &impl GenericClient) -> Result<Option<LockH
              where l.locktype = 'advisory' and l.granted and l.objsubid = 2 and l.objid = 1
                and l.classid::bigint = hashtext('regraft')::bigint & 4294967295
                and l.database = (select oid from pg_database where datname = current_database())
-             limit 1",
+             order by l.pid limit 1",
             &[],
         )
         .await?;

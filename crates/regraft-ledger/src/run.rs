@@ -78,30 +78,31 @@ pub struct NewRun<'a> {
     pub detail: &'a Value,
 }
 
-/// Tries to become the one process that writes to this target. The lock is the session's: it is
-/// gone when the process is.
-pub async fn run_lock(client: &impl GenericClient) -> Result<bool> {
-    let row = client
-        .query_one("select pg_try_advisory_lock(hashtext('regraft'), 1)", &[])
-        .await?;
-    Ok(row.get(0))
-}
-
-/// Begins a run; the caller holds the [`run_lock`], so that the next number is its alone. Its id is
-/// made from the server's clock (UTC).
+/// Begins a run, in a transaction of the caller, who holds the [`crate::run_lock`] or a share of it: the
+/// next number is its alone. Its id is made from the server's clock (UTC). The run is held by this
+/// session from now on ([`crate::hold_run`]).
+///
+/// What other runs that are not finished yet write may be seen by this one or not: the lowest of their
+/// numbers is noted, so that whoever asks later what has come since this run goes back that far.
 pub async fn begin_run(client: &impl GenericClient, new: &NewRun<'_>) -> Result<Run> {
+    crate::lock::one_at_a_time(client).await?;
     let row = client
         .query_one(
             "insert into regraft.migration_control (run_no, run_id, command, status, detail)
-             values ((select coalesce(max(run_no), 0) + 1 from regraft.migration_control),
-                     $1 || to_char(clock_timestamp() at time zone 'UTC', '_YYYYMMDD_HH24MISS_')
-                        || left(replace(gen_random_uuid()::text, '-', ''), 4),
-                     $1, 'running', $2)
+             select coalesce(max(run_no), 0) + 1,
+                    $1 || to_char(clock_timestamp() at time zone 'UTC', '_YYYYMMDD_HH24MISS_')
+                       || left(replace(gen_random_uuid()::text, '-', ''), 4),
+                    $1, 'running',
+                    $2 || coalesce(jsonb_build_object('oldest_beside',
+                      min(run_no) filter (where entity = '' and batch = 0
+                        and status in ('running', 'interrupted', 'failed'))), '{}')
+             from regraft.migration_control
              returning run_no",
             &[&new.command, new.detail],
         )
         .await?;
     let run_no: i32 = row.get(0);
+    crate::hold_run(client, run_no).await?;
     by_number(client, run_no).await
 }
 
@@ -181,6 +182,8 @@ pub struct OpenRun {
     /// Entities of it that are not done: for a rollback, those that still have rows of the runs it
     /// undoes.
     pub left: Vec<String>,
+    /// Whether a process is at work on it.
+    pub at_work: bool,
 }
 
 /// The runs of every command that were begun and not finished, oldest first.
@@ -193,15 +196,17 @@ pub async fn open_runs(client: &impl GenericClient) -> Result<Vec<OpenRun>> {
             &[],
         )
         .await?;
+    let held = crate::lock::held_runs(client).await?;
     let mut open = Vec::with_capacity(rows.len());
     for row in &rows {
         let run = read(client, row).await?;
+        let at_work = held.contains(run.run_no);
         let left = if run.command == "rollback" {
             left_to_undo(client, run.run_no).await?
         } else {
             not_done(client, run.run_no).await?
         };
-        open.push(OpenRun { run, left });
+        open.push(OpenRun { run, left, at_work });
     }
     Ok(open)
 }

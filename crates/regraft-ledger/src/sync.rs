@@ -103,6 +103,9 @@ pub struct SyncRun {
     pub performance_metrics: Value,
     /// The process that ran it.
     pub worker: String,
+    /// How its rate has changed, where it was held back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pace: Option<Value>,
 }
 
 /// What came of a run.
@@ -253,31 +256,36 @@ pub async fn sync_job(
     Ok(row.as_ref().map(read_job))
 }
 
-/// The job that has been due for longest, locked until the transaction ends; those that another
-/// process is about to take are passed over.
+/// The job that has been due for longest, locked until the transaction ends. Those of `passed_over` are
+/// left, and those that another process is about to take.
 pub async fn lock_due_sync_job(
     client: &impl GenericClient,
     now: Timestamp,
+    passed_over: &[Uuid],
 ) -> Result<Option<SyncJob>> {
     let row = client
         .query_opt(
             &format!(
                 "select {JOB} from regraft.synchronization_jobs
-                 where status = 'scheduled' and next_run_at <= $1
+                 where status = 'scheduled' and next_run_at <= $1 and job_id <> all ($2)
                  order by next_run_at, job_name limit 1 for update skip locked"
             ),
-            &[&now],
+            &[&now, &passed_over],
         )
         .await?;
     Ok(row.as_ref().map(read_job))
 }
 
-/// When the next job is due.
-pub async fn next_sync_job_due(client: &impl GenericClient) -> Result<Option<Timestamp>> {
+/// When the next job is due, those of `passed_over` apart.
+pub async fn next_sync_job_due(
+    client: &impl GenericClient,
+    passed_over: &[Uuid],
+) -> Result<Option<Timestamp>> {
     let row = client
         .query_one(
-            "select min(next_run_at) from regraft.synchronization_jobs where status = 'scheduled'",
-            &[],
+            "select min(next_run_at) from regraft.synchronization_jobs
+             where status = 'scheduled' and job_id <> all ($1)",
+            &[&passed_over],
         )
         .await?;
     Ok(row.get(0))
@@ -510,8 +518,10 @@ pub async fn sync_runs(
         .query(
             "select r.sync_run_id, r.job_id, j.job_name, r.run_type, r.due_at, r.started_at,
                     r.completed_at, r.status, r.run_id, r.records_synced, r.records_failed, r.conflicts,
-                    r.error_summary, r.performance_metrics, r.worker
+                    r.error_summary, r.performance_metrics, r.worker, m.detail -> 'pace'
              from regraft.sync_run_history r join regraft.synchronization_jobs j using (job_id)
+             left join regraft.migration_control m
+               on m.run_id = r.run_id and m.entity = '' and m.batch = 0
              where $1::uuid is null or r.job_id = $1
              order by r.started_at desc, r.lease_epoch desc limit $2",
             &[&job_id, &most],
@@ -533,6 +543,7 @@ pub async fn sync_runs(
         error_summary: row.get(12),
         performance_metrics: row.get(13),
         worker: row.get(14),
+        pace: row.get(15),
     };
     Ok(rows.iter().map(read).collect())
 }

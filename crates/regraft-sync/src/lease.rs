@@ -33,8 +33,8 @@ impl Taken {
     }
 }
 
-/// Takes the job that has been due for longest, and sets its next time: the first of its schedule
-/// after `now`, however many have passed.
+/// Takes the job that has been due for longest and is none of `passed_over`, and sets its next time: the
+/// first of its schedule after `now`, however many have passed.
 ///
 /// # Errors
 /// A server that can't be reached; a schedule that this program can't read.
@@ -43,9 +43,11 @@ pub async fn take_due(
     now: Timestamp,
     worker: &str,
     lease: Duration,
+    passed_over: &[Uuid],
 ) -> Result<Option<Taken>> {
     in_transaction(target, async || {
-        let Some(job) = regraft_ledger::lock_due_sync_job(&**target, now).await? else {
+        let due = regraft_ledger::lock_due_sync_job(&**target, now, passed_over).await?;
+        let Some(job) = due else {
             return Ok(None);
         };
         if let Err(error) = next_of(&job, now) {

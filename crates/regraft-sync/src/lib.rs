@@ -17,5 +17,5 @@ mod service;
 mod work;
 
 pub use lease::{Taken, take_due};
-pub use service::{ServiceOptions, serve};
+pub use service::{MOST_JOBS, ServiceOptions, serve};
 pub use work::{RunOptions, run_now};

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use regraft_engine::{
-    Context, DifferentialOptions, DifferentialOutcome, Error, Event, Events, JobEnd, Kind, Result,
-    migrate_differential, unfinished_differential,
+    Context, DifferentialOptions, DifferentialOutcome, Error, Event, Events, JobEnd, Kind,
+    OpenDifferential, Result, migrate_differential, open_differentials,
 };
 use regraft_ledger::{SyncJob, SyncRun, SyncRunEnd};
+use regraft_project::Selection;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep};
@@ -184,9 +185,10 @@ pub(crate) fn rows_of(outcome: &DifferentialOutcome) -> [i64; 3] {
     ]
 }
 
-/// Carries over what the job is about. There is one process at a time on a target: while another one
-/// is at work this waits. A differential migration that was left unfinished is gone on with: as part
-/// of this one where it was begun in the same way, and before it where it was begun in another.
+/// Carries over what the job is about. There is one process at a time on a table: while another one
+/// is at work on one of them this waits. A differential migration of such tables that was left
+/// unfinished is gone on with: as part of this one where it was begun in the same way, and before it
+/// where it was begun in another, or where there are several.
 async fn carry_over(context: &Context, job: &SyncJob) -> Result<Done> {
     let selection = context
         .project
@@ -206,8 +208,7 @@ async fn carry_over(context: &Context, job: &SyncJob) -> Result<Done> {
         };
         match error.kind() {
             Kind::Busy => {}
-            // Told under the lock of the run: nobody is at work.
-            Kind::Usage => match finish_other(context, &options).await? {
+            Kind::Usage => match finish_other(context, &selection, &options).await? {
                 Some(rows) => {
                     before = std::array::from_fn(|i| before[i] + rows[i]);
                     continue;
@@ -223,38 +224,42 @@ async fn carry_over(context: &Context, job: &SyncJob) -> Result<Done> {
     }
 }
 
-/// Finishes a differential migration that was begun in another way than `options`. The rows of its
-/// account; `None` where there is none such.
+/// Finishes a differential migration that is in the way of one of this selection, because it was begun
+/// in another way than `options` or is one of several. The rows of its account; `None` where there is
+/// none such.
 async fn finish_other(
     context: &Context,
+    selection: &Selection,
     options: &DifferentialOptions,
 ) -> Result<Option<[i64; 3]>> {
-    let Ok((run, mut its)) = unfinished_differential(context, None, None).await else {
+    let steps = selection.entities().iter();
+    let names: Vec<String> = steps.map(|step| step.entity.clone()).collect();
+    let open = open_differentials(context, &names).await?;
+    let several = open.len() > 1;
+    let other = |open: &OpenDifferential| {
+        let its = &open.options;
+        several || (its.policy, its.deletes) != (options.policy, options.deletes)
+    };
+    let Some(first) = open.into_iter().find(other) else {
         return Ok(None);
     };
-    if (its.policy, its.deletes) == (options.policy, options.deletes) {
-        return Ok(None);
-    }
-    let names = run.detail.get("entities").cloned().unwrap_or_default();
-    let names: Vec<String> = serde_json::from_value(names).unwrap_or_default();
-    let Ok(selection) = context.project.select(&names, false) else {
+    let Ok(its) = context.project.select(&first.entities, false) else {
         return Ok(None);
     };
+    let id = &first.run.run_id;
     context.events.send(Event::Note(format!(
-        "{} was left unfinished: it is finished first",
-        run.run_id
+        "{id} was left unfinished: it is finished first"
     )));
-    its.only_resume = Some(run.run_id.clone());
-    let error = match migrate_differential(context, &selection, &its).await {
+    let error = match migrate_differential(context, &its, &first.options).await {
         Ok(outcome) => return Ok(Some(rows_of(&outcome))),
         Err(error) => error,
     };
     // Somebody else may be at it, or have done it, meanwhile.
-    let left = unfinished_differential(context, None, None).await;
-    let is_left = left.is_ok_and(|(left, _)| left.run_id == run.run_id);
+    let left = open_differentials(context, &names).await?;
+    let left = left.iter().find(|left| left.run.run_id == *id);
     match error.kind() {
         Kind::Busy => Ok(Some([0; 3])),
-        Kind::Usage if !is_left => Ok(Some([0; 3])),
+        Kind::Usage if left.is_none_or(|left| left.at_work) => Ok(Some([0; 3])),
         _ => Err(error),
     }
 }

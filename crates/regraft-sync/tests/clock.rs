@@ -92,14 +92,17 @@ fn a_year_of_schedules() {
         }
         let mut run: BTreeMap<String, Vec<Timestamp>> = BTreeMap::new();
         loop {
-            let next = regraft_ledger::next_sync_job_due(&*session)
+            let next = regraft_ledger::next_sync_job_due(&*session, &[])
                 .await
                 .expect("it is told");
             let now = next.expect("a job is always due again");
             if now >= over {
                 break;
             }
-            while let Some(taken) = take_due(&session, now, "one", LEASE).await.expect("a look") {
+            while let Some(taken) = take_due(&session, now, "one", LEASE, &[])
+                .await
+                .expect("a look")
+            {
                 let due = taken.job.next_run_at.expect("it was due");
                 assert!(end(&session, &taken, now).await);
                 run.entry(taken.job.name).or_default().push(due);
@@ -128,7 +131,7 @@ fn a_week_that_was_missed() {
         let start: Timestamp = "2026-03-01T00:00Z".parse().expect("a time");
         create(&session, "hourly", "hourly", "UTC", start).await;
         let later = start + SignedDuration::from_hours(7 * 24 + 5) + SignedDuration::from_secs(60);
-        let taken = take_due(&session, later, "one", LEASE)
+        let taken = take_due(&session, later, "one", LEASE, &[])
             .await
             .expect("a look");
         let taken = taken.expect("it is due");
@@ -138,12 +141,12 @@ fn a_week_that_was_missed() {
         );
         assert!(end(&session, &taken, later).await);
         assert!(
-            take_due(&session, later, "one", LEASE)
+            take_due(&session, later, "one", LEASE, &[])
                 .await
                 .expect("a look")
                 .is_none()
         );
-        let next = regraft_ledger::next_sync_job_due(&*session)
+        let next = regraft_ledger::next_sync_job_due(&*session, &[])
             .await
             .expect("it is told");
         assert_eq!(next, Some(start + SignedDuration::from_hours(7 * 24 + 6)));
@@ -162,14 +165,14 @@ fn two_services_and_one_that_dies() {
         }
         let due = start + SignedDuration::from_mins(30);
         let (first, second) = tokio::join!(
-            take_due(&one, due, "one", LEASE),
-            take_due(&two, due, "two", LEASE)
+            take_due(&one, due, "one", LEASE, &[]),
+            take_due(&two, due, "two", LEASE, &[])
         );
         let (first, second) = (first.expect("a look"), second.expect("a look"));
         let (first, second) = (first.expect("a job"), second.expect("another job"));
         assert_ne!(first.job.name, second.job.name);
         assert!(
-            take_due(&one, due, "one", LEASE)
+            take_due(&one, due, "one", LEASE, &[])
                 .await
                 .expect("a look")
                 .is_none()
@@ -179,7 +182,9 @@ fn two_services_and_one_that_dies() {
         let later = due + SignedDuration::from_secs(61);
         let gone = regraft_ledger::recover_sync_jobs(&*two, later, "gone").await;
         assert_eq!(gone.expect("a look"), std::slice::from_ref(&first.job.name));
-        let again = take_due(&two, later, "two", LEASE).await.expect("a look");
+        let again = take_due(&two, later, "two", LEASE, &[])
+            .await
+            .expect("a look");
         let again = again.expect("it is due again");
         assert!(again.job.is_retry && again.job.name == first.job.name);
         // It wakes late: nothing of what it says counts.

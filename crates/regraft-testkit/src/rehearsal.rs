@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use regraft_engine::{
-    Context, Events, GenerateOptions, KeySecret, Settings, Validation, ValidationOptions,
+    Context, Events, GenerateOptions, KeySecret, Pace, Settings, Validation, ValidationOptions,
 };
 use regraft_pg::{Endpoint, Side};
 use regraft_project::Project;
@@ -359,6 +359,7 @@ fn context(project: &Path, source: Endpoint, target: Endpoint) -> Context {
         },
         cancel: CancellationToken::new(),
         events: Events::none(),
+        pace: Pace::default(),
     }
 }
 

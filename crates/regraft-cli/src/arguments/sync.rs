@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use regraft_project::{Deletes, Policy};
+use regraft_sync::MOST_JOBS;
 use regraft_sync::jobs::JobKey;
 use uuid::Uuid;
 
-use super::values::{limit, per_batch, seconds, time_limit, uuid};
-use super::{deletes, policy};
+use super::values::{jobs, limit, per_batch, seconds, time_limit, uuid};
+use super::{BudgetArguments, deletes, policy};
 
 /// The subcommands of `sync`.
 #[derive(Debug, Subcommand)]
@@ -171,6 +172,9 @@ pub(crate) struct SyncRunsArguments {
 /// Arguments of `service start`.
 #[derive(Debug, Args)]
 pub(crate) struct ServiceStartArguments {
+    /// Run up to so many jobs at once, 1 to 8; those that fill the same tables go one after the other
+    #[arg(long, value_name = "N", default_value_t = MOST_JOBS, value_parser = jobs)]
+    pub(crate) jobs: usize,
     /// Look for due jobs at least every so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = seconds)]
     pub(crate) poll: u64,
@@ -182,4 +186,6 @@ pub(crate) struct ServiceStartArguments {
     /// port alone, which is then only reached from this machine
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) metrics: Option<String>,
+    #[command(flatten)]
+    pub(crate) budget: BudgetArguments,
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use regraft_sync::MOST_JOBS;
+
 pub(super) fn scale(text: &str) -> Result<f64, String> {
     factor(text, 0.001, 100.0)
 }
@@ -54,6 +56,10 @@ pub(super) fn per_batch(text: &str) -> Result<u32, String> {
 
 pub(super) fn seconds(text: &str) -> Result<u64, String> {
     whole(text, 1, 3_600)
+}
+
+pub(super) fn jobs(text: &str) -> Result<usize, String> {
+    whole(text, 1, MOST_JOBS)
 }
 
 pub(super) fn limit(text: &str) -> Result<i64, String> {

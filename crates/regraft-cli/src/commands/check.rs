@@ -1,6 +1,6 @@
 //! `regraft check`
 
-use regraft_engine::{Context, Events, Result, Settings, check};
+use regraft_engine::{Context, Events, Pace, Result, Settings, check};
 use regraft_pg::{Endpoint, Environment, Side};
 use regraft_project::{Problems, Project};
 
@@ -45,6 +45,7 @@ async fn against_servers(
         settings: Settings::from_environment(&project, environment)?,
         cancel: invocation.cancel.clone(),
         events: Events::none(),
+        pace: Pace::default(),
     };
     let outcome = check(
         if unset.len() == 2 {

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use regraft_engine::{
-    Context, Error, GenerateOptions, Kind, MigrateOptions, ModeChoice, Outcome, Result, Settings,
-    Validation, ValidationOptions, apply_schema, check, generate_source, migrate, plan, validate,
+    Context, Error, GenerateOptions, Kind, MigrateOptions, ModeChoice, Outcome, Pace, Result,
+    Settings, Validation, ValidationOptions, apply_schema, check, generate_source, migrate, plan,
+    validate,
 };
 use regraft_pg::catalog::Catalog;
 use regraft_pg::managed::Installation;
@@ -171,6 +172,7 @@ fn context(invocation: &Invocation, stage: &Stage, secret: &str) -> Result<Conte
         target: stage.target()?,
         cancel: invocation.cancel.clone(),
         events: invocation.events(Doing::Moving),
+        pace: Pace::default(),
     })
 }
 

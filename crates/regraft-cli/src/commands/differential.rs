@@ -42,6 +42,7 @@ pub(super) async fn analyze(
     let mut context = invocation.context(&opened, Needs::Both)?;
     context.events = invocation.events(Doing::Rehearsing);
     context.settings.max_source_load = arguments.looking.max_source_load;
+    context.settings.budget = arguments.looking.budget.over(context.settings.budget);
     let options = AnalysisOptions {
         detect_conflicts: arguments.detect_conflicts,
         every_row: arguments.looking.full,
@@ -89,6 +90,7 @@ pub(super) async fn migrate(
     };
     let settings = |settings: &mut Settings| {
         settings.max_source_load = arguments.looking.max_source_load;
+        settings.budget = arguments.looking.budget.over(settings.budget);
         if let Some(rows) = arguments.batch_size {
             settings.batch_size = rows;
         }

@@ -49,7 +49,7 @@ pub(super) fn run(invocation: &Invocation, code: &str) -> Result<ExitStatus> {
 
 #[cfg(test)]
 mod tests {
-    use regraft_engine::Kind;
+    use regraft_engine::{Kind, PaceReason};
 
     use super::pages;
     use crate::views::reasons;
@@ -60,7 +60,8 @@ mod tests {
         let codes = Kind::ALL
             .iter()
             .map(|kind| kind.as_str())
-            .chain(reasons::CODES);
+            .chain(reasons::CODES)
+            .chain(PaceReason::CODES);
         let codes: Vec<&str> = codes.collect();
         assert_eq!(told, codes);
         assert!(pages().all(|page| page.text.len() > 80));

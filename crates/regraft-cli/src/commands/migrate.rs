@@ -24,6 +24,7 @@ pub(super) async fn run(
     if let Some(workers) = arguments.workers {
         context.settings.workers = usize::from(workers);
     }
+    context.settings.budget = arguments.budget.over(context.settings.budget);
     context.settings = context.settings.checked()?;
     if arguments.dry_run {
         context.events = invocation.events(Doing::Rehearsing);

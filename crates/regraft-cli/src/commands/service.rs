@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use regraft_engine::{Context, Error, Kind, Result};
+use regraft_engine::{Budget, Context, Error, Kind, Result};
 use regraft_pg::Environment;
 use regraft_sync::metrics::{Metrics, serve_metrics};
 use regraft_sync::notify::NotifyOptions;
@@ -32,10 +32,13 @@ pub(super) async fn start(
     let opened = invocation.open()?;
     let mut context = invocation.context(&opened, Needs::Both)?;
     let ledger_days = ledger_days(&opened.environment)?;
+    let given = arguments.budget.over(context.settings.budget);
+    context.settings.budget = given.or(Budget::OF_JOBS);
     let options = ServiceOptions {
         ledger_days,
         run: run_options(Duration::from_secs(arguments.lease)),
         poll: Duration::from_secs(arguments.poll),
+        jobs: arguments.jobs,
         notify: notify_options(&opened.environment),
     };
     let printer = &invocation.printer;
@@ -44,8 +47,8 @@ pub(super) async fn start(
         printer.note(format!("metrics are at http://{address}/metrics"));
     }
     printer.note(format!(
-        "{} looks for due jobs every {} s; Ctrl-C ends it at the next checkpoint",
-        options.run.worker, arguments.poll
+        "{} looks for due jobs every {} s and runs up to {} at once; Ctrl-C ends it at the next checkpoint",
+        options.run.worker, arguments.poll, arguments.jobs
     ));
     serve(&context, &options).await?;
     printer.note("the service has ended; what is due stays due");

@@ -101,6 +101,9 @@ pub(crate) struct Run<'a> {
     operation_id: Option<&'a str>,
     performance: &'a serde_json::Value,
     worker: &'a str,
+    /// How its rate has changed, where it was held back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pace: Option<&'a serde_json::Value>,
 }
 
 impl<'a> Run<'a> {
@@ -122,6 +125,7 @@ impl<'a> Run<'a> {
             operation_id: run.run_id.as_deref(),
             performance: &run.performance_metrics,
             worker: &run.worker,
+            pace: run.pace.as_ref(),
         }
     }
 }

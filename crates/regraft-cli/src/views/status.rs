@@ -1,6 +1,6 @@
 //! How far each entity is.
 
-use regraft_engine::{Status, UnfinishedRun};
+use regraft_engine::{RecordedPace, Status, UnfinishedRun};
 use regraft_ledger::Phase;
 
 use super::receipt;
@@ -86,6 +86,12 @@ fn entities(status: &Status, width: usize) -> String {
     table.render(width, 0)
 }
 
+/// How fast a run at work goes, where that is not as fast as it could, and why.
+pub(crate) fn held_back(run: &UnfinishedRun) -> Option<String> {
+    let pace = run.pace.as_ref().filter(|_| run.working);
+    pace.and_then(RecordedPace::held_back)
+}
+
 fn unfinished(run: &UnfinishedRun, width: usize) -> String {
     let state = if run.working {
         "a process is at work on it".to_owned()
@@ -100,6 +106,10 @@ fn unfinished(run: &UnfinishedRun, width: usize) -> String {
         paint(style::CAUTION, "unfinished:"),
         run.run_id
     );
+    if let Some(pace) = held_back(run) {
+        let line = format!("  held back: {pace}");
+        out.push_str(&format!("{}\n", figures::wrap(&line, width, 4)));
+    }
     if run.entities.is_empty() {
         if !run.left.is_empty() {
             let line = format!("  not done: {}", figures::list(&run.left));

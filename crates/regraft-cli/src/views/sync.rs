@@ -1,7 +1,7 @@
 //! Jobs and their runs.
 
 use jiff::Timestamp;
-use regraft_engine::DifferentialOutcome;
+use regraft_engine::{DifferentialOutcome, RecordedPace};
 use regraft_ledger::SyncRun;
 use regraft_sync::jobs::{Decision, JobStatus, JobView};
 
@@ -144,6 +144,17 @@ pub(crate) fn runs(runs: &[SyncRun], now: Timestamp, width: usize) -> String {
         ]);
     }
     let mut out = table.render(width, 0);
+    for run in runs.iter().filter(|run| run.status == "running") {
+        let pace = run
+            .pace
+            .clone()
+            .and_then(|pace| serde_json::from_value(pace).ok());
+        if let Some(pace) = pace.and_then(|pace: RecordedPace| pace.held_back()) {
+            out.push('\n');
+            let line = format!("{} is held back: {pace}", run.job_name);
+            out.push_str(&figures::wrap(&line, width, 2));
+        }
+    }
     for run in runs {
         if let Some(error) = &run.error_summary {
             let line = format!(

@@ -20,9 +20,9 @@ use crate::unfinished::finishing_command;
 pub enum CheckpointProgress {
     /// Its run is finished.
     Done,
-    /// Its run was begun and not finished, and no process is at work on the target.
+    /// Its run was begun and not finished, and no process is at work on it.
     Unfinished,
-    /// Its run is not finished, and a process is at work on the target.
+    /// Its run is not finished, and a process is at work on it.
     Working,
 }
 
@@ -91,7 +91,7 @@ impl CheckpointState {
 pub struct CheckpointOverview {
     /// Whether the target has a ledger.
     pub ledger_installed: bool,
-    /// The process that is at work on the target.
+    /// The process that is at work on the target; one of them where there are several.
     pub at_work: Option<LockHolder>,
     /// The checkpoints, latest run first.
     pub checkpoints: Vec<CheckpointState>,
@@ -110,7 +110,7 @@ pub async fn checkpoint_status(
     let ledger_installed = regraft_ledger::installed_version(&*target).await?.is_some();
     let mut checkpoints = Vec::new();
     if ledger_installed {
-        checkpoints = states(&target, &context.project, entity, at_work.is_some()).await?;
+        checkpoints = states(&target, &context.project, entity).await?;
     }
     Ok(CheckpointOverview {
         ledger_installed,
@@ -124,28 +124,22 @@ pub(super) async fn states(
     target: &Session,
     project: &Project,
     entity: Option<&str>,
-    working: bool,
 ) -> Result<Vec<CheckpointState>> {
     let open = regraft_ledger::open_runs(&**target).await?;
     let found = regraft_ledger::checkpoints_of_runs(&**target, entity).await?;
     let states = found.into_iter();
     Ok(states
-        .map(|checkpoint| state(project, &open, checkpoint, working))
+        .map(|checkpoint| state(project, &open, checkpoint))
         .collect())
 }
 
-fn state(
-    project: &Project,
-    open: &[OpenRun],
-    found: CheckpointOfRun,
-    working: bool,
-) -> CheckpointState {
+fn state(project: &Project, open: &[OpenRun], found: CheckpointOfRun) -> CheckpointState {
     let checkpoint = found.checkpoint;
     let run = open.iter().find(|open| open.run.run_id == found.run_id);
     CheckpointState {
         state: match run {
             None => CheckpointProgress::Done,
-            Some(_) if working => CheckpointProgress::Working,
+            Some(run) if run.at_work => CheckpointProgress::Working,
             Some(_) => CheckpointProgress::Unfinished,
         },
         finish: run.map(|run| finishing_command(project, run)),
@@ -235,7 +229,7 @@ async fn resettable(context: &Context, target: &Session, id: Uuid) -> Result<Che
         return Err(unknown(id));
     };
     let open = regraft_ledger::open_runs(&**target).await?;
-    let checkpoint = state(&context.project, &open, found, false);
+    let checkpoint = state(&context.project, &open, found);
     if checkpoint.state != CheckpointProgress::Done {
         return Ok(checkpoint);
     }

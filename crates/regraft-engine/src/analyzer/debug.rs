@@ -135,8 +135,7 @@ async fn of_ledger(context: &Context, target: &Session, found: &mut EntityDebug)
     found.runs = regraft_ledger::entity_runs(&**target, &entity, None, RUNS).await?;
     found.unfinished = unfinished(target, &context.project).await?;
     found.unfinished.retain(about);
-    let working = regraft_ledger::run_lock_holder(&**target).await?.is_some();
-    let checkpoints = states(target, &context.project, Some(&entity), working).await?;
+    let checkpoints = states(target, &context.project, Some(&entity)).await?;
     found.checkpoint = checkpoints.into_iter().next();
     found.quarantine = regraft_ledger::quarantine_summary(&**target).await?;
     found.quarantine.retain(|reason| reason.entity == entity);

@@ -27,6 +27,7 @@ use crate::keys::{Deriver, KeyMap, KeyMapBuilder, LegacyId};
 use crate::load::{Merged, merged};
 use crate::migrate::{add_mapped, check_same_secret, check_secret, install_ledger, resolved};
 use crate::model::{EntityModel, Model};
+use crate::pacing::watch;
 use crate::receipt::require_ledger;
 use crate::snapshot::Snapshot;
 use crate::source_load::SourceLoad;
@@ -74,6 +75,7 @@ pub async fn analyze_differential(
     check_same_secret(context, &target).await?;
     let model = resolved(context, &source, &target).await?;
     check_secret(context, &model, selection)?;
+    let _watched = watch(context, None).await?;
     let snapshot = Snapshot::take(source).await?;
     // Nobody wins: what both sides have changed is what is looked for.
     let nobody = DifferentialOptions {

@@ -53,7 +53,7 @@ impl Deletion<'_> {
         while !waiting.is_empty() {
             let mut held = Vec::new();
             for part in waiting.rchunks(size) {
-                self.engine.context.stop_requested()?;
+                let _turn = self.engine.context.turn().await?;
                 let (choice, done) = self.part(catalog, part, *batch + 1).await?;
                 *batch += 1;
                 held.extend(choice.held);
@@ -117,6 +117,7 @@ impl Deletion<'_> {
             );
         }
         if self.way.deletes == Deletes::Mirror {
+            lock_rows(target, self.model, &go).await?;
             // What stays may refer to what was to go.
             loop {
                 let going = [Held {
@@ -233,6 +234,21 @@ pub(super) fn referring<'c>(
         });
         keys.map(move |key| (child, key))
     })
+}
+
+/// Locks rows that are to go, so that nobody comes to refer to them any more.
+pub(super) async fn lock_rows(
+    target: &Session,
+    model: &EntityModel,
+    ids: &[LegacyId],
+) -> Result<()> {
+    let (table, texts) = (model.table.sql_name(), texts_of(ids));
+    let owned = owned(model, &table, &[]);
+    Ok(regraft_ledger::lock_rows(&**target, &owned, &texts).await?)
+}
+
+fn texts_of(ids: &[LegacyId]) -> Vec<String> {
+    ids.iter().map(LegacyId::to_string).collect()
 }
 
 /// Deletes rows and mappings with what is needed to bring them back; the legacy ids of those that

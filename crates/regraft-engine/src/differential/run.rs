@@ -11,9 +11,10 @@ use regraft_pg::catalog::Catalog;
 use regraft_project::{Deletes, EntityStep, Policy, Selection};
 use serde_json::json;
 
+use super::awaited;
 use super::cursor;
 use super::cycle::{Held, can_come_back, leave_referred};
-use super::deletion::{Deletion, returned, take_away, take_away_together};
+use super::deletion::{Deletion, lock_rows, returned, take_away, take_away_together};
 use super::detect::{Detected, Look, detect, range_of};
 use super::examine::{Examiner, edits};
 use super::grouping::{self, Grouping};
@@ -301,6 +302,7 @@ async fn insert(
     ids.sort_unstable();
     ids.dedup();
     let size = engine.context.settings.batch_size as usize;
+    let size = engine.context.pace.rows(size);
     let mut ranges = Vec::new();
     for (part, number) in ids.chunks(size).zip(last + 1..) {
         let rows = part.len() as i64;
@@ -320,6 +322,7 @@ async fn insert(
     let mut model = model.clone();
     model.only = Some(Arc::new(ids));
     let mut load = open_entity(engine, &model, before, &ranges).await?;
+    awaited::note(engine, &mut load).await?;
     engine.context.events.send(Event::EntityStarted {
         entity: model.name.clone(),
         rows: ranges.iter().map(|r| r.rows).sum::<i64>().unsigned_abs(),
@@ -610,6 +613,9 @@ async fn delete_cycles(engine: &Engine<'_>, all: &mut [Work<'_>], catalog: &Cata
         return Ok(());
     }
     transaction::run(target, engine.options.dry_run, async || {
+        for held in &held {
+            lock_rows(target, held.model, &held.ids).await?;
+        }
         leave_referred(target, catalog, &mut held).await?;
         held.retain(|held| !held.ids.is_empty());
         let works: Vec<&Work<'_>> = held

@@ -2,6 +2,7 @@
 //! what it held when it was looked at.
 
 use std::collections::HashSet;
+use std::time::Instant;
 
 use regraft_ledger::{Account, BatchRecord, Checkpoint, Noted, marking};
 use regraft_project::Policy;
@@ -54,16 +55,22 @@ impl Updater<'_> {
     ) -> Result<Updated> {
         let mut updated = Updated::default();
         let size = self.engine.context.settings.batch_size as usize;
+        let mut measured = self.engine.context.pace.measured(size);
         // Rows whose unique values another row still holds go again when the others are done.
         let mut waiting: Vec<(Vec<LegacyId>, bool)> = Vec::new();
         waiting.extend(ids.chunks(size).rev().map(|part| (part.to_vec(), true)));
         let mut later: Vec<LegacyId> = Vec::new();
-        while let Some((part, may_wait)) = waiting.pop() {
-            self.engine.context.stop_requested()?;
+        while let Some((mut part, may_wait)) = waiting.pop() {
+            let _turn = self.engine.context.turn().await?;
+            let rows = measured.rows();
+            if part.len() > rows {
+                waiting.push((part.split_off(rows), may_wait));
+            }
+            let began = Instant::now();
             let before = std::mem::take(&mut tally.found);
             tally.found = before.clone();
             match self.batch(examiner, &part, tally, &mut updated).await {
-                Ok(()) => {}
+                Ok(()) => measured.took(part.len(), began.elapsed()),
                 Err(error) if is_about_rows(&error) => {
                     tally.found = before;
                     if part.len() > 1 {

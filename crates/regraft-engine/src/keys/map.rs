@@ -71,6 +71,12 @@ impl KeyMap {
         self.withdrawn.extend(ids.into_iter().map(table_key));
     }
 
+    /// Takes rows that are not in the map to be stopped, for which there is nothing on record yet.
+    pub(crate) fn add_stopped<'a>(&mut self, ids: impl IntoIterator<Item = &'a LegacyId>) {
+        self.stopped.extend(ids.into_iter().map(table_key));
+        self.stopped.sort_unstable();
+    }
+
     /// Lets an id stand for another.
     pub(crate) fn alias(&mut self, id: &LegacyId, stands_for: &LegacyId) {
         self.aliases.insert(table_key(id), table_key(stands_for));

@@ -1,17 +1,15 @@
 //! What has to hold before the first write.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use regraft_ledger::{MappingIndex, NewRun, OpenRun, Run, RunStatus};
 use regraft_pg::Session;
-use regraft_project::Selection;
+use regraft_project::{Project, Selection};
 use serde_json::{Value, json};
 
-use super::{MigrateOptions, Task, choose_mode, is_empty, run_detail};
+use super::{Claim, MigrateOptions, Task, choose_mode, is_empty, run_detail};
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
-use crate::events::Event;
 use crate::keys::Deriver;
 use crate::model::{EntityModel, KeyRule, Model, resolve};
 use crate::transaction;
@@ -83,24 +81,7 @@ pub(crate) async fn install_ledger(target: &Session, nested: bool) -> Result<()>
 /// Becomes the one process that writes to this target. A process that has just died leaves its
 /// connection for a moment, so this waits a little before it gives up.
 pub(crate) async fn lock(context: &Context, target: &Session) -> Result<()> {
-    for attempt in 0..20 {
-        if regraft_ledger::run_lock(&**target).await? {
-            return Ok(());
-        }
-        if attempt == 4 {
-            context.events.send(Event::Note(
-                "another process is at work on this target: waiting for it to end".to_owned(),
-            ));
-        }
-        tokio::select! {
-            () = context.cancel.cancelled() => return Err(crate::context::interrupted()),
-            () = tokio::time::sleep(Duration::from_millis(250)) => {}
-        }
-    }
-    Err(
-        Error::new(Kind::Busy, "another process is at work on this target")
-            .hint("see `regraft status`; run the same command again when it is done"),
-    )
+    Claim::Whole.take(context, target).await
 }
 
 /// Refuses another secret than the one that earlier keys were derived with: the same row would get
@@ -128,7 +109,7 @@ pub(crate) async fn open_run(
     target: &Session,
     selection: &Selection,
     model: &Model,
-    (options, task): (&MigrateOptions, &Task),
+    (options, task, claim): (&MigrateOptions, &Task, &Claim),
     position: &str,
 ) -> Result<(Run, Selection, bool)> {
     let mut detail = run_detail(context, selection, model, options, position);
@@ -141,8 +122,7 @@ pub(crate) async fn open_run(
     if let Some((field, way)) = task.way() {
         detail[field] = way.clone();
     }
-    unfinished::refuse_others(target, &context.project, task.command()).await?;
-    let unfinished = regraft_ledger::unfinished_run(&**target, task.command()).await?;
+    let unfinished = to_go_on_with(context, target, task, claim).await?;
     let found = unfinished.as_ref().map(|run| run.run_id.as_str());
     if options.only_resume.is_some() && options.only_resume.as_deref() != found {
         return Err(Error::new(
@@ -188,6 +168,7 @@ pub(crate) async fn open_run(
         .map_err(|e| Error::new(Kind::Usage, e.to_string()))?;
     let entities: Vec<&str> = all.entities().iter().map(|s| s.entity.as_str()).collect();
     transaction::run(target, false, async || {
+        regraft_ledger::hold_run(&**target, run.run_no).await?;
         regraft_ledger::take_over(&**target, run.run_no).await?;
         regraft_ledger::withdraw_offers(&**target, run.run_no).await?;
         regraft_ledger::set_run_detail(&**target, run.run_no, "entities", &json!(entities)).await?;
@@ -197,10 +178,32 @@ pub(crate) async fn open_run(
     Ok((run, all, true))
 }
 
+/// The unfinished run of this command that is to be gone on with, if there is one. There may be several
+/// of runs that went side by side: they are gone on with one by one.
+async fn to_go_on_with(
+    context: &Context,
+    target: &Session,
+    task: &Task,
+    claim: &Claim,
+) -> Result<Option<Run>> {
+    let open = unfinished::in_the_way(target, &context.project, claim).await?;
+    let own = |open: &&OpenRun| open.run.command == task.command();
+    if let Some(other) = open.iter().find(|open| !own(open)) {
+        return Err(unfinished::refused(&context.project, other));
+    }
+    match open.as_slice() {
+        [first, _, ..] if matches!(task, Task::Differential(_)) => {
+            Err(unfinished::refused(&context.project, first))
+        }
+        open => Ok(open.last().map(|open| open.run.clone())),
+    }
+}
+
 fn finishing_command(context: &Context, run: &Run) -> String {
     let open = OpenRun {
         run: run.clone(),
         left: Vec::new(),
+        at_work: false,
     };
     unfinished::finishing_command(&context.project, &open)
 }
@@ -322,12 +325,20 @@ pub(crate) async fn check_ready(
     target: &Session,
     model: &Model,
     selection: &Selection,
-    options: &MigrateOptions,
+    (options, task): (&MigrateOptions, &Task),
+    project: &Project,
 ) -> Result<()> {
     let ledger = regraft_ledger::installed_version(&**target)
         .await?
         .is_some();
-    if ledger && !regraft_ledger::open_runs(&**target).await?.is_empty() {
+    let steps = selection.entities().iter();
+    let names: Vec<String> = steps.map(|step| step.entity.clone()).collect();
+    let claim = Claim::of(project, model, &names, task, options.dry_run);
+    if ledger
+        && !unfinished::in_the_way(target, project, &claim)
+            .await?
+            .is_empty()
+    {
         // The entities of an unfinished run were ready when it began, and are in the middle of it
         // now. Whether it can be taken up is seen when nobody else can write any more.
         return Ok(());

@@ -192,6 +192,10 @@ async fn take_batches(
     pool: &Pool,
 ) -> Result<()> {
     loop {
+        let _turn = tokio::select! {
+            () = stop.cancelled() => return Err(interrupted()),
+            turn = context.pace.turn() => turn,
+        };
         let next = queue.lock().ok().and_then(|mut queue| queue.pop_front());
         let Some(range) = next else { return Ok(()) };
         let mut worker = tokio::select! {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use regraft_engine::{
-    Context, EntityValidation, Events, KeySecret, Method, MigrateOptions, Outcome, Settings,
+    Context, EntityValidation, Events, KeySecret, Method, MigrateOptions, Outcome, Pace, Settings,
     Validation, ValidationOptions, migrate, validate,
 };
 use regraft_pg::managed::{Installation, Server, ServerOptions};
@@ -97,6 +97,7 @@ impl Pair {
                 settings,
                 cancel: CancellationToken::new(),
                 events: Events::none(),
+                pace: Pace::default(),
             },
         }
     }

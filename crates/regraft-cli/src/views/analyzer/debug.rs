@@ -7,6 +7,7 @@ use crate::figures;
 use crate::style::{self, paint};
 use crate::table::{Table, count, text, worry};
 use crate::views::reasons::{self, Reason};
+use crate::views::status::held_back;
 
 /// What is known of an entity, for people.
 pub(crate) fn render(found: &EntityDebug, now: Timestamp, width: usize) -> String {
@@ -110,8 +111,9 @@ fn unfinished(found: &EntityDebug, width: usize) -> String {
             true => "a process is at work on it",
             false => "no process is at work on it",
         };
+        let pace = held_back(run).map_or(String::new(), |pace| format!("; held back: {pace}"));
         format!(
-            "{}: {}, and {state}",
+            "{}: {}, and {state}{pace}",
             run.run_id,
             run.status.replace('_', " ")
         )

@@ -319,6 +319,34 @@ fn what_a_worker_cannot_get_past_ends_the_run() {
     drop(worker);
 }
 
+/// Under a budget no more batches are handed out at a time than it allows.
+#[test]
+fn a_budget_holds_all_workers() {
+    let folder = town(DATA, &[], None);
+    let rehearsal = Rehearsal::once(Servers::shared(), folder.path(), LEGACY);
+    let workers = workers(&rehearsal, 2);
+    // Each look at the queue while the run is at work: how many batches are in it.
+    let budget = [
+        "migrate",
+        "--distribute",
+        "--mode=in-place",
+        "--workers=1",
+        "--max-load=1000",
+    ];
+    let mut running = program(&rehearsal).start(&budget);
+    let mut most = 0;
+    while running.is_running() {
+        let queued = rehearsal.modern_rows("select count(*) from regraft_queue._private_jobs");
+        most = most.max(queued[0][0].parse::<i64>().unwrap());
+        thread::sleep(Duration::from_millis(5));
+    }
+    let finished = running.wait();
+    assert_eq!(finished.code, Some(0), "{finished}");
+    assert_eq!(most, 1, "batches in the queue at a time");
+    every_batch_once(&rehearsal);
+    drop(workers);
+}
+
 /// A worker with another project or secret takes no part, and says why.
 #[test]
 fn a_worker_with_other_things_is_refused() {

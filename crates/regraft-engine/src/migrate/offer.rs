@@ -1,7 +1,7 @@
 //! Handing batches out: they go into a queue from which workers on any host take them. What is done
 //! is asked of the ledger alone: a batch counts when its transaction has committed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::keys::LegacyId;
 use crate::load::{BatchRange, EntityLoad};
+use crate::pacing::Turn;
 use crate::work_queue::{Work, WorkKind, WorkQueue};
 
 /// How long to wait before looking again which batches are done.
@@ -104,9 +105,14 @@ pub(super) async fn run(
         .collect();
     let mut waiting: HashMap<i32, OfferedBatch> = HashMap::new();
     waiting.extend(batches.iter().map(|batch| (batch.batch, batch.clone())));
-    let work = batches.iter().map(OfferedBatch::work).collect();
+    // Under a budget a batch is handed out when its turn has come, whoever will take it.
+    let (at_once, in_turn) = match engine.context.settings.budget.is_set() {
+        true => (Vec::new(), VecDeque::from(batches)),
+        false => (batches, VecDeque::new()),
+    };
+    let work = at_once.iter().map(OfferedBatch::work).collect();
     let done = match queue.put(work, load.serial).await {
-        Ok(()) => wait(engine, entity, &mut waiting).await,
+        Ok(()) => wait(engine, (queue, load), &mut waiting, in_turn).await,
         Err(error) => Err(error),
     };
     if done.is_err() {
@@ -122,13 +128,23 @@ pub(super) async fn run(
 
 async fn wait(
     engine: &Engine<'_>,
-    entity: &str,
+    (queue, load): (&dyn WorkQueue, &EntityLoad),
     waiting: &mut HashMap<i32, OfferedBatch>,
+    mut in_turn: VecDeque<OfferedBatch>,
 ) -> Result<()> {
-    let (target, run_no) = (&engine.target, engine.run.run_no);
+    let (target, run_no, entity) = (&engine.target, load.run_no, load.model.name.as_str());
+    let mut turns: HashMap<i32, Turn> = HashMap::new();
     while !waiting.is_empty() {
+        let is_next = !in_turn.is_empty() && turns.len() < engine.pool.size();
         tokio::select! {
             () = engine.context.cancel.cancelled() => return Err(interrupted()),
+            turn = engine.context.pace.turn(), if is_next => {
+                if let Some(batch) = in_turn.pop_front() {
+                    turns.insert(batch.batch, turn);
+                    queue.put(vec![batch.work()], load.serial).await?;
+                }
+                continue;
+            }
             () = sleep(AGAIN) => {}
         }
         let numbers: Vec<i32> = waiting.keys().copied().collect();
@@ -136,6 +152,7 @@ async fn wait(
             regraft_ledger::offer_progress(&***target, run_no, entity, &numbers).await?;
         for (batch, rows) in done {
             waiting.remove(&batch);
+            turns.remove(&batch);
             engine.context.events.send(Event::RowsDone {
                 entity: entity.to_owned(),
                 batch: Some(batch),

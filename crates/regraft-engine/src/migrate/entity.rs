@@ -395,7 +395,12 @@ async fn settle(engine: &Engine<'_>, load: &Arc<EntityLoad>) -> Result<()> {
             for session in &sessions {
                 session.cancel_token().cancel().await?;
             }
-            engine.target.batch_execute("rollback").await?;
+            // The request may come late, and end this statement in place of the one that was at work.
+            for _ in 0..3 {
+                if engine.target.batch_execute("rollback").await.is_ok() {
+                    break;
+                }
+            }
             return Err(crate::context::interrupted());
         }
         done = bulk::bring_back(engine.context, &engine.source, &sessions, load) => done?,

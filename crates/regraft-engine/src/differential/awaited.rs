@@ -9,7 +9,7 @@ use regraft_pg::Session;
 
 use crate::error::{Error, Kind, Result};
 use crate::keys::{Found, KeyMap, LegacyId};
-use crate::load::{EntityLoad, id_array, kept_condition};
+use crate::load::{EntityLoad, Rows, id_array, kept_condition, keys_of};
 use crate::migrate::Engine;
 use crate::model::EntityModel;
 use crate::unfinished;
@@ -80,22 +80,7 @@ async fn absent(
 async fn present(source: &Session, model: &EntityModel, ids: &[LegacyId]) -> Result<Vec<LegacyId>> {
     let mut present = Vec::new();
     for part in ids.chunks(PART) {
-        let sql = format!(
-            "select {} from {}\nwhere {} and {} = any ({})",
-            model.key_value(),
-            model.from,
-            kept_condition(model),
-            model.key_order(),
-            id_array(model, part),
-        );
-        let rows = source
-            .query(&sql, &[])
-            .await
-            .map_err(|e| Error::from(source.error(e)))?;
-        present.extend(
-            rows.iter()
-                .map(|row| LegacyId::from_row(model.numeric, row, 0)),
-        );
+        present.extend(keys_of(source, model, &Rows::Ids(part.to_vec())).await?);
     }
     Ok(present)
 }

@@ -436,7 +436,8 @@ pub(crate) async fn keys_of(
         rows.wanted(model),
         model.key_order(),
     );
-    let rows = source.query(&sql, &[]).await?;
+    let rows = source.query(&sql, &[]).await;
+    let rows = rows.map_err(|error| Error::from(source.error(error)))?;
     Ok(rows
         .iter()
         .map(|row| LegacyId::from_row(model.numeric, row, 0))

@@ -69,7 +69,9 @@ impl BatchCrew {
                     .in_batch(batch.batch, &batch.low, &batch.high)
             }
         };
-        if !self.is_wanted(batch).await? {
+        // The connections of the attempt may be what it failed of.
+        let target = self.context.connect_target().await?;
+        if !is_wanted(&target, batch).await? {
             return Ok(None);
         }
         let passing = error
@@ -83,15 +85,8 @@ impl BatchCrew {
             return Err(error);
         }
         let (run_no, entity, note) = (batch.run_no, &batch.entity, error.to_note());
-        let target = self.context.connect_target().await?;
         regraft_ledger::fail_offer(&*target, run_no, entity, batch.epoch, &note).await?;
         Ok(None)
-    }
-
-    /// Whether a batch is still to be done: its offer stands, and nobody has done it meanwhile.
-    async fn is_wanted(&self, batch: &OfferedBatch) -> Result<bool> {
-        let target = self.context.connect_target().await?;
-        is_wanted(&target, batch).await
     }
 
     async fn attempt(&self, batch: &OfferedBatch) -> Result<Option<i64>> {

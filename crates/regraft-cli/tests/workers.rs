@@ -2,7 +2,8 @@
 //! process that hands out and is killed itself. What is there in the end is what one undisturbed
 //! process leaves.
 //!
-//! Each worker stands for a host: it reaches the servers through fault proxies of its own.
+//! Each worker is on a host of its own, a network namespace; where those can't be had it stands for a
+//! host and reaches the servers through fault proxies of its own.
 //! `REGRAFT_TEST_KILLS` is the number of disturbances (16 if not set).
 #![allow(clippy::print_stderr, reason = "a failed test tells its seed")]
 
@@ -14,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use regraft_testkit::{
-    Dice, Dump, Finished, Legacy, Program, Proxy, Rehearsal, Running, Servers, dispatch,
+    Dice, Dump, Finished, Legacy, Namespace, Program, Proxy, Rehearsal, Running, Servers, dispatch,
 };
 use serde_json::Value;
 use town::{DATA, LEGACY, carry_over, in_step, town, validates};
@@ -157,32 +158,60 @@ fn batches_are_shared_and_each_is_done_once() {
     }
 }
 
-/// A worker with proxies of its own in front of both servers.
+/// Both servers, as hosts with networks of their own can reach them; `None` where there are no such
+/// hosts.
+fn reachable() -> Option<Servers> {
+    if let Err(why) = Namespace::new() {
+        eprintln!("hosts are proxies: {why}");
+        return None;
+    }
+    let servers = Servers::pair();
+    Namespace::admit(servers.legacy());
+    Namespace::admit(servers.modern());
+    Some(servers)
+}
+
+/// How a host is connected.
+enum Network {
+    Own(Namespace),
+    Proxies { source: Proxy, target: Proxy },
+}
+
+/// A worker on a host of its own.
 struct Host {
-    source: Proxy,
-    target: Proxy,
+    network: Network,
     program: Program,
     running: Running,
 }
 
 impl Host {
-    fn new(rehearsal: &Rehearsal<'_>) -> Self {
+    fn own(rehearsal: &Rehearsal<'_>) -> Self {
+        let host = Namespace::new().expect("a host");
+        let program = program(rehearsal)
+            .with("SOURCE_DATABASE_URL", &host.url(&rehearsal.legacy_url()))
+            .with("TARGET_DATABASE_URL", &host.url(&rehearsal.modern_url()))
+            .on_host(&host);
+        Self::with(Network::Own(host), program)
+    }
+
+    fn behind_proxies(rehearsal: &Rehearsal<'_>) -> Self {
         let servers = Servers::shared();
         let (legacy, modern) = (servers.legacy().port(), servers.modern().port());
         let (source, target) = (Proxy::to(legacy), Proxy::to(modern));
+        let urls = [
+            source.url(&rehearsal.legacy_url(), legacy),
+            target.url(&rehearsal.modern_url(), modern),
+        ];
         let program = program(rehearsal)
-            .with(
-                "SOURCE_DATABASE_URL",
-                &source.url(&rehearsal.legacy_url(), legacy),
-            )
-            .with(
-                "TARGET_DATABASE_URL",
-                &target.url(&rehearsal.modern_url(), modern),
-            );
+            .with("SOURCE_DATABASE_URL", &urls[0])
+            .with("TARGET_DATABASE_URL", &urls[1]);
+        Self::with(Network::Proxies { source, target }, program)
+    }
+
+    fn with(network: Network, program: Program) -> Self {
         let running = program.start(&WORKER);
         Self {
-            source,
-            target,
+            network,
             program,
             running,
         }
@@ -206,37 +235,67 @@ impl Host {
                 self.running.signal(libc::SIGCONT);
                 "frozen"
             }
-            2 => {
-                self.target.cut_now();
+            part => self.network.cut_off(part == 2, dice),
+        }
+    }
+}
+
+impl Network {
+    fn cut_off(&self, longer: bool, dice: &mut Dice) -> &'static str {
+        match self {
+            // Longer than the lease, or shorter; neither side is told that the other is away.
+            Self::Own(host) => {
+                let least = if longer { 1_500 } else { 0 };
+                host.cut(true);
+                thread::sleep(Duration::from_millis(least + dice.below(1_000)));
+                host.cut(false);
+                "cut off"
+            }
+            Self::Proxies { target, .. } if longer => {
+                target.cut_now();
                 "cut off from the target"
             }
-            _ => {
-                self.source.refuse(true);
-                self.source.cut_now();
+            Self::Proxies { source, .. } => {
+                source.refuse(true);
+                source.cut_now();
                 thread::sleep(Duration::from_millis(dice.below(500)));
-                self.source.refuse(false);
+                source.refuse(false);
                 "cut off from the source"
             }
         }
     }
 }
 
-/// Four hosts, at one of which something happens all the time.
+/// Four hosts with networks of their own, at one of which something happens all the time. Where there
+/// are no such hosts they are behind proxies, as in the next test.
+#[test]
+fn hosts_that_are_killed_frozen_and_cut_off_change_nothing() {
+    if let Some(servers) = reachable() {
+        are_disturbed(&servers, Host::own, &[IN_PLACE, IN_BULK]);
+    }
+}
+
+/// The same with connections that are cut, which both sides are told.
 #[test]
 fn workers_that_are_killed_frozen_and_cut_off_change_nothing() {
+    are_disturbed(Servers::shared(), Host::behind_proxies, &[IN_PLACE]);
+}
+
+#[track_caller]
+fn are_disturbed(servers: &Servers, host: fn(&Rehearsal<'_>) -> Host, ways: &[[&str; 6]]) {
     let mut dice = Dice::from_environment();
     let seed = dice.seed();
-    for arguments in [IN_PLACE, IN_BULK] {
-        let rehearsal = Rehearsal::new(Servers::shared(), &dispatch(), DIRTY);
-        let (expected, alone) = undisturbed(&rehearsal, &arguments);
-        let mut hosts: Vec<Host> = (0..4).map(|_| Host::new(&rehearsal)).collect();
+    for arguments in ways {
+        let rehearsal = Rehearsal::new(servers, &dispatch(), DIRTY);
+        let (expected, alone) = undisturbed(&rehearsal, arguments);
+        let mut hosts: Vec<Host> = (0..4).map(|_| host(&rehearsal)).collect();
         wait_for("the workers are there", || {
             for host in &mut hosts {
                 assert!(host.running.is_running(), "{}", host.running.said());
             }
             workers_seen(&rehearsal) == 4
         });
-        let mut running = program(&rehearsal).start(&arguments);
+        let mut running = program(&rehearsal).start(arguments);
         let mut happened = Vec::new();
         for _ in 0..disturbances() / 2 {
             if !running.is_running() {
@@ -258,7 +317,7 @@ fn workers_that_are_killed_frozen_and_cut_off_change_nothing() {
                 Some(3),
                 "seed {seed}, {happened:?}: {finished}"
             );
-            finished = program(&rehearsal).run(&arguments);
+            finished = program(&rehearsal).run(arguments);
         }
         assert_eq!(
             finished.code, alone.code,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::namespace::Namespace;
 use crate::rehearsal::{Rehearsal, SECRET};
 
 /// No run of a test takes longer than this.
@@ -19,6 +20,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 #[derive(Debug, Clone)]
 pub struct Program {
     binary: PathBuf,
+    /// What the command line begins with, before the program.
+    prefix: Vec<String>,
     folder: PathBuf,
     environment: Vec<(String, String)>,
     limit: Duration,
@@ -31,6 +34,7 @@ impl Program {
         let given = std::env::var_os("REGRAFT_TEST_BINARY");
         Self {
             binary: given.map_or_else(|| binary.into(), PathBuf::from),
+            prefix: Vec::new(),
             folder: std::env::temp_dir(),
             environment: Vec::new(),
             limit: LIMIT,
@@ -70,6 +74,13 @@ impl Program {
         self
     }
 
+    /// On this host.
+    #[must_use]
+    pub fn on_host(mut self, host: &Namespace) -> Self {
+        self.prefix = host.prefix().map(str::to_owned).to_vec();
+        self
+    }
+
     /// Runs it to its end.
     pub fn run(&self, arguments: &[&str]) -> Finished {
         self.start(arguments).wait()
@@ -101,7 +112,15 @@ impl Program {
         let stdout = tempfile::tempfile().expect("a temporary file can be made");
         let stderr = tempfile::tempfile().expect("a temporary file can be made");
         let copy = |file: &File| file.try_clone().expect("a file handle can be copied");
-        let child = Command::new(&self.binary)
+        let mut command = match self.prefix.split_first() {
+            Some((first, more)) => {
+                let mut command = Command::new(first);
+                command.args(more).arg(&self.binary);
+                command
+            }
+            None => Command::new(&self.binary),
+        };
+        let child = command
             .args(arguments)
             .current_dir(&self.folder)
             .env_clear()

@@ -14,7 +14,11 @@ pub(crate) const PROBE: &str =
     "select relname from pg_catalog.pg_class where oid < 20000 order by relname limit 20";
 
 /// Probes whose median is what a server usually takes.
-const FIRST_PROBES: usize = 7;
+const FIRST_PROBES: usize = 15;
+
+/// Time between them. Whoever has just waited is served first by most schedulers, so that probes in a
+/// row are faster than what a user meets.
+const BETWEEN_PROBES: Duration = Duration::from_millis(40);
 
 /// A probe this short tells nothing: the noise of the network is as long.
 const NOISE: Duration = Duration::from_micros(500);
@@ -67,7 +71,8 @@ impl Server {
         let session = connect(context, side).await?;
         let mut times = Vec::with_capacity(FIRST_PROBES);
         for _ in 0..FIRST_PROBES {
-            times.push(time(&session).await?);
+            tokio::time::sleep(BETWEEN_PROBES).await;
+            times.push(probe(&session).await?);
         }
         times.sort_unstable();
         Ok(Self {
@@ -113,8 +118,7 @@ impl Server {
     }
 
     async fn read(&mut self, session: &Session) -> Result<Reading> {
-        // One slow probe may be chance.
-        let probe = time(session).await?.min(time(session).await?);
+        let probe = probe(session).await?;
         let row = session
             .query_one(STANDING, &[])
             .await
@@ -159,6 +163,11 @@ async fn connect(context: &Context, side: Side) -> Result<Session> {
         Side::Source => context.connect_source().await,
         Side::Target => context.connect_target().await,
     }
+}
+
+/// How long the probe takes, of two: one that is slow may be chance.
+async fn probe(session: &Session) -> Result<Duration> {
+    Ok(time(session).await?.min(time(session).await?))
 }
 
 /// How long the probe takes now.

@@ -40,16 +40,16 @@ pub(crate) async fn watch(context: &Context, run_no: Option<i32>) -> Result<Watc
     let pace = &context.pace;
     let _alone = pace.beginning().await;
     if pace.state().watcher.is_none() {
-        let servers = [
-            Server::open(context, Side::Source).await?,
-            Server::open(context, Side::Target).await?,
-        ];
+        let (source, target) = tokio::try_join!(
+            Server::open(context, Side::Source),
+            Server::open(context, Side::Target)
+        )?;
         let stop = CancellationToken::new();
         pace.state().watcher = Some(stop.clone());
         let watcher = Watcher {
             context: context.clone(),
             controller: Controller::new(context.settings.budget, context.settings.workers),
-            servers,
+            servers: [source, target],
             stop: stop.clone(),
             is_blind: false,
         };

@@ -284,6 +284,13 @@ fn a_reset_is_refused_while_another_process_works() {
         .map(|c| &c["state"])
         .collect();
     assert!(states.contains(&&Value::from("working")), "{status:#}");
+    for checkpoint in list(&status, "checkpoints") {
+        let expected = match checkpoint["state"] == "working" {
+            true => &status["at_work"]["pid"],
+            false => &Value::Null,
+        };
+        assert_eq!(&checkpoint["server_process"], expected, "{status:#}");
+    }
     let epoch = format!("select epoch from regraft.migration_checkpoints where id = '{id}'");
     let shown = program(&rehearsal).expect(0, &ALL);
     assert!(shown.says("being worked on now"), "{shown}");

@@ -84,6 +84,11 @@ fn eight_jobs_at_once() {
             "update shop{shop} set sales = sales + 1 where id <= 190"
         ));
     }
+    for shop in 2..=4 {
+        rehearsal.legacy(&format!(
+            "insert into shop{shop} select i, 1, null, i from generate_series(1001, 1040) i"
+        ));
+    }
     rehearsal.legacy("update area set name = name || '!'; insert into area select i, 'Area' from generate_series(100, 250) i");
     due_now(&rehearsal, None);
     let mut running = service(&program, "8", "30");
@@ -101,6 +106,33 @@ fn eight_jobs_at_once() {
         unfinished.iter().all(|run| run["working"] == true),
         "{status}"
     );
+    // Whoever wants to know who is at work on which is told the right one of the eight.
+    // Only new rows have checkpoints.
+    let open = "select count(*) from regraft.migration_checkpoints p
+        join regraft.migration_control c on c.run_no = p.run_no and c.entity = '' and c.batch = 0
+        where c.status = 'running'";
+    wait_until(&mut running, "two checkpoints", || {
+        rehearsal.modern_number(open) > 1
+    });
+    let status = program.json(0, &["analyzer", "checkpoint-status", "--all"]);
+    let checkpoints = status["checkpoints"].as_array().expect("checkpoints");
+    let working: Vec<&Value> = checkpoints
+        .iter()
+        .filter(|c| c["state"] == "working")
+        .collect();
+    assert!(working.len() > 1, "{status:#}");
+    for checkpoint in working {
+        let (run, process) = (&checkpoint["run_id"], &checkpoint["server_process"]);
+        let holds = rehearsal.modern_number(&format!(
+            "select count(*) from pg_locks l join regraft.migration_control c
+               on c.entity = '' and c.batch = 0 and c.run_no = l.objid::int8
+             where l.locktype = 'advisory' and l.objsubid = 2 and l.pid = {process}
+               and l.classid::int8 = hashtext('regraft run')::int8 & 4294967295
+               and c.run_id = '{}'",
+            run.as_str().expect("an id")
+        ));
+        assert_eq!(holds, 1, "{run} by {process}");
+    }
     for alone in [
         &["migrate"][..],
         &["differential", "resume", "--entity", "shops1"],

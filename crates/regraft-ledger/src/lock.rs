@@ -5,7 +5,7 @@
 //! fill, so that no two of them fill the same; and every run is held by the session that coordinates
 //! it, which is how a run at work is told from one that was left unfinished.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use regraft_pg::Result;
 use serde::Serialize;
@@ -102,15 +102,16 @@ pub(crate) async fn one_at_a_time(client: &impl GenericClient) -> Result<()> {
 
 /// The runs that are at work.
 pub(crate) struct HeldRuns {
-    numbers: HashSet<i32>,
+    /// The server process of each by its run's number.
+    by_number: HashMap<i32, i32>,
     /// Somebody has the target for itself: whatever is unfinished is its business.
-    is_alone: bool,
+    alone: Option<i32>,
 }
 
 impl HeldRuns {
-    /// Whether a process is at work on this run.
-    pub(crate) fn contains(&self, run_no: i32) -> bool {
-        self.is_alone || self.numbers.contains(&run_no)
+    /// The server process of whoever is at work on this run.
+    pub(crate) fn holder(&self, run_no: i32) -> Option<i32> {
+        self.by_number.get(&run_no).copied().or(self.alone)
     }
 }
 
@@ -118,20 +119,27 @@ impl HeldRuns {
 pub(crate) async fn held_runs(client: &impl GenericClient) -> Result<HeldRuns> {
     let row = client
         .query_one(
-            "select coalesce(bool_or(l.classid::bigint = hashtext('regraft')::bigint & 4294967295
-                                     and l.objid = 1 and l.mode = 'ExclusiveLock'
-                                     and l.pid <> pg_backend_pid()), false),
-                    coalesce(array_agg(l.objid::bigint::int4) filter (
-                      where l.classid::bigint = hashtext('regraft run')::bigint & 4294967295), '{}')
-             from pg_locks l
-             where l.locktype = 'advisory' and l.granted and l.objsubid = 2
-               and l.database = (select oid from pg_database where datname = current_database())",
+            "select min(pid) filter (where is_target and objid = 1 and mode = 'ExclusiveLock'
+                                       and pid <> pg_backend_pid()),
+                    coalesce(array_agg(objid order by objid) filter (where is_run), '{}'),
+                    coalesce(array_agg(pid order by objid) filter (where is_run), '{}')
+             from (select l.pid, l.mode, l.objid::bigint::int4 as objid,
+                          l.classid::bigint = hashtext('regraft')::bigint & 4294967295 as is_target,
+                          l.classid::bigint = hashtext('regraft run')::bigint & 4294967295 as is_run
+                   from pg_locks l
+                   where l.locktype = 'advisory' and l.granted and l.objsubid = 2
+                     and l.database = (select oid from pg_database where datname = current_database())
+                  ) held",
             &[],
         )
         .await?;
     Ok(HeldRuns {
-        is_alone: row.get(0),
-        numbers: row.get::<_, Vec<i32>>(1).into_iter().collect(),
+        alone: row.get(0),
+        by_number: row
+            .get::<_, Vec<i32>>(1)
+            .into_iter()
+            .zip(row.get::<_, Vec<i32>>(2))
+            .collect(),
     })
 }
 

@@ -184,6 +184,8 @@ pub struct OpenRun {
     pub left: Vec<String>,
     /// Whether a process is at work on it.
     pub at_work: bool,
+    /// The server process that holds it while one is.
+    pub server_process: Option<i32>,
 }
 
 /// The runs of every command that were begun and not finished, oldest first.
@@ -200,13 +202,18 @@ pub async fn open_runs(client: &impl GenericClient) -> Result<Vec<OpenRun>> {
     let mut open = Vec::with_capacity(rows.len());
     for row in &rows {
         let run = read(client, row).await?;
-        let at_work = held.contains(run.run_no);
+        let server_process = held.holder(run.run_no);
         let left = if run.command == "rollback" {
             left_to_undo(client, run.run_no).await?
         } else {
             not_done(client, run.run_no).await?
         };
-        open.push(OpenRun { run, left, at_work });
+        open.push(OpenRun {
+            run,
+            left,
+            at_work: server_process.is_some(),
+            server_process,
+        });
     }
     Ok(open)
 }

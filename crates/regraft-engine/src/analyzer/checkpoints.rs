@@ -41,6 +41,8 @@ pub struct CheckpointState {
     pub target_table: String,
     /// How its run stands.
     pub state: CheckpointProgress,
+    /// The server process that holds its run while a process is at work on it.
+    pub server_process: Option<i32>,
     /// What the ledger says of its run: `running`, `interrupted`, `failed`, `done` or `rolled_back`.
     pub run_status: String,
     /// What the entity is going through.
@@ -142,6 +144,7 @@ fn state(project: &Project, open: &[OpenRun], found: CheckpointOfRun) -> Checkpo
             Some(run) if run.at_work => CheckpointProgress::Working,
             Some(_) => CheckpointProgress::Unfinished,
         },
+        server_process: run.and_then(|run| run.server_process),
         finish: run.map(|run| finishing_command(project, run)),
         target_table: table_of(project, &checkpoint.entity),
         taken_off: taken_off(&checkpoint.dropped),

@@ -204,6 +204,7 @@ fn finishing_command(context: &Context, run: &Run) -> String {
         run: run.clone(),
         left: Vec::new(),
         at_work: false,
+        server_process: None,
     };
     unfinished::finishing_command(&context.project, &open)
 }

@@ -25,19 +25,13 @@ pub(crate) fn render(
     }
     let mut out = String::new();
     for run in overview.checkpoints.chunk_by(|a, b| a.run_id == b.run_id) {
-        out.push_str(&of_run(overview, run, entity.is_some(), now, width));
+        out.push_str(&of_run(run, entity.is_some(), now, width));
         out.push('\n');
     }
     out
 }
 
-fn of_run(
-    overview: &CheckpointOverview,
-    run: &[CheckpointState],
-    with_ids: bool,
-    now: Timestamp,
-    width: usize,
-) -> String {
+fn of_run(run: &[CheckpointState], with_ids: bool, now: Timestamp, width: usize) -> String {
     let Some(first) = run.first() else {
         return String::new();
     };
@@ -48,11 +42,10 @@ fn of_run(
             "unfinished, and no process is at work on it",
         ),
         CheckpointProgress::Working => {
-            let holder = overview.at_work.as_ref().map_or(0, |holder| holder.pid);
-            paint(
-                style::CAUTION,
-                format!("being worked on now (server process {holder})"),
-            )
+            let holder = first.server_process.map_or_else(String::new, |process| {
+                format!(" (server process {process})")
+            });
+            paint(style::CAUTION, format!("being worked on now{holder}"))
         }
     };
     let mut out = format!(

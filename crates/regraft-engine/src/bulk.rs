@@ -283,16 +283,19 @@ pub(crate) async fn bring_back(
         return Ok(());
     };
     failpoints::reach(failpoints::BEFORE_REBUILD)?;
-    let present = Present::of(first, load).await?;
-    let mut settled = Vec::new();
+    let mut present = Present::of(first, load).await?;
+    // Rows that a check refuses go first: their equals must not lose to them, and no index is built
+    // in vain.
+    bring_back_checks(context, source, first, load, &mut present).await?;
+    let mut settled = false;
     loop {
         match together_if_possible(context, first, load, &present).await? {
             Together::Done => return Ok(()),
-            // Once its rows are out nothing of its kind is in the way any more.
-            Together::Refused(kind) if kind != DroppedKind::Index && !settled.contains(&kind) => {
+            // Once its rows are out no foreign key is in the way any more.
+            Together::Refused(DroppedKind::ForeignKey) if !settled => {
                 regraft_ledger::set_phase(&***first, &load.checkpoint, Phase::Settling).await?;
-                settle_rows(first, source, load, kind).await?;
-                settled.push(kind);
+                settle_rows(first, source, load, is_of_foreign_key).await?;
+                settled = true;
             }
             Together::Refused(_) | Together::NotTried => break,
         }
@@ -304,7 +307,84 @@ pub(crate) async fn bring_back(
     .await
 }
 
-/// What came of bringing everything back at once.
+/// Brings back checks, one after the other. Only those that refuse a row are asked for its like, and
+/// come back again when such rows are in quarantine.
+async fn bring_back_checks(
+    context: &Context,
+    source: &Session,
+    target: &Session,
+    load: &EntityLoad,
+    present: &mut Present,
+) -> Result<()> {
+    let checks: Vec<&Dropped> = load
+        .dropped
+        .iter()
+        .filter(|d| d.kind == DroppedKind::Check && !d.missing(present).is_empty())
+        .collect();
+    if checks.is_empty() {
+        return Ok(());
+    }
+    context.events.send(Event::PhaseStarted {
+        entity: load.model.name.clone(),
+        phase: "checks".to_owned(),
+    });
+    let mut refusing = Vec::new();
+    for check in &checks {
+        context.stop_requested()?;
+        match restore_check(target, load, check).await {
+            Err(error) if is_violation(&error) => refusing.push(*check),
+            restored => restored?,
+        }
+        failpoints::reach(failpoints::DURING_REBUILD)?;
+    }
+    if !refusing.is_empty() {
+        regraft_ledger::set_phase(&**target, &load.checkpoint, Phase::Settling).await?;
+        let refuses = |reason: &Reason| {
+            let mut names = refusing.iter().map(|check| &check.name);
+            reason.code == "check_violation"
+                && names.any(|name| reason.constraint.as_ref() == Some(name))
+        };
+        settle_rows(target, source, load, refuses).await?;
+        for check in refusing {
+            let restored = restore_check(target, load, check).await;
+            restored.map_err(|error| stranger_or(error, load, check))?;
+        }
+    }
+    let names = checks.iter().map(|check| check.name.clone());
+    present.constraints.extend(names);
+    Ok(())
+}
+
+/// Brings one check back, under the checkpoint's fence.
+async fn restore_check(target: &Session, load: &EntityLoad, check: &Dropped) -> Result<()> {
+    let statements = check.restore.join("; ");
+    transaction::beginning_with(target, load.nested, MEMORY, async || {
+        let ((), ()) = try_join!(
+            async {
+                Ok::<_, Error>(
+                    regraft_ledger::set_phase(&**target, &load.checkpoint, Phase::Settling).await?,
+                )
+            },
+            async { Ok(target.batch_execute(&statements).await?) },
+        )?;
+        Ok(())
+    })
+    .await
+}
+
+fn is_of_foreign_key(reason: &Reason) -> bool {
+    reason.code != "check_violation"
+}
+
+/// What to say where a constraint still refuses a row when all of ours that it refuses are out.
+fn stranger_or(error: Error, load: &EntityLoad, object: &Dropped) -> Error {
+    match is_violation(&error) {
+        true => strangers(&load.model, &Reason::constraint("constraint", &object.name)),
+        false => error,
+    }
+}
+
+/// What came of bringing everything else back at once.
 enum Together {
     Done,
     /// Nothing came back: rows are in the way of something of this kind, the first that was met.
@@ -356,12 +436,8 @@ async fn together(target: &Session, load: &EntityLoad, present: &Present) -> Res
     // Taking foreign keys off another table locks parents in an order of its own.
     let _at_work = load.gate.read().await;
     let mut objects: Vec<&Dropped> = load.dropped.iter().collect();
-    // Checks first: if one is violated, no index has been built in vain. Whoever brings back foreign
-    // keys at the same time locks the parents in the same order.
-    objects.sort_by_key(|object| {
-        let is_check = object.kind == DroppedKind::Check;
-        (!is_check, object.kind, object.parent())
-    });
+    // Whoever brings back foreign keys at the same time locks the parents in the same order.
+    objects.sort_by_key(|object| (object.kind, object.parent()));
     let mut groups: Vec<String> = objects
         .iter()
         .map(|object| object.missing(present).join("; "))
@@ -387,8 +463,8 @@ async fn together(target: &Session, load: &EntityLoad, present: &Present) -> Res
     .await
 }
 
-/// Brings back indexes side by side over `sessions`, and before them checks and foreign keys. Rows
-/// that are refused go to quarantine.
+/// Brings back indexes side by side over `sessions`, and before them foreign keys. Rows that are
+/// refused go to quarantine.
 async fn one_by_one(
     context: &Context,
     source: &Session,
@@ -401,8 +477,8 @@ async fn one_by_one(
     };
     regraft_ledger::set_phase(&***first, &load.checkpoint, Phase::Settling).await?;
     let model = &load.model;
-    // Rows that a check or foreign key refuses go first: their equals must not lose to them.
-    bring_back_constraints(context, source, first, load, present).await?;
+    // Rows that a foreign key refuses go first: their equals must not lose to them.
+    bring_back_foreign_keys(context, source, first, load, present).await?;
     context.events.send(Event::PhaseStarted {
         entity: model.name.clone(),
         phase: "indexes".to_owned(),
@@ -410,51 +486,37 @@ async fn one_by_one(
     bring_back_indexes(source, sessions, load, present).await
 }
 
-/// Checks, then foreign keys.
-async fn bring_back_constraints(
+/// Foreign keys, one after the other.
+async fn bring_back_foreign_keys(
     context: &Context,
     source: &Session,
     target: &Session,
     load: &EntityLoad,
     present: &Present,
 ) -> Result<()> {
-    let (model, dropped) = (&load.model, &load.dropped);
-    for kind in [DroppedKind::Check, DroppedKind::ForeignKey] {
-        let of_kind: Vec<&Dropped> = dropped
-            .iter()
-            .filter(|d| d.kind == kind && !d.missing(present).is_empty())
-            .collect();
-        if of_kind.is_empty() {
-            continue;
-        }
-        let phase = if kind == DroppedKind::Check {
-            "checks"
-        } else {
-            "foreign keys"
-        };
-        context.events.send(Event::PhaseStarted {
-            entity: model.name.clone(),
-            phase: phase.to_owned(),
-        });
-        for object in of_kind {
-            context.stop_requested()?;
-            if let Err(error) = restore_one(target, &object.restore).await {
-                if !is_violation(&error) {
-                    return Err(error);
-                }
-                settle_rows(target, source, load, kind).await?;
-                restore_one(target, &object.restore)
-                    .await
-                    .map_err(|error| {
-                        if is_violation(&error) {
-                            strangers(model, &Reason::constraint("constraint", &object.name))
-                        } else {
-                            error
-                        }
-                    })?;
+    let missing: Vec<&Dropped> = load
+        .dropped
+        .iter()
+        .filter(|d| d.kind == DroppedKind::ForeignKey && !d.missing(present).is_empty())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    context.events.send(Event::PhaseStarted {
+        entity: load.model.name.clone(),
+        phase: "foreign keys".to_owned(),
+    });
+    for object in missing {
+        context.stop_requested()?;
+        if let Err(error) = restore_one(target, &object.restore).await {
+            if !is_violation(&error) {
+                return Err(error);
             }
-            failpoints::reach(failpoints::DURING_REBUILD)?;
+            settle_rows(target, source, load, is_of_foreign_key).await?;
+            let restored = restore_one(target, &object.restore).await;
+            restored.map_err(|error| stranger_or(error, load, object))?;
         }
+        failpoints::reach(failpoints::DURING_REBUILD)?;
     }
     Ok(())
 }

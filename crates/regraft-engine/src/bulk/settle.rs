@@ -10,20 +10,19 @@ use regraft_pg::quote::ident;
 use tokio::try_join;
 use uuid::Uuid;
 
-use super::DroppedKind;
 use crate::error::{Error, Kind, Result};
 use crate::keys::LegacyId;
 use crate::load::{EntityLoad, Reason, parse_id, quarantined_rows, row_conditions};
 use crate::model::EntityModel;
 use crate::transaction;
 
-/// Takes out the rows that violate any constraint of a kind, each with every check and foreign key
-/// that it violates.
+/// Takes out the rows that violate any of the constraints that `refuses` is true of, each with every
+/// check and foreign key that it violates.
 pub(super) async fn settle_rows(
     target: &Session,
     source: &Session,
     load: &EntityLoad,
-    kind: DroppedKind,
+    refuses: impl Fn(&Reason) -> bool,
 ) -> Result<()> {
     let model = &load.model;
     let columns: BTreeSet<&str> = model
@@ -34,10 +33,8 @@ pub(super) async fn settle_rows(
         .collect();
     let conditions = row_conditions(&model.table, &columns);
     let mut faults: HashMap<Uuid, Vec<Reason>> = HashMap::new();
-    let of_kind =
-        |reason: &Reason| (reason.code == "check_violation") == (kind == DroppedKind::Check);
     let (own, others): (Vec<_>, Vec<_>) =
-        conditions.iter().partition(|(reason, _)| of_kind(reason));
+        conditions.iter().partition(|(reason, _)| refuses(reason));
     let select = format!(
         "select s.{key} from {table} s where",
         key = ident(&model.key_column),

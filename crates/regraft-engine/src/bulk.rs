@@ -316,18 +316,7 @@ async fn bring_back_checks(
     load: &EntityLoad,
     present: &mut Present,
 ) -> Result<()> {
-    let checks: Vec<&Dropped> = load
-        .dropped
-        .iter()
-        .filter(|d| d.kind == DroppedKind::Check && !d.missing(present).is_empty())
-        .collect();
-    if checks.is_empty() {
-        return Ok(());
-    }
-    context.events.send(Event::PhaseStarted {
-        entity: load.model.name.clone(),
-        phase: "checks".to_owned(),
-    });
+    let checks = begin_phase(context, load, present, DroppedKind::Check, "checks");
     let mut refusing = Vec::new();
     for check in &checks {
         context.stop_requested()?;
@@ -338,7 +327,6 @@ async fn bring_back_checks(
         failpoints::reach(failpoints::DURING_REBUILD)?;
     }
     if !refusing.is_empty() {
-        regraft_ledger::set_phase(&**target, &load.checkpoint, Phase::Settling).await?;
         let refuses = |reason: &Reason| {
             let mut names = refusing.iter().map(|check| &check.name);
             reason.code == "check_violation"
@@ -353,6 +341,28 @@ async fn bring_back_checks(
     let names = checks.iter().map(|check| check.name.clone());
     present.constraints.extend(names);
     Ok(())
+}
+
+/// What the table lacks of a kind; if it is anything, the phase of bringing it back begins.
+fn begin_phase<'l>(
+    context: &Context,
+    load: &'l EntityLoad,
+    present: &Present,
+    kind: DroppedKind,
+    phase: &str,
+) -> Vec<&'l Dropped> {
+    let missing: Vec<&Dropped> = load
+        .dropped
+        .iter()
+        .filter(|d| d.kind == kind && !d.missing(present).is_empty())
+        .collect();
+    if !missing.is_empty() {
+        context.events.send(Event::PhaseStarted {
+            entity: load.model.name.clone(),
+            phase: phase.to_owned(),
+        });
+    }
+    missing
 }
 
 /// Brings one check back, under the checkpoint's fence.
@@ -494,19 +504,8 @@ async fn bring_back_foreign_keys(
     load: &EntityLoad,
     present: &Present,
 ) -> Result<()> {
-    let missing: Vec<&Dropped> = load
-        .dropped
-        .iter()
-        .filter(|d| d.kind == DroppedKind::ForeignKey && !d.missing(present).is_empty())
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    context.events.send(Event::PhaseStarted {
-        entity: load.model.name.clone(),
-        phase: "foreign keys".to_owned(),
-    });
-    for object in missing {
+    let kind = DroppedKind::ForeignKey;
+    for object in begin_phase(context, load, present, kind, "foreign keys") {
         context.stop_requested()?;
         if let Err(error) = restore_one(target, &object.restore).await {
             if !is_violation(&error) {

@@ -168,7 +168,7 @@ pub async fn unfinished_differential(
     unfinished::refuse_others(&target, &context.project, "differential").await?;
     let mut open = regraft_ledger::open_runs(&*target).await?;
     // One that is at work is only meant where no other can be: whoever goes on with it is told so.
-    open.sort_by_key(|open| !open.at_work);
+    open.sort_by_key(|open| !open.at_work());
     let is_meant = |open: &&OpenRun| {
         let mut about = unfinished::entities(&open.run);
         operation.is_none_or(|id| id == open.run.run_id)
@@ -250,7 +250,7 @@ pub async fn open_differentials(
                 ..begun_with(&open.run)
             },
             entities: unfinished::entities(&open.run).map(str::to_owned).collect(),
-            at_work: open.at_work,
+            at_work: open.at_work(),
             run: open.run,
         })
         .collect())

@@ -411,6 +411,7 @@ pub(crate) async fn unfinished(target: &Session, project: &Project) -> Result<Ve
             serde_json::from_value::<Vec<Dropped>>(c.dropped.clone()).is_ok_and(|d| !d.is_empty())
         };
         unfinished.push(UnfinishedRun {
+            working: open.at_work(),
             finish: finishing_command(project, &open),
             indexes_off: entities
                 .iter()
@@ -420,7 +421,6 @@ pub(crate) async fn unfinished(target: &Session, project: &Project) -> Result<Ve
             run_id: open.run.run_id,
             command: open.run.command,
             status: open.run.status.as_str().to_owned(),
-            working: open.at_work,
             pace: RecordedPace::of(&open.run.detail),
             left: open.left,
             entities,

@@ -182,10 +182,15 @@ pub struct OpenRun {
     /// Entities of it that are not done: for a rollback, those that still have rows of the runs it
     /// undoes.
     pub left: Vec<String>,
-    /// Whether a process is at work on it.
-    pub at_work: bool,
-    /// The server process that holds it while one is.
+    /// The server process that holds it while a process is at work on it.
     pub server_process: Option<i32>,
+}
+
+impl OpenRun {
+    /// Whether a process is at work on it.
+    pub fn at_work(&self) -> bool {
+        self.server_process.is_some()
+    }
 }
 
 /// The runs of every command that were begun and not finished, oldest first.
@@ -211,7 +216,6 @@ pub async fn open_runs(client: &impl GenericClient) -> Result<Vec<OpenRun>> {
         open.push(OpenRun {
             run,
             left,
-            at_work: server_process.is_some(),
             server_process,
         });
     }

@@ -141,7 +141,7 @@ fn state(project: &Project, open: &[OpenRun], found: CheckpointOfRun) -> Checkpo
     CheckpointState {
         state: match run {
             None => CheckpointProgress::Done,
-            Some(run) if run.at_work => CheckpointProgress::Working,
+            Some(run) if run.at_work() => CheckpointProgress::Working,
             Some(_) => CheckpointProgress::Unfinished,
         },
         server_process: run.and_then(|run| run.server_process),

@@ -203,7 +203,6 @@ fn finishing_command(context: &Context, run: &Run) -> String {
     let open = OpenRun {
         run: run.clone(),
         left: Vec::new(),
-        at_work: false,
         server_process: None,
     };
     unfinished::finishing_command(&context.project, &open)
